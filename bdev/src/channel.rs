@@ -1,0 +1,71 @@
+//! One CPU's way into a device.
+
+use std::collections::VecDeque;
+
+use reactor::{Progress, Segment};
+
+use crate::device::DeviceError;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationKind {
+    /// Blocks to `data`.
+    Read,
+    /// `data` to blocks.
+    Write {
+        /// Completed only when on stable storage.
+        force_unit_access: bool,
+    },
+    /// Everything completed before is on stable storage. Has no range.
+    Flush,
+    /// Blocks read as zero afterwards.
+    WriteZeroes {
+        /// Their space may be given back.
+        deallocate: bool,
+        /// Completed only when on stable storage.
+        force_unit_access: bool,
+    },
+}
+
+/// One block operation. The submitter has checked the range against the device's [`crate::Geometry`].
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// Comes back in the completion; the device gives it no meaning.
+    pub token: u64,
+    /// What.
+    pub kind: OperationKind,
+    /// First block.
+    pub start_block: u64,
+    /// Blocks. 0 for a flush.
+    pub block_count: u64,
+    /// For reads and writes: exactly `block_count` blocks of memory, valid until the completion.
+    pub data: Option<Segment>,
+}
+
+/// The end of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The operation's token.
+    pub token: u64,
+    /// How it ended.
+    pub result: Result<(), DeviceError>,
+}
+
+/// One CPU's way into a device: made elsewhere, sent to its CPU, used only there. No method blocks.
+pub trait Channel: Send {
+    /// Takes operations from the front as long as there is room; what stays is back-pressure. One system call at most.
+    fn submit(&mut self, operations: &mut VecDeque<Operation>);
+
+    /// Appends the completions that are there.
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress;
+
+    /// The blocks' own memory, where a read needs no copy: the submitter holds its lease on the device until the last transfer out of it
+    /// has been returned. `None` where the device has no such memory.
+    fn in_place(&self, start_block: u64, block_count: u64) -> Option<Segment> {
+        let _ = (start_block, block_count);
+        None
+    }
+
+    /// Operations submitted and not completed.
+    fn outstanding_count(&self) -> usize;
+}

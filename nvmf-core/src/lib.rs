@@ -1,0 +1,21 @@
+//! NVMe over Fabrics: wire formats, subsystems, controllers, namespaces, and the walk of a command.
+//!
+//! No clock, no socket, no thread, no unsafe code. Time and messages come with [`reactor::Turn`]; data moves through [`Transport`].
+#![forbid(unsafe_code)]
+
+pub mod host;
+pub mod limits;
+pub mod message;
+pub mod poll_group;
+pub mod spec;
+pub mod target;
+pub mod transport;
+
+pub use message::Message;
+pub use poll_group::{PollGroup, PollGroupOptions};
+pub use target::{Directory, Target};
+pub use transport::{Arrival, DisconnectReason, QpairSpec, Receive, RemoteBuffer, Slot, Transport};
+
+/// The kind that a qpair's handles are named for. The poll group keeps the NVMe side under it, the transport its queue pair.
+#[derive(Debug)]
+pub enum Qpair {}

@@ -1,0 +1,1 @@
+//! The limit of everything in this layer, and how they relate.

@@ -1,0 +1,52 @@
+//! One polling loop per CPU, messages between them, and memory that is reclaimed only when nobody can still look.
+//!
+//! A *reactor* is a loop pinned to one CPU. It runs a [`Program`]: messages first, then timers, then one poll; the end of
+//! the turn is the *quiet point*, at which the CPU holds no reference to anything shared. Programs on different CPUs share
+//! no mutable state: they send messages, and messages name objects by [`Handle`], never by reference.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Runtime`], [`Simulation`] | real pinned threads, or N reactors stepped on one thread from a seed with a virtual clock |
+//! | [`Program`], [`Turn`] | what runs on a CPU, and what it may use while it runs |
+//! | [`Domain`], [`Limbo`], [`Table`], [`Published`] | reclamation: who still looks, what waits, what can be looked up |
+//! | [`Slab`], [`Handle`], [`Side`] | slots with generations: a stale name is a miss |
+//! | [`Arena`], [`SharedArena`], [`Pool`], [`Buffer`], [`Segment`] | memory that devices and peers may write |
+//! | [`Clock`], [`Counter`] | time in ns, and counters with one writer |
+
+mod runtime;
+mod simulation;
+
+mod mailbox;
+mod program;
+mod reactor;
+mod timer;
+mod turn;
+
+mod domain;
+mod limbo;
+mod published;
+mod table;
+
+mod memory;
+mod pool;
+
+mod clock;
+mod counter;
+mod slab;
+
+pub use clock::Clock;
+pub use counter::Counter;
+pub use domain::{Domain, Guard, Reader};
+pub use limbo::{Full, Grace, Limbo, Reaped};
+pub use mailbox::{Postbox, Wake};
+pub use memory::{Arena, MemoryError, PageKind, RegionId, Segment, SharedArena};
+pub use pool::{Buffer, Pool};
+pub use program::{Cpu, Program, Progress};
+pub use published::Published;
+pub use reactor::{Reactor, ReactorCounters};
+pub use runtime::{Placement, Runtime, RuntimeBuilder, RuntimeError};
+pub use simulation::Simulation;
+pub use slab::{Handle, Side, Slab};
+pub use table::{Table, Unlinked};
+pub use timer::TimerId;
+pub use turn::Turn;

@@ -1,0 +1,1 @@
+//! What NVMe over RDMA puts on the wire.

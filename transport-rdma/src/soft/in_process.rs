@@ -1,0 +1,1 @@
+//! The software fabric within one process, under a seeded scheduler.

@@ -1,0 +1,1 @@
+//! The software NIC: a state machine without I/O.

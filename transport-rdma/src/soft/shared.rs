@@ -1,0 +1,1 @@
+//! The software fabric between processes.

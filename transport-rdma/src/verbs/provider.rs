@@ -1,0 +1,242 @@
+//! The control plane's side.
+
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use bitflags::bitflags;
+use reactor::{Segment, SharedArena};
+
+use super::event::{Connection, ConnectionId, ConnectionRequest, Event, ListenerId, Unacknowledged};
+use super::port::Port;
+
+/// Names one call that was begun. Chosen by the caller; a handle in bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Names a port at its provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u32);
+
+/// What failed.
+#[derive(Debug, thiserror::Error)]
+pub enum VerbsError {
+    /// This build does not have it.
+    #[error("{what} is not built yet: {instead}")]
+    NotBuilt {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// A system or library call failed.
+    #[error("{call} failed: {source}")]
+    System {
+        /// Which.
+        call: &'static str,
+        /// errno.
+        source: std::io::Error,
+    },
+    /// More than the device or the provider allows.
+    #[error("{what} is {value}, the limit is {limit}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// Asked for.
+        value: u64,
+        /// Allowed.
+        limit: u64,
+    },
+    /// The address cannot be listened on or reached; `why` says what to do.
+    #[error("{address}: {why}")]
+    Address {
+        /// Which.
+        address: SocketAddr,
+        /// Why, in words.
+        why: String,
+    },
+}
+
+/// What a device can do: `ibv_device_attr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceAttributes {
+    /// Most queue pairs.
+    pub queue_pair_count_max: u32,
+    /// Most work requests of a queue.
+    pub work_request_count_max: u32,
+    /// Most entries of a completion queue.
+    pub completion_count_max: u32,
+    /// Most receives of an SRQ. 0: has none.
+    pub shared_receive_count_max: u32,
+    /// Most segments of a request.
+    pub segment_count_max: u32,
+    /// Most inline bytes.
+    pub inline_len_max: u32,
+    /// Most RDMA READs that a queue pair answers at a time.
+    pub read_responder_count_max: u8,
+    /// Most RDMA READs that a queue pair starts at a time.
+    pub read_initiator_count_max: u8,
+    /// Longest SEND.
+    pub send_len_max: u32,
+    /// Longest READ or WRITE.
+    pub transfer_len_max: u32,
+    /// Raises LAST_WQE_REACHED.
+    pub raises_last_wqe: bool,
+}
+
+/// What a port is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct PortOptions {
+    /// Entries of its completion queue: room for every work request of every queue pair that will be attached.
+    pub completion_count: u32,
+    /// Depth of its shared receive queue. 0: queue pairs have their own.
+    pub shared_receive_count: u32,
+}
+
+/// What a queue pair is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct QueuePairOptions {
+    /// Sends, reads, writes posted and not completed.
+    pub send_count: u32,
+    /// Receives posted. Ignored with a shared receive queue.
+    pub receive_count: u32,
+    /// Segments of a request.
+    pub segment_count: u32,
+    /// Inline bytes.
+    pub inline_len: u32,
+    /// Whether it takes receives from the port's SRQ.
+    pub shared_receive: bool,
+}
+
+/// What both sides say when they connect: `rdma_conn_param`.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectParameters<'a> {
+    /// At most 56 bytes when connecting, 196 when accepting.
+    pub private_data: &'a [u8],
+    /// RDMA READs that we answer at a time.
+    pub responder_resources: u8,
+    /// RDMA READs that we start at a time.
+    pub initiator_depth: u8,
+    /// 0–7; 7 means for ever.
+    pub retry_count: u8,
+    /// 0–7; 7 means for ever.
+    pub rnr_retry_count: u8,
+}
+
+bitflags! {
+    /// `ibv_access_flags`. Reading locally is always allowed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Access: u8 {
+        /// Our device may write into it (receives, READs).
+        const LOCAL_WRITE = 1;
+        /// The peer may write.
+        const REMOTE_WRITE = 2;
+        /// The peer may read.
+        const REMOTE_READ = 4;
+        /// Windows may be bound to parts of it.
+        const WINDOW_BIND = 8;
+    }
+}
+
+/// Memory to register. It stays mapped until it is deregistered.
+#[derive(Clone)]
+pub enum Memory {
+    /// An arena of this process, or a part: local access only on the software fabric.
+    Private(Segment),
+    /// Memory that a peer process may map. On the software fabric an arena is offered to one peer process only.
+    Shared(Arc<SharedArena>),
+}
+
+/// The keys of a registered region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisteredMemory {
+    /// For our own work requests.
+    pub local_key: u32,
+    /// For the peer's. 0 where no remote access was asked for.
+    pub remote_key: u32,
+}
+
+/// One RDMA device, or the software fabric. Used by the control plane alone.
+pub trait Provider: Sized + 'static {
+    /// Its per-CPU side.
+    type Port: Port;
+
+    /// A word for logs and metrics: `soft`, `ibv`, `sim`.
+    fn name(&self) -> &'static str;
+
+    /// What it can do.
+    fn attributes(&self) -> DeviceAttributes;
+
+    /// Becomes readable when [`Self::next_event`] may have something. `None` in a simulation.
+    fn wake_descriptor(&self) -> Option<RawFd>;
+
+    /// Makes a port. At start-up: may take time.
+    ///
+    /// # Errors
+    /// [`VerbsError::Limit`] names what was too large.
+    fn create_port(&mut self, options: PortOptions) -> Result<(PortId, Self::Port), VerbsError>;
+
+    /// Registers memory: ends in [`Event::Registered`].
+    fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access);
+
+    /// Ends its keys: ends in [`Event::Deregistered`], after which neither device nor peer touches it.
+    fn begin_deregister(&mut self, ticket: Ticket, memory: RegisteredMemory);
+
+    /// Takes a memory window (type 2) for [`super::SendOperation::BindWindow`]; the key is returned.
+    ///
+    /// # Errors
+    /// If there are no more, or the region was not registered with [`Access::WINDOW_BIND`].
+    fn allocate_window(&mut self, region: RegisteredMemory) -> Result<u32, VerbsError>;
+
+    /// Listens.
+    ///
+    /// # Errors
+    /// If the address is in use or not ours.
+    fn listen(&mut self, address: SocketAddr) -> Result<ListenerId, VerbsError>;
+
+    /// Stops listening: ends in [`Event::Unlistened`]. Connections stay.
+    fn begin_unlisten(&mut self, ticket: Ticket, listener: ListenerId);
+
+    /// Makes a queue pair: ends in [`Event::QueuePairCreated`].
+    fn begin_create_queue_pair(
+        &mut self,
+        ticket: Ticket,
+        connection: ConnectionId,
+        port: PortId,
+        options: QueuePairOptions,
+    );
+
+    /// Destroys it: ends in [`Event::QueuePairDestroyed`].
+    fn begin_destroy_queue_pair(&mut self, ticket: Ticket, queue_pair: <Self::Port as Port>::QueuePair);
+
+    /// Finds the way to `address`: ends in [`Event::Resolved`].
+    fn begin_resolve(&mut self, ticket: Ticket, address: SocketAddr);
+
+    /// Connects; the queue pair of this connection is attached and has its receives. Ends in [`Event::Established`] or [`Event::Rejected`].
+    fn connect(&mut self, connection: &Connection, parameters: ConnectParameters<'_>);
+
+    /// Accepts; the queue pair of this connection is attached and has its receives. Ends in [`Event::Established`], [`Event::Rejected`] or [`Event::Disconnected`].
+    fn accept(&mut self, connection: &Connection, parameters: ConnectParameters<'_>);
+
+    /// Refuses, with at most 148 bytes of private data, and destroys the connection.
+    fn reject(&mut self, request: ConnectionRequest, private_data: &[u8]);
+
+    /// Moves the connection's queue pair to the error state and tells the peer. Any number of times, at any time after the queue pair was made.
+    fn disconnect(&mut self, connection: ConnectionId);
+
+    /// Destroys a connection whose queue pair is gone (or never was): ends in [`Event::ConnectionDestroyed`].
+    fn begin_destroy_connection(&mut self, ticket: Ticket, connection: Connection);
+
+    /// The next event. `now_ns` is the turn's time, on which connection timers run.
+    fn next_event(&mut self, now_ns: u64) -> Option<Unacknowledged<Self::Port>>;
+
+    /// Acknowledges it and gives its facts.
+    fn acknowledge(&mut self, event: Unacknowledged<Self::Port>) -> Event<Self::Port>;
+
+    /// What the provider counts, as name and value, for metrics and tests: every live-object gauge is among them, ends with `_live`, and is zero when
+    /// everything was destroyed.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+
+    /// Objects that are alive: connections, queue pairs, listeners, peers. Zero lets the control plane leave.
+    fn live_count(&self) -> usize;
+}
