@@ -24,7 +24,7 @@ pub struct MessageHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireFull;
 
-/// The peer broke the wire's protocol: its queue pair pair ends.
+/// The peer broke the wire's protocol: its queue pair ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerFault {
     /// An index ran backwards or past the ring.
@@ -42,6 +42,12 @@ pub enum LinkState {
     NoReceive,
     /// Its queue pair is in the error state.
     Error,
+    /// The same, because the next message was longer than the receive that took it.
+    RefusedLength,
+    /// The same, because the next message was to end a key that it could not end.
+    RefusedKey,
+    /// The same, because of a mistake on its own side while it took the next message.
+    RefusedOperation,
     /// Its process is gone (said by the wire, not by the peer).
     Gone,
 }
@@ -55,7 +61,7 @@ pub enum Transfer {
     Unfinished,
     /// Key, bounds or rights did not allow it. Nothing was copied.
     Denied,
-    /// The peer's memory is gone.
+    /// The peer's memory is gone, or its queue pair is in the error state (a device drops what comes then): nothing more is copied.
     Gone,
 }
 
@@ -81,6 +87,7 @@ pub trait Wire: Send + 'static {
     -> Result<(), WireFull>;
 
     /// Makes what was sent visible, after all data that was written before it.
+    /// Called once after every batch of [`Self::send`], [`Self::write`] and [`Self::read`] on this link, so a copier's *busy* mark may last until then.
     fn publish(&mut self, link: &mut Self::Link);
 
     /// How many of our messages the peer has consumed since the link was made, wrapping.

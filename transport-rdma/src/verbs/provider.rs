@@ -117,7 +117,7 @@ pub struct ConnectParameters<'a> {
     pub responder_resources: u8,
     /// RDMA READs that we start at a time.
     pub initiator_depth: u8,
-    /// 0–7; 7 means for ever.
+    /// 0–7: transport timeouts beyond the first.
     pub retry_count: u8,
     /// 0–7; 7 means for ever.
     pub rnr_retry_count: u8,
