@@ -1,9 +1,26 @@
 //! Block devices: [`Device`] holds the facts that never change and is shared; a [`Channel`] is one CPU's way into it.
 //!
 //! Stands at step 7 of the walk: submit, poll. An operation carries a token chosen by its submitter, which its completion brings back.
+//!
+//! | device | what it is |
+//! |---|---|
+//! | [`Memory`] | blocks in memory of our own; reads are pushed straight out of it |
+//! | [`Null`] | drops what is written and reads as zeroes |
+//! | [`File`] | a regular file or a block device, through io_uring |
+//!
+//! What every device keeps is written down as tests: `tests/contract.rs`.
+
+mod file;
+mod memory;
+mod null;
+
+mod extent;
 
 mod channel;
 mod device;
 
 pub use channel::{Channel, Completion, Operation, OperationKind};
 pub use device::{BdevError, Device, DeviceError, Geometry};
+pub use file::{File, FileOptions};
+pub use memory::Memory;
+pub use null::Null;

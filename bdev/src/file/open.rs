@@ -1,0 +1,141 @@
+//! Opening a file or block device: its kind, its size, its lock, and whether reads and writes can go past the page cache.
+//!
+//! # Invariants of the unsafe code
+//! 1. A `statx` is plain numbers: all zeroes is one.
+//! 2. Pointers given to a system call point at values that live through it and are as long as it is told.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom};
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use reactor::Arena;
+
+use super::FileOptions;
+use crate::device::BdevError;
+
+/// Alignment of data where the file system does not say what direct I/O needs.
+const DATA_ALIGNMENT_UNTOLD: usize = 4096;
+
+/// A file, open and locked.
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) len: u64,
+    pub(super) direct: bool,
+    pub(super) data_alignment: usize,
+}
+
+/// Opens `path`. `try_direct` is false for channels that cannot keep direct I/O's alignment.
+pub(super) fn open(device: &str, path: &Path, options: FileOptions, try_direct: bool) -> Result<Opened, BdevError> {
+    let failed =
+        |call| move |source| BdevError::File { device: device.to_owned(), call, path: path.to_owned(), source };
+    // Looked at before it is opened: opening a FIFO waits for its other end.
+    let kind = std::fs::metadata(path).map_err(failed("open"))?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(BdevError::Field {
+            device: device.to_owned(),
+            field: "path",
+            value: path.display().to_string(),
+            allowed: "a regular file or a block device",
+        });
+    }
+    // O_EXCL on a block device is refused while it is mounted or otherwise held, so one open file must be closed before the next is opened.
+    let exclusive = if kind.is_block_device() && !options.read_only { libc::O_EXCL } else { 0 };
+    let direct = if try_direct { direct(path, options, exclusive).map(Some) } else { Ok(None) };
+    let (mut file, data_alignment) = match direct {
+        Ok(Some((file, data_alignment))) => (file, Some(data_alignment)),
+        Ok(None) => (open_with(path, options.read_only, exclusive).map_err(failed("open"))?, None),
+        Err(reason) => {
+            let file = open_with(path, options.read_only, exclusive).map_err(failed("open"))?;
+            tracing::info!(device, path = %path.display(), %reason, "no direct I/O on this file: its blocks go through the page cache");
+            (file, None)
+        }
+    };
+    lock(&file, options.read_only).map_err(failed("lock"))?;
+    let len = file.seek(SeekFrom::End(0)).map_err(failed("seek to the end"))?;
+    check_len(device, len, options.block_len)?;
+    Ok(Opened { file, len, direct: data_alignment.is_some(), data_alignment: data_alignment.unwrap_or(1) })
+}
+
+fn open_with(path: &Path, read_only: bool, flags: i32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)
+}
+
+/// One writer, or any number of readers.
+fn lock(file: &File, read_only: bool) -> io::Result<()> {
+    let locked = if read_only { file.try_lock_shared() } else { file.try_lock() };
+    match locked {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "another process, or another device of this target, uses it",
+        )),
+        // A file system without locks (some network ones) is no reason to refuse.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn check_len(device: &str, len: u64, block_len: u32) -> Result<(), BdevError> {
+    let allowed = match block_len {
+        _ if len == 0 => "a file that is not empty: make it with `truncate -s SIZE FILE`",
+        _ if len % u64::from(block_len) == 0 => return Ok(()),
+        512 => "a multiple of the block size: round it with `truncate -s %512 FILE`",
+        _ => "a multiple of the block size: round it with `truncate -s %4096 FILE`, or set the block size to 512",
+    };
+    Err(BdevError::Field { device: device.to_owned(), field: "size", value: format!("{len} bytes"), allowed })
+}
+
+/// Opens it for direct I/O, and reads a block to see that it works. Returns also the alignment that data needs.
+fn direct(path: &Path, options: FileOptions, flags: i32) -> Result<(File, usize), String> {
+    let file = open_with(path, options.read_only, flags | libc::O_DIRECT).map_err(|error| error.to_string())?;
+    let alignment = match direct_alignment(path) {
+        Some((_, offset_alignment)) if offset_alignment > options.block_len => {
+            return Err(format!("it needs blocks of {offset_alignment} bytes"));
+        }
+        Some((0, _)) => return Err("the file system does not support it".to_owned()),
+        Some((data_alignment, _)) => data_alignment as usize,
+        None => DATA_ALIGNMENT_UNTOLD,
+    };
+    let arena = Arena::new(options.block_len as usize, false).map_err(|error| error.to_string())?;
+    let (memory, len) = (arena.segment().as_ptr(), options.block_len as usize);
+    // SAFETY: invariant 2: the arena is at least that long.
+    let read = unsafe { libc::pread(file.as_raw_fd(), memory.cast(), len, 0) };
+    let error = io::Error::last_os_error();
+    // SAFETY: the one segment made of it was used by the call that has returned.
+    unsafe { arena.release() };
+    if usize::try_from(read) == Ok(len) { Ok((file, alignment)) } else { Err(format!("a first read failed: {error}")) }
+}
+
+/// What direct I/O on `path` needs: alignment of memory, alignment of offsets. `None` where the file system does not tell.
+fn direct_alignment(path: &Path) -> Option<(u32, u32)> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+    let mut facts = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: invariant 2.
+    let result = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, libc::STATX_DIOALIGN, facts.as_mut_ptr()) };
+    // SAFETY: invariant 1.
+    let facts = unsafe { facts.assume_init() };
+    (result == 0 && facts.stx_mask & libc::STATX_DIOALIGN != 0)
+        .then_some((facts.stx_dio_mem_align, facts.stx_dio_offset_align))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_does_not_fit_says_what_to_do() {
+        assert!(check_len("d", 8192, 4096).is_ok());
+        assert_eq!(
+            check_len("disk0", 0, 512).unwrap_err().to_string(),
+            "disk0: size is 0 bytes: a file that is not empty: make it with `truncate -s SIZE FILE`"
+        );
+        assert_eq!(
+            check_len("disk0", 5000, 512).unwrap_err().to_string(),
+            "disk0: size is 5000 bytes: a multiple of the block size: round it with `truncate -s %512 FILE`"
+        );
+    }
+}

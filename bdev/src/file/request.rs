@@ -1,0 +1,262 @@
+//! One operation on a file: the system calls that it still needs, one after the other. No I/O here: a result goes in, the next step comes out.
+
+use reactor::Segment;
+
+use crate::channel::{Operation, OperationKind};
+use crate::device::DeviceError;
+use crate::extent::Extent;
+
+/// How often one call that says "again" is repeated before the operation fails.
+const RETRY_COUNT_MAX: u32 = 64;
+
+/// Longest single read or write: the kernel's own limit is 2 GiB less a page.
+const CALL_LEN_MAX: u64 = 1 << 30;
+
+/// What the file system cannot do. Learned from its first refusal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// FALLOC_FL_ZERO_RANGE.
+    pub(super) zero_range: bool,
+    /// FALLOC_FL_PUNCH_HOLE.
+    pub(super) punch_hole: bool,
+}
+
+/// The call that comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Reads into memory.
+    Read { offset: u64, into: Segment },
+    /// Writes from memory; returns when it is on stable storage if `durable`.
+    Write { offset: u64, from: Segment, durable: bool },
+    /// Writes this many zeroes, at most as many as there are in one piece.
+    WriteZeroes { offset: u64, len: u64, durable: bool },
+    /// Has the file system zero the range, and give its space back if `punch`.
+    Zero { offset: u64, len: u64, punch: bool },
+    /// Everything on stable storage.
+    Sync,
+}
+
+/// What a call's result leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another call.
+    Call,
+    /// The end.
+    Done(Result<(), DeviceError>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Read, write or written zeroes, `done_len` bytes of which are there.
+    Transfer,
+    /// fallocate.
+    Zero,
+    /// fdatasync.
+    Sync,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) token: u64,
+    kind: OperationKind,
+    extent: Extent,
+    data: Option<Segment>,
+    step: Step,
+    done_len: u64,
+    retry_count: u32,
+}
+
+impl Request {
+    /// `extent` is the operation's, checked.
+    pub(super) fn new(operation: &Operation, extent: Extent, refused: Refused) -> Self {
+        let step = match operation.kind {
+            OperationKind::Read | OperationKind::Write { .. } => Step::Transfer,
+            OperationKind::Flush => Step::Sync,
+            OperationKind::WriteZeroes { deallocate: true, .. } if !refused.punch_hole => Step::Zero,
+            OperationKind::WriteZeroes { deallocate: false, .. } if !refused.zero_range => Step::Zero,
+            OperationKind::WriteZeroes { .. } => Step::Transfer,
+        };
+        Self {
+            token: operation.token,
+            kind: operation.kind,
+            extent,
+            data: operation.data,
+            step,
+            done_len: 0,
+            retry_count: 0,
+        }
+    }
+
+    /// The call that is to be made now.
+    pub(super) fn call(&self) -> Call {
+        let offset = self.extent.offset + self.done_len;
+        let len = (self.extent.len - self.done_len).min(CALL_LEN_MAX);
+        match (self.step, self.kind, self.data) {
+            (Step::Transfer, OperationKind::Read, Some(data)) => Call::Read { offset, into: self.rest(data, len) },
+            (Step::Transfer, OperationKind::Write { force_unit_access: durable }, Some(data)) => {
+                Call::Write { offset, from: self.rest(data, len), durable }
+            }
+            (Step::Transfer, OperationKind::WriteZeroes { force_unit_access: durable, .. }, _) => {
+                Call::WriteZeroes { offset, len, durable }
+            }
+            (Step::Zero, OperationKind::WriteZeroes { deallocate: punch, .. }, _) => Call::Zero { offset, len, punch },
+            (Step::Transfer | Step::Zero | Step::Sync, _, _) => Call::Sync,
+        }
+    }
+
+    /// What is left of `data`, at most `len` bytes. The extent check made data and range equally long.
+    fn rest(&self, data: Segment, len: u64) -> Segment {
+        let done_len = usize::try_from(self.done_len).unwrap_or(usize::MAX);
+        data.part(done_len, usize::try_from(len).unwrap_or(usize::MAX))
+    }
+
+    /// Takes the result of [`Self::call`]: as the kernel gives it, a count or a negated errno.
+    pub(super) fn advance(&mut self, result: i32, refused: &mut Refused) -> Next {
+        let Ok(moved_len) = u64::try_from(result) else {
+            return self.failed(-result, refused);
+        };
+        match self.step {
+            Step::Sync => Next::Done(Ok(())),
+            Step::Zero if matches!(self.kind, OperationKind::WriteZeroes { force_unit_access: true, .. }) => {
+                self.enter(Step::Sync)
+            }
+            Step::Zero => Next::Done(Ok(())),
+            // A read that brings nothing is past the end of a file that was truncated under us.
+            Step::Transfer if moved_len == 0 => Next::Done(Err(match self.kind {
+                OperationKind::Read => DeviceError::OutOfRange,
+                OperationKind::Write { .. } | OperationKind::WriteZeroes { .. } | OperationKind::Flush => {
+                    DeviceError::WriteFault
+                }
+            })),
+            Step::Transfer => {
+                self.done_len += moved_len;
+                self.retry_count = 0;
+                if self.done_len >= self.extent.len { Next::Done(Ok(())) } else { Next::Call }
+            }
+        }
+    }
+
+    fn enter(&mut self, step: Step) -> Next {
+        self.step = step;
+        self.retry_count = 0;
+        Next::Call
+    }
+
+    fn failed(&mut self, errno: i32, refused: &mut Refused) -> Next {
+        if matches!(errno, libc::EAGAIN | libc::EINTR) && self.retry_count < RETRY_COUNT_MAX {
+            self.retry_count += 1;
+            return Next::Call;
+        }
+        if self.step == Step::Zero && matches!(errno, libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM) {
+            match self.kind {
+                OperationKind::WriteZeroes { deallocate: true, .. } => refused.punch_hole = true,
+                OperationKind::WriteZeroes { .. }
+                | OperationKind::Read
+                | OperationKind::Write { .. }
+                | OperationKind::Flush => refused.zero_range = true,
+            }
+            return self.enter(Step::Transfer);
+        }
+        Next::Done(Err(device_error(errno, self.kind)))
+    }
+}
+
+/// errno in the block layer's terms.
+fn device_error(errno: i32, kind: OperationKind) -> DeviceError {
+    match errno {
+        libc::ENOSPC | libc::EDQUOT => DeviceError::NoSpace,
+        libc::EROFS | libc::EBADF | libc::EPERM => DeviceError::ReadOnly,
+        libc::EFBIG | libc::ENXIO => DeviceError::OutOfRange,
+        libc::EOPNOTSUPP | libc::ENOSYS => DeviceError::Unsupported,
+        libc::EIO | libc::EREMOTEIO | libc::ENODATA | libc::ENOLINK | libc::EILSEQ | libc::ETIMEDOUT => match kind {
+            OperationKind::Read => DeviceError::ReadFault,
+            OperationKind::Write { .. } | OperationKind::WriteZeroes { .. } | OperationKind::Flush => {
+                DeviceError::WriteFault
+            }
+        },
+        _ => DeviceError::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reactor::Arena;
+
+    use super::*;
+
+    fn request(kind: OperationKind, len: u64, data: Option<Segment>) -> Request {
+        let operation = Operation { token: 1, kind, start_block: 8, block_count: len / 512, data };
+        Request::new(&operation, Extent { offset: 4096, len }, Refused::default())
+    }
+
+    #[test]
+    fn a_short_read_goes_on_where_it_stopped() {
+        let data = Arena::new(4096, false).unwrap().segment();
+        let mut refused = Refused::default();
+        let mut read = request(OperationKind::Read, 4096, Some(data));
+        assert_eq!(read.call(), Call::Read { offset: 4096, into: data });
+        assert_eq!(read.advance(1000, &mut refused), Next::Call);
+        assert_eq!(read.call(), Call::Read { offset: 5096, into: data.part(1000, 3096) });
+        assert_eq!(read.advance(3096, &mut refused), Next::Done(Ok(())));
+    }
+
+    #[test]
+    fn a_file_that_shrank_is_out_of_range() {
+        let data = Arena::new(4096, false).unwrap().segment();
+        let mut read = request(OperationKind::Read, 4096, Some(data));
+        assert_eq!(read.advance(512, &mut Refused::default()), Next::Call);
+        assert_eq!(read.advance(0, &mut Refused::default()), Next::Done(Err(DeviceError::OutOfRange)));
+    }
+
+    #[test]
+    fn zeroes_are_written_where_the_file_system_cannot_zero_and_that_is_remembered() {
+        let kind = OperationKind::WriteZeroes { deallocate: true, force_unit_access: true };
+        let mut refused = Refused::default();
+        let mut zeroes = request(kind, 8192, None);
+        assert_eq!(zeroes.call(), Call::Zero { offset: 4096, len: 8192, punch: true });
+        assert_eq!(zeroes.advance(-libc::EOPNOTSUPP, &mut refused), Next::Call);
+        assert_eq!(refused, Refused { zero_range: false, punch_hole: true });
+        assert_eq!(zeroes.call(), Call::WriteZeroes { offset: 4096, len: 8192, durable: true });
+        assert_eq!(zeroes.advance(4096, &mut refused), Next::Call);
+        assert_eq!(zeroes.call(), Call::WriteZeroes { offset: 8192, len: 4096, durable: true });
+        assert_eq!(zeroes.advance(4096, &mut refused), Next::Done(Ok(())));
+        let operation = Operation { token: 2, kind, start_block: 0, block_count: 1, data: None };
+        let second = Request::new(&operation, Extent { offset: 0, len: 512 }, refused);
+        assert_eq!(second.call(), Call::WriteZeroes { offset: 0, len: 512, durable: true });
+    }
+
+    #[test]
+    fn forced_zeroes_are_synced() {
+        let mut zeroes = request(OperationKind::WriteZeroes { deallocate: false, force_unit_access: true }, 4096, None);
+        assert_eq!(zeroes.advance(0, &mut Refused::default()), Next::Call);
+        assert_eq!(zeroes.call(), Call::Sync);
+        assert_eq!(zeroes.advance(0, &mut Refused::default()), Next::Done(Ok(())));
+    }
+
+    #[test]
+    fn again_is_repeated_but_not_for_ever() {
+        let mut flush = request(OperationKind::Flush, 0, None);
+        let mut call_count = 1;
+        while flush.advance(-libc::EINTR, &mut Refused::default()) == Next::Call {
+            call_count += 1;
+        }
+        assert_eq!(call_count, RETRY_COUNT_MAX + 1);
+    }
+
+    #[test]
+    fn errors_are_named_for_what_was_done() {
+        let write = OperationKind::Write { force_unit_access: false };
+        for (errno, kind, error) in [
+            (libc::EIO, OperationKind::Read, DeviceError::ReadFault),
+            (libc::EIO, write, DeviceError::WriteFault),
+            (libc::EIO, OperationKind::Flush, DeviceError::WriteFault),
+            (libc::ENOSPC, write, DeviceError::NoSpace),
+            (libc::EROFS, write, DeviceError::ReadOnly),
+            (libc::EFBIG, write, DeviceError::OutOfRange),
+            (libc::ENOMEM, write, DeviceError::Internal),
+        ] {
+            assert_eq!(device_error(errno, kind), error, "{errno} {kind:?}");
+        }
+    }
+}

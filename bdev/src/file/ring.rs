@@ -1,0 +1,191 @@
+//! A file's channel through io_uring.
+//!
+//! Each operation is a [`Request`] in a slab, and has at most one entry with the kernel at a time; the entry's user data is the request's handle. One
+//! `io_uring_enter` for each batch of submissions; completions are read from the shared ring without a system call.
+//!
+//! # Invariants of the unsafe code
+//! 1. Memory: an entry points into a [`Segment`], which is always inside a live mapping; the submitter keeps it for this operation until the
+//!    completion has been handed out ([`crate::Operation::data`]), and the kernel is done with it when its completion entry is there.
+//!    Zeroes come from the device's own arena, which is never unmapped.
+//! 2. Descriptor: entries name the registered file 0, which the ring itself keeps open.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use io_uring::types::{Fixed, FsyncFlags};
+use io_uring::{IoUring, opcode, squeue};
+use reactor::{Handle, Progress, Segment, Slab};
+
+use super::Shared;
+use super::request::{Call, Next, Refused, Request};
+use crate::channel::{Channel, Completion, Operation};
+use crate::device::Geometry;
+use crate::extent;
+
+/// The one registered file.
+const FILE: Fixed = Fixed(0);
+
+/// Whether this process may use io_uring.
+pub(super) fn probe() -> io::Result<()> {
+    IoUring::new(2).map(|_| ())
+}
+
+/// What a person is told when it may not.
+pub(super) fn refusal(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            "io_uring is refused (sysctl kernel.io_uring_disabled, or a container's seccomp profile): a thread and the page cache \
+             are used instead, slower"
+        }
+        Some(libc::ENOSYS) => "this kernel has no io_uring: a thread and the page cache are used instead, slower",
+        Some(libc::ENOMEM) => {
+            "no locked memory for io_uring (raise `ulimit -l`): a thread and the page cache are used instead, slower"
+        }
+        _ => "io_uring cannot be used: a thread and the page cache are used instead, slower",
+    }
+}
+
+/// One CPU's way into a file.
+pub(super) struct RingChannel {
+    ring: IoUring,
+    requests: Slab<Request>,
+    geometry: Geometry,
+    zeroes: Segment,
+    refused: Refused,
+    /// Ended without the kernel.
+    finished: VecDeque<Completion>,
+    /// Whether a failing enter has been reported.
+    enter_failed: bool,
+    shared: Arc<Shared>,
+}
+
+impl RingChannel {
+    pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, queue_depth: u32) -> io::Result<Self> {
+        // As many entries as requests, and twice as many completions: neither queue can overflow, since a request has one entry at most.
+        let ring = IoUring::new(queue_depth)?;
+        ring.submitter().register_files(&[shared.file.as_raw_fd()])?;
+        Ok(Self {
+            ring,
+            requests: Slab::new(queue_depth as usize),
+            geometry,
+            zeroes: shared.zeroes.segment(),
+            refused: Refused::default(),
+            finished: VecDeque::with_capacity(queue_depth as usize),
+            enter_failed: false,
+            shared,
+        })
+    }
+
+    /// Hands queued entries to the kernel, if there are any. What it does not take now is offered again by the next call.
+    fn enter(&mut self) {
+        if self.ring.submission().is_empty() {
+            return;
+        }
+        match self.ring.submit() {
+            Ok(_) => self.enter_failed = false,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR)) => {}
+            Err(error) if self.enter_failed => drop(error),
+            Err(error) => {
+                self.enter_failed = true;
+                tracing::error!(path = %self.shared.path.display(), %error, "io_uring_enter fails: operations wait");
+            }
+        }
+    }
+}
+
+impl Channel for RingChannel {
+    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+        while self.outstanding_count() < self.requests.capacity()
+            && let Some(operation) = operations.pop_front()
+        {
+            let request = match extent::extent(&self.geometry, &operation) {
+                Ok(extent) => Request::new(&operation, extent, self.refused),
+                Err(error) => {
+                    self.finished.push_back(Completion { token: operation.token, result: Err(error) });
+                    continue;
+                }
+            };
+            let call = request.call();
+            let Ok(handle) = self.requests.insert(request) else {
+                unreachable!("fewer requests than slots");
+            };
+            queue(&mut self.ring.submission(), call, handle, self.zeroes);
+        }
+        self.enter();
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+        let had_len = completions.len();
+        completions.extend(self.finished.drain(..));
+        let (_, mut submission, completion) = self.ring.split();
+        let mut again = false;
+        for entry in completion {
+            let handle = Handle::from_bits(entry.user_data());
+            let Some(request) = self.requests.look_mut(handle) else {
+                continue;
+            };
+            match request.advance(entry.result(), &mut self.refused) {
+                Next::Call => {
+                    queue(&mut submission, request.call(), handle, self.zeroes);
+                    again = true;
+                }
+                Next::Done(result) => {
+                    completions.push(Completion { token: request.token, result });
+                    self.requests.remove(handle);
+                }
+            }
+        }
+        drop(submission);
+        self.enter();
+        Progress::busy_if(again || completions.len() > had_len)
+    }
+
+    fn outstanding_count(&self) -> usize {
+        self.requests.len() + self.finished.len()
+    }
+}
+
+impl Drop for RingChannel {
+    fn drop(&mut self) {
+        let count = self.requests.len();
+        if count > 0 {
+            tracing::error!(path = %self.shared.path.display(), count, "a channel is closed with operations in the kernel");
+        }
+    }
+}
+
+/// Queues one call.
+fn queue(submission: &mut squeue::SubmissionQueue<'_>, call: Call, handle: Handle<Request>, zeroes: Segment) {
+    let entry = entry(call, zeroes).user_data(handle.to_bits());
+    // SAFETY: what the entry points at outlives it, by invariants 1 and 2.
+    let pushed = unsafe { submission.push(&entry) };
+    assert!(pushed.is_ok(), "as many entries as requests, and one entry of each");
+}
+
+fn entry(call: Call, zeroes: Segment) -> squeue::Entry {
+    match call {
+        Call::Read { offset, into } => opcode::Read::new(FILE, into.as_ptr(), len(into)).offset(offset).build(),
+        Call::Write { offset, from, durable } => write(offset, from, durable),
+        Call::WriteZeroes { offset, len, durable } => {
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(zeroes.len());
+            write(offset, zeroes.part(0, len), durable)
+        }
+        Call::Zero { offset, len, punch } => {
+            let how = if punch { libc::FALLOC_FL_PUNCH_HOLE } else { libc::FALLOC_FL_ZERO_RANGE };
+            opcode::Fallocate::new(FILE, len).offset(offset).mode(how | libc::FALLOC_FL_KEEP_SIZE).build()
+        }
+        Call::Sync => opcode::Fsync::new(FILE).flags(FsyncFlags::DATASYNC).build(),
+    }
+}
+
+fn write(offset: u64, from: Segment, durable: bool) -> squeue::Entry {
+    let flags = if durable { libc::RWF_DSYNC } else { 0 };
+    opcode::Write::new(FILE, from.as_ptr(), len(from)).offset(offset).rw_flags(flags).build()
+}
+
+/// A request names at most 1 GiB at a time.
+fn len(segment: Segment) -> u32 {
+    u32::try_from(segment.len()).unwrap_or(u32::MAX)
+}

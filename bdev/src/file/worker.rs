@@ -1,0 +1,151 @@
+//! A file's channel through a thread of its own, for processes that may not use io_uring: simple, correct, slower (one call at a time, one more copy).
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
+
+use crossbeam_queue::ArrayQueue;
+use reactor::Progress;
+
+use super::Shared;
+use super::request::{Call, Next, Refused, Request};
+use crate::channel::{Channel, Completion, Operation};
+use crate::device::Geometry;
+use crate::extent;
+
+/// Bytes of one call, and of the thread's buffer.
+const BUFFER_LEN: usize = 1 << 20;
+
+/// One CPU's way into a file, and the thread that does the work.
+pub(super) struct WorkerChannel {
+    geometry: Geometry,
+    queues: Arc<Queues>,
+    worker: Thread,
+    outstanding_count: usize,
+}
+
+struct Queues {
+    /// Both have room for every outstanding operation, so that no push can fail.
+    requests: ArrayQueue<Request>,
+    completions: ArrayQueue<Completion>,
+    closed: AtomicBool,
+}
+
+impl WorkerChannel {
+    pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, queue_depth: u32) -> io::Result<Self> {
+        let queues = Arc::new(Queues {
+            requests: ArrayQueue::new(queue_depth as usize),
+            completions: ArrayQueue::new(queue_depth as usize),
+            closed: AtomicBool::new(false),
+        });
+        let theirs = Arc::clone(&queues);
+        let worker = std::thread::Builder::new().name("bdev-file".to_owned()).spawn(move || work(&shared, &theirs))?;
+        Ok(Self { geometry, queues, worker: worker.thread().clone(), outstanding_count: 0 })
+    }
+}
+
+impl Channel for WorkerChannel {
+    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+        let mut sent = false;
+        while self.outstanding_count < self.queues.completions.capacity()
+            && let Some(operation) = operations.pop_front()
+        {
+            self.outstanding_count += 1;
+            match extent::extent(&self.geometry, &operation) {
+                Ok(extent) => {
+                    let request = Request::new(&operation, extent, Refused { zero_range: true, punch_hole: true });
+                    assert!(self.queues.requests.push(request).is_ok(), "room for every outstanding operation");
+                    sent = true;
+                }
+                Err(error) => {
+                    let completion = Completion { token: operation.token, result: Err(error) };
+                    assert!(self.queues.completions.push(completion).is_ok(), "room for every outstanding operation");
+                }
+            }
+        }
+        if sent {
+            self.worker.unpark();
+        }
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+        let had_len = completions.len();
+        while let Some(completion) = self.queues.completions.pop() {
+            self.outstanding_count -= 1;
+            completions.push(completion);
+        }
+        Progress::busy_if(completions.len() > had_len)
+    }
+
+    fn outstanding_count(&self) -> usize {
+        self.outstanding_count
+    }
+}
+
+impl Drop for WorkerChannel {
+    fn drop(&mut self) {
+        // The thread finishes the call that it is in, and goes by itself: nobody waits for it.
+        self.queues.closed.store(true, Ordering::Release);
+        self.worker.unpark();
+    }
+}
+
+/// The thread: one operation after the other, until the channel is gone.
+fn work(shared: &Shared, queues: &Queues) {
+    let mut buffer = vec![0; BUFFER_LEN];
+    let mut refused = Refused::default();
+    while !queues.closed.load(Ordering::Acquire) {
+        let Some(mut request) = queues.requests.pop() else {
+            // A wake-up between the look and the sleep is kept by the thread's token.
+            std::thread::park();
+            continue;
+        };
+        let result = loop {
+            let outcome = perform(&shared.file, request.call(), &mut buffer);
+            if let Next::Done(result) = request.advance(outcome, &mut refused) {
+                break result;
+            }
+        };
+        let completion = Completion { token: request.token, result };
+        assert!(queues.completions.push(completion).is_ok(), "room for every outstanding operation");
+    }
+}
+
+/// Makes one call. Returns what the kernel would: a count, or a negated errno.
+fn perform(file: &std::fs::File, call: Call, buffer: &mut [u8]) -> i32 {
+    let done = match call {
+        Call::Read { offset, into } => {
+            let len = into.len().min(buffer.len());
+            let piece = &mut buffer[..len];
+            file.read_at(piece, offset).inspect(|len| into.write(0, &piece[..*len]))
+        }
+        Call::Write { offset, from, durable } => {
+            let len = from.len().min(buffer.len());
+            let piece = &mut buffer[..len];
+            from.part(0, len).read(0, piece);
+            file.write_at(piece, offset).and_then(|len| sync_if(file, durable, len))
+        }
+        Call::WriteZeroes { offset, len, durable } => {
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
+            let piece = &mut buffer[..len];
+            piece.fill(0);
+            file.write_at(piece, offset).and_then(|len| sync_if(file, durable, len))
+        }
+        Call::Zero { .. } => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+        Call::Sync => file.sync_data().map(|()| 0),
+    };
+    match done {
+        Ok(len) => i32::try_from(len).unwrap_or(i32::MAX),
+        Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
+
+fn sync_if(file: &std::fs::File, durable: bool, len: usize) -> io::Result<usize> {
+    if durable {
+        file.sync_data()?;
+    }
+    Ok(len)
+}

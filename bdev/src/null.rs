@@ -1,0 +1,137 @@
+//! The null device ("Null disk"): drops what is written, reads as zeroes.
+//!
+//! Reads give zeroes rather than leave the buffer as it was: buffers are shared by all connections, and what is left in one is another
+//! host's data. It costs nothing, since reads are pushed out of one small region of zeroes that stays in the cache.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use reactor::{Arena, Progress, Segment};
+
+use crate::channel::{Channel, Completion, Operation, OperationKind};
+use crate::device::{BdevError, Device, Geometry};
+use crate::extent;
+
+/// Operations that one channel holds; more stay with the submitter.
+const OUTSTANDING_MAX: usize = 256;
+
+/// Bytes of zeroes that reads are pushed out of: at least the largest transfer that makes sense; longer reads are zeroed by hand.
+const ZEROES_LEN: usize = 1 << 20;
+
+/// A device of any size that holds nothing: what is measured with it is everything but the medium.
+pub struct Null {
+    name: String,
+    geometry: Geometry,
+    zeroes: Arena,
+}
+
+impl Null {
+    /// `block_count` blocks that read as zeroes.
+    ///
+    /// # Errors
+    /// If a number is out of range.
+    pub fn new(name: &str, block_len: u32, block_count: u64) -> Result<Self, BdevError> {
+        let geometry = extent::geometry(name, block_len, block_count)?;
+        let zeroes =
+            Arena::new(ZEROES_LEN, false).map_err(|source| BdevError::Memory { device: name.to_owned(), source })?;
+        Ok(Self { name: name.to_owned(), geometry, zeroes })
+    }
+}
+
+impl fmt::Debug for Null {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Null").field("name", &self.name).field("geometry", &self.geometry).finish_non_exhaustive()
+    }
+}
+
+impl Device for Null {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn product(&self) -> &'static str {
+        "Null disk"
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn memory(&self) -> Option<Segment> {
+        Some(self.zeroes.segment())
+    }
+
+    fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
+        Ok(Box::new(NullChannel {
+            geometry: self.geometry,
+            zeroes: self.zeroes.segment(),
+            finished: VecDeque::with_capacity(OUTSTANDING_MAX),
+        }))
+    }
+}
+
+struct NullChannel {
+    geometry: Geometry,
+    zeroes: Segment,
+    finished: VecDeque<Completion>,
+}
+
+impl Channel for NullChannel {
+    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+        while self.finished.len() < OUTSTANDING_MAX
+            && let Some(operation) = operations.pop_front()
+        {
+            let result = extent::extent(&self.geometry, &operation).map(|_| ());
+            if let (Ok(()), OperationKind::Read, Some(data)) = (result, operation.kind, operation.data) {
+                data.zero();
+            }
+            self.finished.push_back(Completion { token: operation.token, result });
+        }
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+        let progress = Progress::busy_if(!self.finished.is_empty());
+        completions.extend(self.finished.drain(..));
+        progress
+    }
+
+    fn in_place(&self, start_block: u64, block_count: u64) -> Option<Segment> {
+        let extent = extent::range(&self.geometry, start_block, block_count)?;
+        let len = usize::try_from(extent.len).ok().filter(|len| *len <= self.zeroes.len())?;
+        Some(self.zeroes.part(0, len))
+    }
+
+    fn outstanding_count(&self) -> usize {
+        self.finished.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_never_shows_what_the_buffer_held() {
+        let device = Null::new("n", 512, 1 << 30).unwrap();
+        let mut channel = device.open_channel().unwrap();
+        let arena = Arena::new(4096, false).unwrap();
+        let data = arena.segment().part(0, 512);
+        data.write(0, &[0xAA; 512]);
+        let read = Operation { token: 1, kind: OperationKind::Read, start_block: 5, block_count: 1, data: Some(data) };
+        channel.submit(&mut VecDeque::from([read]));
+        let mut completions = Vec::new();
+        assert_eq!(channel.poll(&mut completions), Progress::Busy);
+        let mut bytes = [1; 512];
+        data.read(0, &mut bytes);
+        assert_eq!(bytes, [0; 512]);
+    }
+
+    #[test]
+    fn in_place_gives_zeroes_as_far_as_there_are_any() {
+        let device = Null::new("n", 4096, 1 << 20).unwrap();
+        let channel = device.open_channel().unwrap();
+        assert_eq!(channel.in_place(77, 32).unwrap().len(), 128 << 10);
+        assert_eq!(channel.in_place(0, 257), None);
+        assert_eq!(channel.in_place((1 << 20) - 1, 2), None);
+    }
+}
