@@ -123,9 +123,12 @@ pub trait Wire: Send + 'static {
     /// Whether the segment is inside the region of its local key, which is valid and, if `write`, writable for our device.
     fn allows_local(&self, segment: &LocalSegment, write: bool) -> bool;
 
-    /// Ends a key of ours (by the peer's message or by our own request). False if it is no key that can be ended so (a window's).
-    fn invalidate(&mut self, key: u32) -> bool;
+    /// Ends a key of ours (by the peer's message or by our own request): [`Transfer::Done`] when no copy under it can run any more.
+    /// [`Transfer::Unfinished`]: it is closed to new copies, but one that began before may still run: call again, later; nothing that reports
+    /// the key's end may be visible before it is done. [`Transfer::Denied`]: it is no key that can be ended so (a bound window's).
+    fn invalidate(&mut self, key: u32) -> Transfer;
 
-    /// Binds a window's key to a part of its region. False if it cannot be.
+    /// Binds a window's key to a part of its region. The lowest 8 bits of the key are the caller's to choose at each bind, as with `ibv_inc_rkey`.
+    /// False if it cannot be: no window, already bound, not inside the region.
     fn bind(&mut self, key: u32, address: u64, len: u64) -> bool;
 }
