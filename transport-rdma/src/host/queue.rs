@@ -1,0 +1,328 @@
+//! One NVMe queue over one queue pair: command slots, receives, and what of them the fabric still holds.
+//!
+//! Owned by its CPU. A command has a *slot* from its submission until both its response has come and its send has completed: the response
+//! alone says nothing about our own device, which may still read the capsule to send it again. There are as many slots, capsule buffers, receives and places
+//! in the send queue as the queue takes commands, so that nothing can run short: the free list of slots is the only permit.
+//!
+//! Everything in a response is the target's word: an identifier that names no outstanding command ends the connection. Identifiers carry
+//! a generation beside the slot, so that a response which is sent twice is not taken for that of the slot's next command.
+
+use nvmf_core::transport::DisconnectReason;
+use reactor::{Handle, Segment};
+
+use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkKind, WorkRequestId};
+use crate::host::command::{DataPointer, Response, fill};
+use crate::host::link::Link;
+use crate::verbs::{
+    Completion, CompletionStatus, Flags, LocalSegment, Port, PostError, QueuePairName, SendOperation, SendRequest,
+};
+
+/// Most commands of a queue: identifiers have ten bits for the slot, and 0xFFFF is never used [NVMe Base 2.0, 3.3.3.1].
+pub(super) const DEPTH_MAX: u16 = 1023;
+const SLOT_BITS: u32 = 10;
+
+/// Bytes of capsule memory that a queue of this depth needs: commands, then responses.
+pub(super) fn capsule_memory_len(depth: u16) -> usize {
+    usize::from(depth) * (COMMAND_LEN + RESPONSE_LEN)
+}
+
+/// Where a queue is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Attached, receives posted; the connection is being made.
+    Connecting,
+    /// Connected; carries commands.
+    Live,
+    /// Posts nothing more; what was posted comes back.
+    Draining,
+}
+
+/// A command that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finished {
+    pub(super) tag: u64,
+    pub(super) response: [u8; RESPONSE_LEN],
+}
+
+/// Why a queue cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum QueueFault {
+    #[error("a response of {len} bytes, which should be 16")]
+    ResponseLength { len: u32 },
+    #[error("a response for command id {command_id:#06x}, which is not outstanding")]
+    UnknownCommand { command_id: u16 },
+    #[error("{operation} ended with {status:?}")]
+    Transfer { operation: &'static str, status: CompletionStatus },
+    #[error("posting {operation} failed: {error:?}")]
+    Post { operation: &'static str, error: PostError },
+}
+
+impl QueueFault {
+    /// Whether the peer is to blame, or the connection.
+    pub(super) fn reason(self) -> DisconnectReason {
+        match self {
+            Self::ResponseLength { .. } | Self::UnknownCommand { .. } => DisconnectReason::Protocol,
+            Self::Transfer { .. } | Self::Post { .. } => DisconnectReason::TransportError,
+        }
+    }
+}
+
+/// What of a command is still out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Free,
+    /// Neither response nor send completion has come.
+    Posted,
+    /// The response has come.
+    Responded,
+    /// The send has completed.
+    Sent,
+}
+
+#[derive(Clone, Copy)]
+struct CommandSlot {
+    tag: u64,
+    submit_ns: u64,
+    response: [u8; RESPONSE_LEN],
+    generation: u16,
+    phase: Phase,
+}
+
+/// What a queue is made with.
+pub(super) struct QueueOptions {
+    pub(super) link: Handle<Link>,
+    pub(super) qid: u16,
+    pub(super) depth: u16,
+    /// [`capsule_memory_len`] bytes.
+    pub(super) capsules: Segment,
+    pub(super) capsule_key: u32,
+}
+
+pub(super) struct Queue {
+    pub(super) link: Handle<Link>,
+    pub(super) qid: u16,
+    pub(super) stage: Stage,
+    /// Set when the control plane was told of the fault: it is told once.
+    pub(super) reported: bool,
+    name: QueuePairName,
+    handle: Handle<Queue>,
+    slots: Box<[CommandSlot]>,
+    free: Vec<u16>,
+    commands: Segment,
+    responses: Segment,
+    capsule_key: u32,
+    posted_send_count: u32,
+    posted_receive_count: u32,
+}
+
+impl Queue {
+    pub(super) fn new(options: &QueueOptions, name: QueuePairName, handle: Handle<Queue>) -> Self {
+        let depth = usize::from(options.depth);
+        let empty = CommandSlot {
+            tag: 0,
+            submit_ns: 0,
+            response: [0; RESPONSE_LEN],
+            generation: 0,
+            phase: Phase::Free,
+        };
+        Self {
+            link: options.link,
+            qid: options.qid,
+            stage: Stage::Connecting,
+            reported: false,
+            name,
+            handle,
+            slots: vec![empty; depth].into_boxed_slice(),
+            // The lowest slot on top: a shallow load stays in few cache lines.
+            free: (0..options.depth).rev().collect(),
+            commands: options.capsules.part(0, depth * COMMAND_LEN),
+            responses: options.capsules.part(depth * COMMAND_LEN, depth * RESPONSE_LEN),
+            capsule_key: options.capsule_key,
+            posted_send_count: 0,
+            posted_receive_count: 0,
+        }
+    }
+
+    pub(super) fn name(&self) -> QueuePairName {
+        self.name
+    }
+
+    /// Commands that could be submitted now.
+    pub(super) fn room(&self) -> usize {
+        if self.stage == Stage::Live { self.free.len() } else { 0 }
+    }
+
+    /// When the oldest outstanding command was submitted.
+    pub(super) fn oldest_submit_ns(&self) -> Option<u64> {
+        self.slots.iter().filter(|slot| slot.phase != Phase::Free).map(|slot| slot.submit_ns).min()
+    }
+
+    /// Posts all receives, before the connection is made.
+    pub(super) fn post_receives<Q: Port>(&mut self, port: &mut Q) -> Result<(), QueueFault> {
+        (0..self.slots.len()).try_for_each(|slot| self.post_receive(port, slot))
+    }
+
+    fn post_receive<Q: Port>(&mut self, port: &mut Q, slot: usize) -> Result<(), QueueFault> {
+        let memory = self.responses.part(slot * RESPONSE_LEN, RESPONSE_LEN);
+        let segment = LocalSegment { memory, local_key: self.capsule_key };
+        let id = work_id(WorkKind::Receive, self.handle, slot);
+        port.post_receive(self.name, id, &[segment])
+            .map_err(|error| QueueFault::Post { operation: "a receive", error })?;
+        self.posted_receive_count += 1;
+        Ok(())
+    }
+
+    /// Sends a command. The caller has seen [`Self::room`]. `in_capsule` is sent behind the command.
+    pub(super) fn submit<Q: Port>(
+        &mut self,
+        port: &mut Q,
+        now_ns: u64,
+        tag: u64,
+        mut command: [u8; COMMAND_LEN],
+        data: DataPointer,
+        in_capsule: Option<LocalSegment>,
+    ) -> Result<(), QueueFault> {
+        let number = self.free.pop().expect("the caller has seen room");
+        let index = usize::from(number);
+        let slot = &mut self.slots[index];
+        fill(&mut command, command_id(number, slot.generation), data);
+        let memory = self.commands.part(index * COMMAND_LEN, COMMAND_LEN);
+        memory.write(0, &command);
+
+        let capsule = LocalSegment { memory, local_key: self.capsule_key };
+        let id = work_id(WorkKind::Send, self.handle, index);
+        let pair;
+        let single;
+        let segments: &[LocalSegment] = if let Some(data) = in_capsule {
+            pair = [capsule, data];
+            &pair
+        } else {
+            single = [capsule];
+            &single
+        };
+        let request = SendRequest { id, operation: SendOperation::Send, flags: Flags::SIGNALED, segments };
+        if let Err(error) = port.post_send(self.name, &request) {
+            self.free.push(number);
+            return Err(QueueFault::Post { operation: "a command", error });
+        }
+        slot.tag = tag;
+        slot.submit_ns = now_ns;
+        slot.phase = Phase::Posted;
+        self.posted_send_count += 1;
+        Ok(())
+    }
+
+    /// The send of the command in slot `index` has completed.
+    pub(super) fn sent(
+        &mut self,
+        index: usize,
+        status: CompletionStatus,
+    ) -> Result<Option<Finished>, QueueFault> {
+        self.posted_send_count -= 1;
+        if self.stage == Stage::Draining {
+            return Ok(None);
+        }
+        if status != CompletionStatus::Success {
+            return Err(QueueFault::Transfer { operation: "a command's send", status });
+        }
+        let slot = &mut self.slots[index];
+        match slot.phase {
+            Phase::Posted => {
+                slot.phase = Phase::Sent;
+                Ok(None)
+            }
+            Phase::Responded => Ok(Some(self.finish(index))),
+            Phase::Free | Phase::Sent => panic!("a send completed twice: qid {} slot {index}", self.qid),
+        }
+    }
+
+    /// Receive number `receive` has completed.
+    pub(super) fn received<Q: Port>(
+        &mut self,
+        port: &mut Q,
+        receive: usize,
+        completion: &Completion,
+    ) -> Result<Option<Finished>, QueueFault> {
+        self.posted_receive_count -= 1;
+        if self.stage == Stage::Draining {
+            return Ok(None);
+        }
+        if completion.status != CompletionStatus::Success {
+            return Err(QueueFault::Transfer { operation: "a response's receive", status: completion.status });
+        }
+        if completion.len as usize != RESPONSE_LEN {
+            return Err(QueueFault::ResponseLength { len: completion.len });
+        }
+        let mut response = [0; RESPONSE_LEN];
+        self.responses.part(receive * RESPONSE_LEN, RESPONSE_LEN).read(0, &mut response);
+        // Before the slot can be used again: the next command's response needs a receive.
+        self.post_receive(port, receive)?;
+
+        let command_id = Response::parse(&response).command_id;
+        let index = usize::from(command_id & ((1 << SLOT_BITS) - 1));
+        let unknown = QueueFault::UnknownCommand { command_id };
+        let slot = self.slots.get_mut(index).ok_or(unknown)?;
+        if command_id >> SLOT_BITS != id_generation(slot.generation) {
+            return Err(unknown);
+        }
+        match slot.phase {
+            Phase::Posted => {
+                slot.response = response;
+                slot.phase = Phase::Responded;
+                Ok(None)
+            }
+            Phase::Sent => {
+                slot.response = response;
+                Ok(Some(self.finish(index)))
+            }
+            Phase::Free | Phase::Responded => Err(unknown),
+        }
+    }
+
+    fn finish(&mut self, index: usize) -> Finished {
+        let slot = &mut self.slots[index];
+        slot.phase = Phase::Free;
+        slot.generation = slot.generation.wrapping_add(1);
+        // Cannot truncate: there are at most DEPTH_MAX slots.
+        #[allow(clippy::cast_possible_truncation)]
+        self.free.push(index as u16);
+        Finished { tag: slot.tag, response: slot.response }
+    }
+
+    /// Posts nothing more. What comes back from now on only counts.
+    pub(super) fn begin_drain(&mut self) {
+        self.stage = Stage::Draining;
+    }
+
+    /// Whether all posted work was returned.
+    pub(super) fn is_returned(&self) -> bool {
+        self.posted_send_count == 0 && self.posted_receive_count == 0
+    }
+
+    /// Work that is still out.
+    pub(super) fn posted_count(&self) -> u32 {
+        self.posted_send_count + self.posted_receive_count
+    }
+}
+
+/// Which queue a completion is of, and which of its slots or receives.
+pub(super) fn owner_of(id: WorkRequestId) -> (Handle<Queue>, usize) {
+    let bits = u64::from(id.generation) << 24 | u64::from(id.index >> SLOT_BITS);
+    (Handle::from_bits(bits), (id.index & ((1 << SLOT_BITS) - 1)) as usize)
+}
+
+/// Carries the queue's generation; a slot needs none of its own here, since it is used again only after its send has completed.
+fn work_id(kind: WorkKind, queue: Handle<Queue>, slot: usize) -> u64 {
+    // Cannot truncate: slots are below 2^10, and `to_bits` checks the sum.
+    #[allow(clippy::cast_possible_truncation)]
+    let index = (queue.index() << SLOT_BITS | slot) as u32;
+    WorkRequestId { kind, index, generation: queue.generation() }.to_bits()
+}
+
+fn command_id(slot: u16, generation: u16) -> u16 {
+    id_generation(generation) << SLOT_BITS | slot
+}
+
+fn id_generation(generation: u16) -> u16 {
+    generation & (0xFFFF >> SLOT_BITS)
+}

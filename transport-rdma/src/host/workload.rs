@@ -1,0 +1,99 @@
+//! What runs above the queues: one workload per polling CPU.
+//!
+//! A workload is told what there is to work on, is polled once per turn to submit, and is given the ends of its commands in batches. All
+//! calls come from its CPU's thread, none may block, and none is made through a pointer to a function.
+
+use nvmf_core::host::Attached;
+use reactor::{Progress, Segment};
+
+use crate::host::error::HostFailure;
+use crate::host::io_queues::IoQueues;
+use crate::verbs::Port;
+
+/// What the commands of one CPU are for.
+pub trait Workload: 'static {
+    /// The controller is ready and this CPU's I/O queues are connected. Called once, before the first [`Self::poll`].
+    fn ready(&mut self, start: Start<'_>);
+
+    /// One round: submits what there is room for. Called once per turn.
+    fn poll<Q: Port>(&mut self, now_ns: u64, io: &mut IoQueues<'_, Q>) -> Progress;
+
+    /// These commands have ended: their buffers are this CPU's own again. `now_ns` is the time of the turn that found them.
+    fn completed(&mut self, now_ns: u64, ended: &[Ended]);
+
+    /// Whether it wants nothing more. Asked once per turn; the controller is let go when all CPUs' workloads want nothing more.
+    fn is_done(&self) -> bool;
+
+    /// The connection came to nothing, or broke: commands that have not ended will not. Called at most once, also before
+    /// [`Self::ready`]; no other call follows.
+    fn failed(&mut self, failure: &HostFailure);
+}
+
+/// What a workload is to work on.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// The controller and its namespaces.
+    pub attached: &'a Attached,
+    /// Which polling CPU of the mesh this is.
+    pub cpu: u16,
+    /// I/O queues of this CPU.
+    pub queue_count: u16,
+    /// Commands that each of them takes at a time.
+    pub queue_depth: u16,
+    /// Memory for data: the target can read and write all of it.
+    pub memory: Segment,
+    /// The turn's time.
+    pub now_ns: u64,
+}
+
+/// A command's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// On which of this CPU's queues.
+    pub queue: u16,
+    /// What [`IoQueues::submit`] was given.
+    pub tag: u64,
+    /// The completion entry's status field without the phase tag; 0 is success [NVMe Base 2.0, 3.3.3.2.1].
+    pub status: u16,
+}
+
+/// An I/O command.
+#[derive(Clone, Copy, Debug)]
+pub enum IoCommand {
+    /// Reads `block_count` blocks (at least one) into all of `buffer`.
+    Read {
+        /// Namespace.
+        nsid: u32,
+        /// First block.
+        slba: u64,
+        /// How many blocks, a count.
+        block_count: u32,
+        /// A part of the CPU's data memory, as long as the blocks.
+        buffer: Segment,
+    },
+    /// Writes `block_count` blocks (at least one) from all of `buffer`.
+    Write {
+        /// Namespace.
+        nsid: u32,
+        /// First block.
+        slba: u64,
+        /// How many blocks, a count.
+        block_count: u32,
+        /// A part of the CPU's data memory, as long as the blocks.
+        buffer: Segment,
+    },
+    /// Makes what was written durable.
+    Flush {
+        /// Namespace.
+        nsid: u32,
+    },
+    /// Writes zeroes without moving data.
+    WriteZeroes {
+        /// Namespace.
+        nsid: u32,
+        /// First block.
+        slba: u64,
+        /// How many blocks, a count.
+        block_count: u32,
+    },
+}
