@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 
 use nvmf_core::host::HostError;
 
+use crate::binding::{RejectData, RejectStatus};
+use crate::verbs::RejectReason;
+
 /// The end of a connection that nobody wanted. The first failure of any queue ends all of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostFailure {
@@ -82,4 +85,36 @@ pub enum HostFailure {
     /// The host itself was asked to stop.
     #[error("stopped before it was done")]
     Stopped,
+}
+
+/// A connection's refusal in words.
+pub(super) fn rejection(address: SocketAddr, qid: u16, reason: &RejectReason) -> HostFailure {
+    let why = match reason {
+        RejectReason::Unreachable(why) => return HostFailure::Unreachable { address, why: why.clone() },
+        RejectReason::Stale => "it still knows an old connection of this queue pair; try again".to_owned(),
+        RejectReason::TimedOut => "no answer in time; is the target alive?".to_owned(),
+        RejectReason::Consumer(bytes) => match RejectData::parse(bytes) {
+            Err(_) => "without saying why".to_owned(),
+            Ok(RejectData { status }) => match RejectStatus::from_number(status) {
+                Some(known) => format!("{known} (status {status}): {}", advice(known)),
+                None => format!("status {status}, which the specification does not know"),
+            },
+        },
+    };
+    HostFailure::Rejected { address, qid, why }
+}
+
+fn advice(status: RejectStatus) -> &'static str {
+    match status {
+        RejectStatus::NoResources => "the target has no room for another queue; try fewer queue pairs, or later",
+        RejectStatus::InvalidQueueId => "more queues than the target offers; try fewer queue pairs",
+        RejectStatus::InvalidSendQueueSize | RejectStatus::InvalidReceiveQueueSize => {
+            "the queue is deeper than the target offers; try a smaller depth"
+        }
+        RejectStatus::InvalidLength
+        | RejectStatus::InvalidRecordFormat
+        | RejectStatus::InvalidInboundReadDepth
+        | RejectStatus::InvalidOutboundReadDepth
+        | RejectStatus::InvalidControllerId => "the target does not understand this host's connection request",
+    }
 }

@@ -7,11 +7,11 @@
 //! Everything in a response is the target's word: an identifier that names no outstanding command ends the connection. Identifiers carry
 //! a generation beside the slot, so that a response which is sent twice is not taken for that of the slot's next command.
 
-use nvmf_core::transport::DisconnectReason;
 use reactor::{Handle, Segment};
 
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkKind, WorkRequestId};
 use crate::host::command::{DataPointer, Response, fill};
+use crate::host::error::HostFailure;
 use crate::host::link::Link;
 use crate::verbs::{
     Completion, CompletionStatus, Flags, LocalSegment, Port, PostError, QueuePairName, SendOperation, SendRequest,
@@ -23,7 +23,13 @@ const SLOT_BITS: u32 = 10;
 
 /// Bytes of capsule memory that a queue of this depth needs: commands, then responses.
 pub(super) fn capsule_memory_len(depth: u16) -> usize {
-    usize::from(depth) * (COMMAND_LEN + RESPONSE_LEN)
+    (usize::from(depth) * COMMAND_LEN + receive_count(depth) * RESPONSE_LEN).next_multiple_of(COMMAND_LEN)
+}
+
+/// Receives of a queue: one for each entry, and a queue has an entry more than it takes commands, since a queue that is full is
+/// one entry short [NVMe Base 2.0, 3.3.1.5].
+pub(super) fn receive_count(depth: u16) -> usize {
+    usize::from(depth) + 1
 }
 
 /// Where a queue is in its life.
@@ -31,10 +37,16 @@ pub(super) fn capsule_memory_len(depth: u16) -> usize {
 pub(super) enum Stage {
     /// Attached, receives posted; the connection is being made.
     Connecting,
-    /// Connected; carries commands.
+    /// The connection is up; the queue's Connect command is out, and nothing else.
+    Joining,
+    /// Carries commands.
     Live,
-    /// Posts nothing more; what was posted comes back.
+    /// Cannot go on: posts nothing more, and waits for the control plane to close it.
+    Broken,
+    /// Its queue pair is going to the error state: what was posted comes back.
     Draining,
+    /// The queue pair is on its way to be destroyed.
+    Detached,
 }
 
 /// A command that has ended.
@@ -42,6 +54,12 @@ pub(super) enum Stage {
 pub(super) struct Finished {
     pub(super) tag: u64,
     pub(super) response: [u8; RESPONSE_LEN],
+}
+
+impl Finished {
+    pub(super) fn status(&self) -> u16 {
+        Response::parse(&self.response).status
+    }
 }
 
 /// Why a queue cannot go on.
@@ -58,11 +76,12 @@ pub(super) enum QueueFault {
 }
 
 impl QueueFault {
-    /// Whether the peer is to blame, or the connection.
-    pub(super) fn reason(self) -> DisconnectReason {
+    pub(super) fn into_failure(self, qid: u16) -> HostFailure {
         match self {
-            Self::ResponseLength { .. } | Self::UnknownCommand { .. } => DisconnectReason::Protocol,
-            Self::Transfer { .. } | Self::Post { .. } => DisconnectReason::TransportError,
+            Self::ResponseLength { .. } | Self::UnknownCommand { .. } => {
+                HostFailure::Protocol { qid, what: self.to_string() }
+            }
+            Self::Transfer { .. } | Self::Post { .. } => HostFailure::Disconnected { qid, why: self.to_string() },
         }
     }
 }
@@ -92,6 +111,8 @@ struct CommandSlot {
 pub(super) struct QueueOptions {
     pub(super) link: Handle<Link>,
     pub(super) qid: u16,
+    pub(super) number: u16,
+    /// Commands at a time.
     pub(super) depth: u16,
     /// [`capsule_memory_len`] bytes.
     pub(super) capsules: Segment,
@@ -101,13 +122,14 @@ pub(super) struct QueueOptions {
 pub(super) struct Queue {
     pub(super) link: Handle<Link>,
     pub(super) qid: u16,
+    /// Its number among the CPU's I/O queues.
+    pub(super) number: u16,
     pub(super) stage: Stage,
-    /// Set when the control plane was told of the fault: it is told once.
-    pub(super) reported: bool,
     name: QueuePairName,
     handle: Handle<Queue>,
     slots: Box<[CommandSlot]>,
     free: Vec<u16>,
+    receive_count: usize,
     commands: Segment,
     responses: Segment,
     capsule_key: u32,
@@ -118,25 +140,21 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(options: &QueueOptions, name: QueuePairName, handle: Handle<Queue>) -> Self {
         let depth = usize::from(options.depth);
-        let empty = CommandSlot {
-            tag: 0,
-            submit_ns: 0,
-            response: [0; RESPONSE_LEN],
-            generation: 0,
-            phase: Phase::Free,
-        };
+        let empty =
+            CommandSlot { tag: 0, submit_ns: 0, response: [0; RESPONSE_LEN], generation: 0, phase: Phase::Free };
         Self {
             link: options.link,
             qid: options.qid,
+            number: options.number,
             stage: Stage::Connecting,
-            reported: false,
             name,
             handle,
             slots: vec![empty; depth].into_boxed_slice(),
             // The lowest slot on top: a shallow load stays in few cache lines.
             free: (0..options.depth).rev().collect(),
             commands: options.capsules.part(0, depth * COMMAND_LEN),
-            responses: options.capsules.part(depth * COMMAND_LEN, depth * RESPONSE_LEN),
+            receive_count: receive_count(options.depth),
+            responses: options.capsules.part(depth * COMMAND_LEN, receive_count(options.depth) * RESPONSE_LEN),
             capsule_key: options.capsule_key,
             posted_send_count: 0,
             posted_receive_count: 0,
@@ -159,7 +177,7 @@ impl Queue {
 
     /// Posts all receives, before the connection is made.
     pub(super) fn post_receives<Q: Port>(&mut self, port: &mut Q) -> Result<(), QueueFault> {
-        (0..self.slots.len()).try_for_each(|slot| self.post_receive(port, slot))
+        (0..self.receive_count).try_for_each(|slot| self.post_receive(port, slot))
     }
 
     fn post_receive<Q: Port>(&mut self, port: &mut Q, slot: usize) -> Result<(), QueueFault> {
@@ -213,13 +231,9 @@ impl Queue {
     }
 
     /// The send of the command in slot `index` has completed.
-    pub(super) fn sent(
-        &mut self,
-        index: usize,
-        status: CompletionStatus,
-    ) -> Result<Option<Finished>, QueueFault> {
+    pub(super) fn sent(&mut self, index: usize, status: CompletionStatus) -> Result<Option<Finished>, QueueFault> {
         self.posted_send_count -= 1;
-        if self.stage == Stage::Draining {
+        if !self.carries_commands() {
             return Ok(None);
         }
         if status != CompletionStatus::Success {
@@ -244,7 +258,7 @@ impl Queue {
         completion: &Completion,
     ) -> Result<Option<Finished>, QueueFault> {
         self.posted_receive_count -= 1;
-        if self.stage == Stage::Draining {
+        if !self.carries_commands() {
             return Ok(None);
         }
         if completion.status != CompletionStatus::Success {
@@ -289,9 +303,19 @@ impl Queue {
         Finished { tag: slot.tag, response: slot.response }
     }
 
-    /// Posts nothing more. What comes back from now on only counts.
-    pub(super) fn begin_drain(&mut self) {
-        self.stage = Stage::Draining;
+    fn carries_commands(&self) -> bool {
+        match self.stage {
+            Stage::Joining | Stage::Live => true,
+            // A response before ESTABLISHED cannot be: nothing was sent. But flushes can be, when the connection is refused.
+            Stage::Connecting | Stage::Broken | Stage::Draining | Stage::Detached => false,
+        }
+    }
+
+    /// Posts nothing more, since something failed. What comes back from now on only counts.
+    pub(super) fn break_off(&mut self) {
+        if self.carries_commands() || self.stage == Stage::Connecting {
+            self.stage = Stage::Broken;
+        }
     }
 
     /// Whether all posted work was returned.

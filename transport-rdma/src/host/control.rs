@@ -1,0 +1,594 @@
+//! The host's control plane: registers memory, makes one link per queue, ends them.
+//!
+//! Runs on the mesh's last reactor, which may sleep. It alone talks to the [`Provider`]; polling CPUs are told by message. The phases
+//! follow each other and never go back; the first failure of anything ends everything, since a workload without one of its queues has
+//! nothing left to measure.
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use nvmf_core::host::Attached;
+use reactor::{Cpu, Handle, Program, Progress, SharedArena, Slab, Turn};
+
+use crate::binding::{AcceptData, RequestData};
+use crate::host::error::{HostFailure, rejection};
+use crate::host::link::{Link, Stage, Wanted};
+use crate::host::message::{Kind, MemoryKeys, Message};
+use crate::host::options::HostOptions;
+use crate::host::queue::{Queue, receive_count};
+use crate::verbs::{
+    Access, ConnectParameters, Connection, ConnectionId, Event, Memory, Port, PortId, Provider, QueuePairOptions,
+    RegisteredMemory, RejectReason, Ticket, VerbsError,
+};
+
+/// Events taken per turn.
+const EVENT_BUDGET: usize = 64;
+/// How often the provider is asked again whether its last objects are gone.
+const LIVE_POLL_NS: u64 = 5_000_000;
+
+const TIMER_ATTACH: u64 = 1;
+const TIMER_LIVE: u64 = 2;
+
+/// What a ticket stands for: the kind is in its top byte, a link's handle below.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Call {
+    RegisterCapsules = 1,
+    RegisterData = 2,
+    Deregister = 3,
+    Link = 4,
+}
+
+enum Phase {
+    New,
+    Registering,
+    /// The admin queue is being connected and works.
+    Initialising,
+    /// I/O queues are being connected.
+    Opening {
+        attached: Arc<Attached>,
+        ready_count: u16,
+    },
+    Running {
+        done_count: u16,
+    },
+    /// Links are being closed.
+    Ending,
+    Deregistering,
+    /// The provider still has something that ends by itself.
+    Settling,
+    /// The polling CPUs were told to leave.
+    Leaving {
+        left_count: u16,
+    },
+    Gone,
+}
+
+/// A host's control plane.
+pub struct HostControl<P: Provider> {
+    provider: P,
+    options: Arc<HostOptions>,
+    ports: Vec<PortId>,
+    capsules: reactor::Segment,
+    data: Arc<SharedArena>,
+    capsule_keys: Option<RegisteredMemory>,
+    data_keys: Option<RegisteredMemory>,
+    /// Register and deregister calls that have not ended.
+    memory_call_count: usize,
+    links: Slab<Link>,
+    by_connection: BTreeMap<ConnectionId, Handle<Link>>,
+    phase: Phase,
+}
+
+impl<P: Provider> HostControl<P> {
+    pub(super) fn new(
+        provider: P,
+        options: Arc<HostOptions>,
+        ports: Vec<PortId>,
+        capsules: reactor::Segment,
+        data: Arc<SharedArena>,
+    ) -> Self {
+        let link_count = 1 + usize::from(options.cpu_count) * usize::from(options.queue_count_per_cpu);
+        Self {
+            provider,
+            options,
+            ports,
+            capsules,
+            data,
+            capsule_keys: None,
+            data_keys: None,
+            memory_call_count: 0,
+            links: Slab::new(link_count),
+            by_connection: BTreeMap::new(),
+            phase: Phase::New,
+        }
+    }
+
+    /// Events of the provider, and the next phase.
+    pub fn poll(&mut self, turn: &mut Turn<'_, Message<P>>) -> Progress {
+        if matches!(self.phase, Phase::New) {
+            self.begin(turn);
+        }
+        let mut event_count = 0;
+        while event_count < EVENT_BUDGET {
+            let Some(event) = self.provider.next_event(turn.now_ns()) else { break };
+            let event = self.provider.acknowledge(event);
+            self.event(turn, event);
+            event_count += 1;
+        }
+        self.settle(turn);
+        Progress::busy_if(event_count > 0)
+    }
+
+    /// A message of a polling CPU, or from outside.
+    pub fn receive(&mut self, turn: &mut Turn<'_, Message<P>>, _from: Option<Cpu>, message: Message<P>) {
+        match message.0 {
+            Kind::Attached { link, queue } => self.attached(turn, link, queue),
+            Kind::ControllerReady(attached) => self.controller_ready(turn, *attached),
+            Kind::QueueReady => self.queue_ready(turn),
+            Kind::Fault(failure) => self.fail(turn, *failure),
+            Kind::Drained { link, queue_pair } => self.drained(link, queue_pair),
+            Kind::Done => self.done(turn),
+            Kind::Left => self.left(),
+            Kind::Shutdown => self.begin_shutdown(turn),
+            Kind::Memory(_)
+            | Kind::Attach { .. }
+            | Kind::Connected { .. }
+            | Kind::Close { .. }
+            | Kind::Destroyed { .. }
+            | Kind::Start(_)
+            | Kind::Failed(_)
+            | Kind::Leave => unreachable!("a message for a polling CPU"),
+        }
+    }
+
+    /// A timer that this part armed.
+    pub fn fire(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
+        let attaching = match self.phase {
+            Phase::New | Phase::Registering | Phase::Initialising | Phase::Opening { .. } => true,
+            Phase::Running { .. }
+            | Phase::Ending
+            | Phase::Deregistering
+            | Phase::Settling
+            | Phase::Leaving { .. }
+            | Phase::Gone => false,
+        };
+        if token == TIMER_ATTACH && attaching {
+            let limit_ms = self.options.attach_timeout_ms;
+            self.fail(turn, HostFailure::TimedOut { what: "attaching to the controller", qid: 0, limit_ms });
+        }
+        // TIMER_LIVE has nothing to do: the poll that follows looks.
+    }
+
+    /// Ends everything, whatever is under way; workloads that are not done are told so.
+    pub fn begin_shutdown(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        self.fail(turn, HostFailure::Stopped);
+    }
+
+    /// Everything is gone, and the polling CPUs have left: the control plane's program may leave.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        matches!(self.phase, Phase::Gone)
+    }
+
+    /// Readable when [`Self::poll`] may find something.
+    #[must_use]
+    pub fn wake_descriptor(&self) -> Option<RawFd> {
+        self.provider.wake_descriptor()
+    }
+
+    /// The provider, for its counters.
+    #[must_use]
+    pub fn provider(&self) -> &P {
+        &self.provider
+    }
+
+    fn begin(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        turn.arm(turn.now_ns() + self.options.attach_timeout_ms * 1_000_000, TIMER_ATTACH);
+        self.phase = Phase::Registering;
+        self.memory_call_count = 2;
+        self.provider.begin_register(
+            ticket(Call::RegisterCapsules, None),
+            Memory::Private(self.capsules),
+            Access::LOCAL_WRITE,
+        );
+        self.provider.begin_register(
+            ticket(Call::RegisterData, None),
+            Memory::Shared(Arc::clone(&self.data)),
+            Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE,
+        );
+    }
+
+    fn event(&mut self, turn: &mut Turn<'_, Message<P>>, event: Event<P::Port>) {
+        match event {
+            Event::Registered { ticket, result } => self.registered(turn, ticket, result),
+            Event::Deregistered { .. } => self.memory_call_count -= 1,
+            Event::Resolved { ticket, result } => self.resolved(turn, link_of(ticket), result),
+            Event::QueuePairCreated { ticket, result } => self.created(turn, link_of(ticket), result),
+            Event::Established { connection, private_data, .. } => self.established(turn, connection, &private_data),
+            Event::Rejected { connection, reason } => self.rejected(turn, connection, &reason),
+            Event::Disconnected { connection } => self.lost(turn, connection, "the target disconnected, or died"),
+            Event::QueuePairFatal { connection } => self.lost(turn, connection, "the queue pair broke"),
+            Event::QueuePairDestroyed { ticket, result } => self.queue_pair_destroyed(turn, link_of(ticket), result),
+            Event::ConnectionDestroyed { ticket } => {
+                let link = self.links.remove(link_of(ticket));
+                assert!(link.is_some(), "a connection was destroyed twice");
+            }
+            Event::DeviceRemoved => {
+                let why = "the device was removed".to_owned();
+                self.fail(turn, HostFailure::Disconnected { qid: 0, why });
+            }
+            // A host does not listen.
+            Event::ConnectRequest(request) => self.provider.reject(request, &[]),
+            Event::TimewaitExit { .. } | Event::LastWqeReached { .. } | Event::Unlistened { .. } => {}
+        }
+    }
+
+    fn registered(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        ticket: Ticket,
+        result: Result<RegisteredMemory, VerbsError>,
+    ) {
+        self.memory_call_count -= 1;
+        match result {
+            Err(error) => {
+                self.fail(turn, HostFailure::Fabric { what: "registering memory", why: error.to_string() });
+                return;
+            }
+            Ok(keys) if ticket.0 >> 56 == Call::RegisterCapsules as u64 => self.capsule_keys = Some(keys),
+            Ok(keys) => self.data_keys = Some(keys),
+        }
+        let (Phase::Registering, Some(capsules), Some(data)) = (&self.phase, self.capsule_keys, self.data_keys) else {
+            return;
+        };
+        for cpu in 0..self.options.cpu_count {
+            turn.send(Cpu(cpu), Message(Kind::Memory(MemoryKeys { capsules, data })));
+        }
+        self.phase = Phase::Initialising;
+        self.open(0, Cpu(0));
+    }
+
+    fn open(&mut self, qid: u16, cpu: Cpu) {
+        let link = Link { qid, cpu, stage: Stage::Resolving(Wanted::Yes) };
+        let handle = self.links.insert(link).ok().expect("a place for each queue was made at start");
+        self.provider.begin_resolve(ticket(Call::Link, Some(handle)), self.options.address);
+    }
+
+    fn resolved(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<Link>,
+        result: Result<Connection, VerbsError>,
+    ) {
+        let Some(link) = self.links.look_mut(handle) else { return };
+        match result {
+            Err(error) => {
+                self.links.remove(handle);
+                self.fail(turn, self.unreachable(&error));
+            }
+            Ok(connection) => {
+                let Stage::Resolving(wanted) = link.stage else { unreachable!("resolved twice") };
+                if wanted == Wanted::No {
+                    link.stage = Stage::DestroyingConnection;
+                    self.provider.begin_destroy_connection(ticket(Call::Link, Some(handle)), connection);
+                    return;
+                }
+                let id = connection.id();
+                link.stage = Stage::Creating(connection, Wanted::Yes);
+                let depth = self.options.depth_of(link.qid);
+                let options = QueuePairOptions {
+                    send_count: u32::from(depth),
+                    receive_count: u32::from(depth) + 1,
+                    segment_count: 2,
+                    inline_len: 0,
+                    shared_receive: false,
+                };
+                let port = self.ports[usize::from(link.cpu.0)];
+                self.by_connection.insert(id, handle);
+                self.provider.begin_create_queue_pair(ticket(Call::Link, Some(handle)), id, port, options);
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &VerbsError) -> HostFailure {
+        let address = self.options.address;
+        let why = match error {
+            VerbsError::Address { why, .. } => why.clone(),
+            VerbsError::NotBuilt { .. } | VerbsError::System { .. } | VerbsError::Limit { .. } => error.to_string(),
+        };
+        HostFailure::Unreachable { address, why }
+    }
+
+    fn created(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<Link>,
+        result: Result<<P::Port as Port>::QueuePair, VerbsError>,
+    ) {
+        let Some(link) = self.links.look_mut(handle) else { return };
+        let Stage::Creating(connection, wanted) = std::mem::replace(&mut link.stage, Stage::DestroyingConnection)
+        else {
+            unreachable!("created twice")
+        };
+        match result {
+            Err(error) => {
+                self.destroy_connection(handle, connection);
+                self.fail(turn, HostFailure::Fabric { what: "creating a queue pair", why: error.to_string() });
+            }
+            Ok(queue_pair) if wanted == Wanted::No => {
+                link.stage = Stage::DestroyingQueuePair(connection, None);
+                self.provider.begin_destroy_queue_pair(ticket(Call::Link, Some(handle)), queue_pair);
+            }
+            Ok(queue_pair) => {
+                link.stage = Stage::Attaching(connection, Wanted::Yes);
+                let (cpu, qid) = (link.cpu, link.qid);
+                let controller_id = self.controller_id();
+                turn.send(cpu, Message(Kind::Attach { link: handle, qid, controller_id, queue_pair }));
+            }
+        }
+    }
+
+    fn attached(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>, queue: Handle<Queue>) {
+        let Some(link) = self.links.look_mut(handle) else { return };
+        let Stage::Attaching(connection, wanted) = std::mem::replace(&mut link.stage, Stage::DestroyingConnection)
+        else {
+            unreachable!("attached twice")
+        };
+        if wanted == Wanted::No {
+            link.stage = Stage::Established(connection, queue);
+            self.close(turn, handle);
+            return;
+        }
+        let qid = link.qid;
+        let controller_id = self.controller_id();
+        let depth = self.options.depth_of(qid);
+        // Cannot truncate: the depth has ten bits.
+        #[allow(clippy::cast_possible_truncation)]
+        let receive_queue_size = receive_count(depth) as u16;
+        let private_data =
+            RequestData { queue_id: qid, receive_queue_size, send_queue_size_zero_based: depth, controller_id }
+                .to_bytes();
+        let attributes = self.provider.attributes();
+        let parameters = ConnectParameters {
+            private_data: &private_data,
+            responder_resources: attributes.read_responder_count_max,
+            initiator_depth: attributes.read_initiator_count_max,
+            retry_count: 7,
+            rnr_retry_count: 7,
+        };
+        self.provider.connect(&connection, parameters);
+        if let Some(link) = self.links.look_mut(handle) {
+            link.stage = Stage::Connecting(connection, queue);
+        }
+    }
+
+    /// The controller that new queues are for. The admin queue's own Connect makes it: 0 until then.
+    fn controller_id(&self) -> u16 {
+        if let Phase::Opening { attached, .. } = &self.phase { attached.controller_id } else { 0 }
+    }
+
+    fn established(&mut self, turn: &mut Turn<'_, Message<P>>, id: ConnectionId, private_data: &[u8]) {
+        let Some(&handle) = self.by_connection.get(&id) else { return };
+        let Some(link) = self.links.look_mut(handle) else { return };
+        let (connection, queue) = match std::mem::replace(&mut link.stage, Stage::DestroyingConnection) {
+            Stage::Connecting(connection, queue) => (connection, queue),
+            // Closed while the answer was on its way.
+            other => {
+                link.stage = other;
+                return;
+            }
+        };
+        link.stage = Stage::Established(connection, queue);
+        let (qid, cpu) = (link.qid, link.cpu);
+        let wanted = self.options.depth_of(qid);
+        match AcceptData::parse(private_data) {
+            Err(error) => {
+                let what = format!("the private data of its ACCEPT: {error}");
+                self.fail(turn, HostFailure::Protocol { qid, what });
+            }
+            Ok(accept) if accept.receive_queue_size < wanted => self.fail(
+                turn,
+                HostFailure::Limit {
+                    what: "commands at a time (the target's receive queue)",
+                    wanted: u64::from(wanted),
+                    allowed: u64::from(accept.receive_queue_size),
+                    instead: "use a smaller queue depth and more queue pairs",
+                },
+            ),
+            Ok(_) => turn.send(cpu, Message(Kind::Connected { queue })),
+        }
+    }
+
+    fn rejected(&mut self, turn: &mut Turn<'_, Message<P>>, id: ConnectionId, reason: &RejectReason) {
+        let Some(link) = self.by_connection.get(&id).and_then(|&handle| self.links.look(handle)) else { return };
+        self.fail(turn, rejection(self.options.address, link.qid, reason));
+    }
+
+    fn lost(&mut self, turn: &mut Turn<'_, Message<P>>, id: ConnectionId, why: &str) {
+        let Some(link) = self.by_connection.get(&id).and_then(|&handle| self.links.look(handle)) else { return };
+        self.fail(turn, HostFailure::Disconnected { qid: link.qid, why: why.to_owned() });
+    }
+
+    fn controller_ready(&mut self, turn: &mut Turn<'_, Message<P>>, attached: Attached) {
+        if !matches!(self.phase, Phase::Initialising) {
+            return;
+        }
+        let queue_count = self.options.cpu_count * self.options.queue_count_per_cpu;
+        if let Err(failure) = self.options.check_grant(&attached) {
+            self.fail(turn, failure);
+            return;
+        }
+        self.phase = Phase::Opening { attached: Arc::new(attached), ready_count: 0 };
+        for index in 0..queue_count {
+            self.open(1 + index, Cpu(index / self.options.queue_count_per_cpu));
+        }
+        if queue_count == 0 {
+            self.start(turn);
+        }
+    }
+
+    fn queue_ready(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let Phase::Opening { ready_count, .. } = &mut self.phase else { return };
+        *ready_count += 1;
+        if *ready_count == self.options.cpu_count * self.options.queue_count_per_cpu {
+            self.start(turn);
+        }
+    }
+
+    fn start(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let Phase::Opening { attached, .. } = std::mem::replace(&mut self.phase, Phase::Running { done_count: 0 })
+        else {
+            unreachable!("started twice")
+        };
+        for cpu in 0..self.options.cpu_count {
+            turn.send(Cpu(cpu), Message(Kind::Start(Arc::clone(&attached))));
+        }
+    }
+
+    fn done(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let Phase::Running { done_count } = &mut self.phase else { return };
+        *done_count += 1;
+        if *done_count == self.options.cpu_count {
+            self.begin_end(turn);
+        }
+    }
+
+    /// The first failure ends everything; later ones follow from it and are not told.
+    fn fail(&mut self, turn: &mut Turn<'_, Message<P>>, failure: HostFailure) {
+        match self.phase {
+            Phase::New | Phase::Registering | Phase::Initialising | Phase::Opening { .. } | Phase::Running { .. } => {}
+            Phase::Ending | Phase::Deregistering | Phase::Settling | Phase::Leaving { .. } | Phase::Gone => return,
+        }
+        let failure = Arc::new(failure);
+        for cpu in 0..self.options.cpu_count {
+            turn.send(Cpu(cpu), Message(Kind::Failed(Arc::clone(&failure))));
+        }
+        self.begin_end(turn);
+    }
+
+    fn begin_end(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        self.phase = Phase::Ending;
+        let handles: Vec<_> = self.links.handles().collect();
+        for handle in handles {
+            self.close(turn, handle);
+        }
+    }
+
+    fn close(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>) {
+        let Some(link) = self.links.look_mut(handle) else { return };
+        let stage = std::mem::replace(&mut link.stage, Stage::DestroyingConnection);
+        link.stage = match stage {
+            Stage::Resolving(_) => Stage::Resolving(Wanted::No),
+            Stage::Creating(connection, _) => Stage::Creating(connection, Wanted::No),
+            Stage::Attaching(connection, _) => Stage::Attaching(connection, Wanted::No),
+            Stage::Connecting(connection, queue) | Stage::Established(connection, queue) => {
+                self.provider.disconnect(connection.id());
+                turn.send(link.cpu, Message(Kind::Close { queue }));
+                Stage::Closing(connection, queue)
+            }
+            other @ (Stage::Closing(..) | Stage::DestroyingQueuePair(..) | Stage::DestroyingConnection) => other,
+        };
+    }
+
+    fn drained(&mut self, handle: Handle<Link>, queue_pair: <P::Port as Port>::QueuePair) {
+        let link = self.links.look_mut(handle).expect("a link lives until its queue pair is destroyed");
+        let Stage::Closing(connection, queue) = std::mem::replace(&mut link.stage, Stage::DestroyingConnection) else {
+            unreachable!("drained without having been closed")
+        };
+        link.stage = Stage::DestroyingQueuePair(connection, Some(queue));
+        self.provider.begin_destroy_queue_pair(ticket(Call::Link, Some(handle)), queue_pair);
+    }
+
+    fn queue_pair_destroyed(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<Link>,
+        result: Result<(), VerbsError>,
+    ) {
+        let link = self.links.look_mut(handle).expect("a link lives until its connection is destroyed");
+        if let Err(error) = result {
+            // Its memory is never used again: this host registers its memory once and ends with it.
+            tracing::warn!(qid = link.qid, %error, "a queue pair could not be destroyed");
+        }
+        let Stage::DestroyingQueuePair(connection, queue) =
+            std::mem::replace(&mut link.stage, Stage::DestroyingConnection)
+        else {
+            unreachable!("a queue pair was destroyed twice")
+        };
+        if let Some(queue) = queue {
+            turn.send(link.cpu, Message(Kind::Destroyed { queue }));
+        }
+        self.destroy_connection(handle, connection);
+    }
+
+    fn destroy_connection(&mut self, handle: Handle<Link>, connection: Connection) {
+        self.by_connection.remove(&connection.id());
+        self.provider.begin_destroy_connection(ticket(Call::Link, Some(handle)), connection);
+    }
+
+    /// Goes on with the end as far as it has come.
+    fn settle(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        if matches!(self.phase, Phase::Ending) && self.links.is_empty() && self.memory_call_count == 0 {
+            for keys in [self.capsule_keys.take(), self.data_keys.take()].into_iter().flatten() {
+                self.memory_call_count += 1;
+                self.provider.begin_deregister(ticket(Call::Deregister, None), keys);
+            }
+            self.phase = Phase::Deregistering;
+        }
+        if matches!(self.phase, Phase::Deregistering) && self.memory_call_count == 0 {
+            self.phase = Phase::Settling;
+        }
+        if matches!(self.phase, Phase::Settling) {
+            if self.provider.live_count() == 0 {
+                for cpu in 0..self.options.cpu_count {
+                    turn.send(Cpu(cpu), Message(Kind::Leave));
+                }
+                self.phase = Phase::Leaving { left_count: 0 };
+            } else {
+                turn.arm(turn.now_ns() + LIVE_POLL_NS, TIMER_LIVE);
+            }
+        }
+    }
+
+    fn left(&mut self) {
+        let Phase::Leaving { left_count } = &mut self.phase else { unreachable!("left without having been told") };
+        *left_count += 1;
+        if *left_count == self.options.cpu_count {
+            self.phase = Phase::Gone;
+        }
+    }
+}
+
+impl<P: Provider> Program for HostControl<P> {
+    type Message = Message<P>;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, from: Option<Cpu>, message: Message<P>) {
+        HostControl::receive(self, turn, from, message);
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, token: u64) {
+        HostControl::fire(self, turn, token);
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Progress {
+        let progress = HostControl::poll(self, turn);
+        if self.is_drained() {
+            turn.leave();
+        }
+        progress
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        HostControl::wake_descriptor(self)
+    }
+}
+
+fn ticket(call: Call, link: Option<Handle<Link>>) -> Ticket {
+    Ticket((call as u64) << 56 | link.map_or(0, Handle::to_bits))
+}
+
+fn link_of(ticket: Ticket) -> Handle<Link> {
+    Handle::from_bits(ticket.0)
+}

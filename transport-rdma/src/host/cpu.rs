@@ -1,0 +1,526 @@
+//! One polling CPU of a host: its port, its queues, its workload.
+//!
+//! A turn: completions first (commands end, queues fail), then what the queues' set-up needs, then the workload submits, then the doorbell. What the control plane
+//! asks for by message only changes state: posting waits for the poll, when the port has seen the same change.
+
+use std::sync::Arc;
+
+use nvmf_core::host::{Attached, connect_io};
+use reactor::{Cpu, Handle, Program, Progress, Segment, Slab, Turn};
+
+use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
+use crate::host::admin::{Action, Admin, TAG_KEEP_ALIVE, TAG_STEP};
+use crate::host::command::DataPointer;
+use crate::host::error::HostFailure;
+use crate::host::io_queues::{IoQueues, in_capsule_len};
+use crate::host::link::Link;
+use crate::host::message::{Kind, MemoryKeys, Message};
+use crate::host::options::{ADMIN_DATA_LEN, CONNECT_DATA_LEN, HostOptions};
+use crate::host::queue::{Finished, Queue, QueueFault, QueueOptions, Stage, capsule_memory_len, owner_of};
+use crate::host::workload::{Ended, Start, Workload};
+use crate::verbs::{Completion, Port, Provider};
+
+/// Completions taken at a time.
+const COMPLETION_BATCH: usize = 64;
+
+const TIMER_ADMIN_STEP: u64 = 1 << 56;
+const TIMER_KEEP_ALIVE: u64 = 2 << 56;
+const TIMER_COMMANDS: u64 = 3 << 56;
+/// A queue's handle is below it.
+const TIMER_DRAIN: u64 = 4 << 56;
+const TIMER_KIND: u64 = 0xFF << 56;
+
+/// Where the workload is.
+enum Phase {
+    Waiting,
+    Running(Arc<Attached>),
+    Done,
+    Failed,
+}
+
+/// One polling CPU of a host.
+pub struct HostCpu<P: Provider, W> {
+    cpu: u16,
+    port: P::Port,
+    options: Arc<HostOptions>,
+    keys: Option<MemoryKeys>,
+    capsules: Segment,
+    data: Segment,
+    queues: Slab<Queue>,
+    /// The I/O queues by their number; handles of queues that are gone are misses.
+    names: Vec<Handle<Queue>>,
+    admin: Option<Admin>,
+    /// The admin queue is to take its next step.
+    admin_due: bool,
+    /// I/O queues whose Connect is to be sent.
+    joining: Vec<Handle<Queue>>,
+    controller_id: u16,
+    /// Queues in [`Stage::Draining`].
+    draining_count: usize,
+    /// Queues whose destroy call has come back.
+    destroyed: Vec<Handle<Queue>>,
+    phase: Phase,
+    workload: W,
+    completions: Vec<Completion>,
+    ended: Vec<Ended>,
+    faults: Vec<(Handle<Queue>, QueueFault)>,
+    /// Completions that name no queue of this CPU: what came after a cut.
+    late_count: u64,
+}
+
+impl<P: Provider, W: Workload> HostCpu<P, W> {
+    /// `capsules` and `data` are this CPU's parts of the host's memory.
+    pub(super) fn new(
+        cpu: u16,
+        port: P::Port,
+        options: Arc<HostOptions>,
+        capsules: Segment,
+        data: Segment,
+        workload: W,
+    ) -> Self {
+        let queue_count = options.queues_of(cpu);
+        let admin = (cpu == 0).then(|| Admin::new(&options, data.part(0, ADMIN_DATA_LEN)));
+        Self {
+            cpu,
+            port,
+            keys: None,
+            capsules,
+            data,
+            queues: Slab::new(queue_count),
+            names: vec![Handle::from_bits(u64::MAX); usize::from(options.queue_count_per_cpu)],
+            admin,
+            admin_due: false,
+            joining: Vec::new(),
+            controller_id: 0,
+            draining_count: 0,
+            destroyed: Vec::new(),
+            phase: Phase::Waiting,
+            workload,
+            completions: Vec::with_capacity(COMPLETION_BATCH),
+            ended: Vec::with_capacity(COMPLETION_BATCH),
+            faults: Vec::with_capacity(queue_count),
+            late_count: 0,
+            options,
+        }
+    }
+
+    fn control(&self) -> Cpu {
+        Cpu(self.options.cpu_count)
+    }
+
+    // Messages.
+
+    fn attach(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        link: Handle<Link>,
+        qid: u16,
+        queue_pair: <P::Port as Port>::QueuePair,
+    ) {
+        let keys = self.keys.expect("the keys come before the first queue pair");
+        let number = self.number_of(qid);
+        let options = QueueOptions {
+            link,
+            qid,
+            number,
+            depth: self.options.depth_of(qid),
+            capsules: self.capsules_of(qid),
+            capsule_key: keys.capsules.local_key,
+        };
+        let handle = self.queues.next_handle().expect("a slot for each queue was made at start");
+        let name = self.port.attach(queue_pair);
+        let mut queue = Queue::new(&options, name, handle);
+        let posted = queue.post_receives(&mut self.port);
+        let inserted = self.queues.insert(queue).ok();
+        assert_eq!(inserted, Some(handle));
+        if qid > 0 {
+            self.names[usize::from(number)] = handle;
+        }
+        turn.send(self.control(), Message(Kind::Attached { link, queue: handle }));
+        if let Err(fault) = posted {
+            self.report(turn, handle, fault);
+        }
+    }
+
+    /// A queue's number among this CPU's I/O queues; of no meaning for the admin queue.
+    fn number_of(&self, qid: u16) -> u16 {
+        if qid == 0 { 0 } else { (qid - 1) % self.options.queue_count_per_cpu }
+    }
+
+    fn capsules_of(&self, qid: u16) -> Segment {
+        let admin_len = self.options.capsule_len(self.cpu)
+            - usize::from(self.options.queue_count_per_cpu) * capsule_memory_len(self.options.queue_depth);
+        let len = capsule_memory_len(self.options.depth_of(qid));
+        let offset = if qid == 0 { 0 } else { admin_len + usize::from(self.number_of(qid)) * len };
+        self.capsules.part(offset, len)
+    }
+
+    fn connect_data_of(&self, number: u16) -> Segment {
+        let admin_len = self.options.transport_data_len(self.cpu) - self.names.len() * CONNECT_DATA_LEN;
+        self.data.part(admin_len + usize::from(number) * CONNECT_DATA_LEN, CONNECT_DATA_LEN)
+    }
+
+    fn workload_memory(&self) -> Segment {
+        self.data.part(self.options.transport_data_len(self.cpu), self.options.data_memory_len)
+    }
+
+    fn connected(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
+        let Some(queue) = self.queues.look_mut(handle) else { return };
+        if queue.stage != Stage::Connecting {
+            return;
+        }
+        if queue.qid == 0 {
+            queue.stage = Stage::Live;
+            self.admin_due = true;
+            turn.arm(turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
+        } else {
+            queue.stage = Stage::Joining;
+            self.joining.push(handle);
+            if self.cpu != 0 && queue.number == 0 {
+                turn.arm(turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
+            }
+        }
+    }
+
+    fn close(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
+        let Some(queue) = self.queues.look_mut(handle) else { return };
+        queue.stage = Stage::Draining;
+        self.draining_count += 1;
+        let deadline_ns = turn.now_ns() + self.options.drain_timeout_ms * 1_000_000;
+        turn.arm(deadline_ns, TIMER_DRAIN | handle.to_bits());
+    }
+
+    fn start(&mut self, turn: &Turn<'_, Message<P>>, attached: Arc<Attached>) {
+        if !matches!(self.phase, Phase::Waiting) {
+            return;
+        }
+        self.workload.ready(Start {
+            attached: &attached,
+            cpu: self.cpu,
+            queue_count: self.options.queue_count_per_cpu,
+            queue_depth: self.options.queue_depth,
+            memory: self.workload_memory(),
+            now_ns: turn.now_ns(),
+        });
+        self.phase = Phase::Running(attached);
+    }
+
+    fn failed(&mut self, failure: &HostFailure) {
+        match self.phase {
+            Phase::Waiting | Phase::Running(_) => {
+                self.phase = Phase::Failed;
+                self.workload.failed(failure);
+            }
+            Phase::Done | Phase::Failed => {}
+        }
+    }
+
+    // Timers.
+
+    /// How often outstanding commands are looked at.
+    fn command_scan_ns(&self) -> u64 {
+        (self.options.command_timeout_ms * 1_000_000 / 8).max(1_000_000)
+    }
+
+    fn check_commands(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let limit_ms = self.options.command_timeout_ms;
+        let late_ns = turn.now_ns().saturating_sub(limit_ms * 1_000_000);
+        let late = self.queues.iter().find(|(_, queue)| {
+            matches!(queue.stage, Stage::Live | Stage::Joining)
+                && queue.oldest_submit_ns().is_some_and(|submit_ns| submit_ns < late_ns)
+        });
+        let late = late.map(|(handle, queue)| (handle, queue.qid));
+        if let Some((handle, qid)) = late {
+            let failure = HostFailure::TimedOut { what: "a command", qid, limit_ms };
+            self.report_failure(turn, handle, failure);
+        }
+        turn.arm(turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
+    }
+
+    fn keep_alive(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let Some(command) = self.admin.as_mut().and_then(Admin::keep_alive) else { return };
+        self.submit_admin(turn, TAG_KEEP_ALIVE, command, DataPointer::None);
+        self.arm_keep_alive(turn);
+    }
+
+    fn arm_keep_alive(&self, turn: &mut Turn<'_, Message<P>>) {
+        if self.options.keep_alive_ms > 0 {
+            // Twice within the timeout: one may be late.
+            let deadline_ns = turn.now_ns() + u64::from(self.options.keep_alive_ms) * 500_000;
+            turn.arm(deadline_ns, TIMER_KEEP_ALIVE);
+        }
+    }
+
+    /// The deadline of a drain: what has not come back by now is cut off.
+    fn cut(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
+        let Some(queue) = self.queues.look(handle).filter(|queue| queue.stage == Stage::Draining) else { return };
+        tracing::warn!(
+            qid = queue.qid,
+            posted_count = queue.posted_count(),
+            "queue pair cut off at the drain deadline"
+        );
+        self.detach(turn, handle);
+    }
+
+    fn detach(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
+        let queue = self.queues.look_mut(handle).expect("looked up by the caller");
+        queue.stage = Stage::Detached;
+        self.draining_count -= 1;
+        let link = queue.link;
+        let queue_pair = self.port.detach(queue.name()).expect("attached once, detached once");
+        turn.send(self.control(), Message(Kind::Drained { link, queue_pair }));
+    }
+
+    // The turn's poll.
+
+    fn poll_completions(&mut self, turn: &mut Turn<'_, Message<P>>) -> bool {
+        let mut any = false;
+        loop {
+            let mut completions = std::mem::take(&mut self.completions);
+            completions.clear();
+            let count = self.port.poll(turn.now_ns(), COMPLETION_BATCH, &mut completions);
+            for completion in &completions {
+                self.complete(turn, completion);
+            }
+            self.completions = completions;
+            any |= count > 0;
+            if !self.ended.is_empty() {
+                if matches!(self.phase, Phase::Running(_)) {
+                    self.workload.completed(turn.now_ns(), &self.ended);
+                }
+                self.ended.clear();
+            }
+            // After a destroy the completion queue is polled empty once: only then is nothing of it in there.
+            if self.destroyed.is_empty() || count == 0 {
+                break;
+            }
+        }
+        for handle in self.destroyed.drain(..) {
+            self.queues.remove(handle);
+        }
+        any
+    }
+
+    fn complete(&mut self, turn: &mut Turn<'_, Message<P>>, completion: &Completion) {
+        let Some(id) = WorkRequestId::from_bits(completion.id) else {
+            self.late_count += 1;
+            return;
+        };
+        let (handle, slot) = owner_of(id);
+        let Some(queue) = self.queues.look_mut(handle) else {
+            self.late_count += 1;
+            return;
+        };
+        let result = match id.kind {
+            WorkKind::Send => queue.sent(slot, completion.status),
+            WorkKind::Receive => queue.received(&mut self.port, slot, completion),
+            WorkKind::SharedReceive
+            | WorkKind::Read
+            | WorkKind::Write
+            | WorkKind::Marker
+            | WorkKind::Bind
+            | WorkKind::Invalidate => {
+                unreachable!("a host posts sends and receives")
+            }
+        };
+        let (stage, qid, number) = (queue.stage, queue.qid, queue.number);
+        match result {
+            Ok(None) => {}
+            Ok(Some(finished)) if qid == 0 => self.admin_ended(turn, &finished),
+            Ok(Some(finished)) if stage == Stage::Joining => self.joined(turn, handle, &finished),
+            Ok(Some(finished)) => {
+                self.ended.push(Ended { queue: number, tag: finished.tag, status: finished.status() });
+            }
+            Err(fault) => self.report(turn, handle, fault),
+        }
+    }
+
+    fn admin_ended(&mut self, turn: &mut Turn<'_, Message<P>>, finished: &Finished) {
+        if finished.tag == TAG_KEEP_ALIVE {
+            let Some(admin) = &mut self.admin else { return };
+            admin.keep_alive_ended();
+            if finished.status() != 0 {
+                let what = format!("Keep Alive ended with status {:#06x}", finished.status());
+                self.send_failure(turn, HostFailure::Protocol { qid: 0, what });
+            }
+            return;
+        }
+        self.admin_step(turn, Some(finished));
+    }
+
+    fn admin_step(&mut self, turn: &mut Turn<'_, Message<P>>, finished: Option<&Finished>) {
+        let (Some(admin), Some(keys)) = (&mut self.admin, self.keys) else { return };
+        match admin.advance(finished, keys.data.remote_key) {
+            Action::Submit { command, data } => self.submit_admin(turn, TAG_STEP, command, data),
+            Action::Wait { delay_ns } => {
+                turn.arm(turn.now_ns() + delay_ns, TIMER_ADMIN_STEP);
+            }
+            Action::Ready(attached) => {
+                turn.send(self.control(), Message(Kind::ControllerReady(attached)));
+                self.arm_keep_alive(turn);
+            }
+            Action::Failed(source) => self.send_failure(turn, HostFailure::Controller { qid: 0, source }),
+        }
+    }
+
+    fn submit_admin(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        tag: u64,
+        command: [u8; COMMAND_LEN],
+        data: DataPointer,
+    ) {
+        let found = self.queues.iter().find(|(_, queue)| queue.qid == 0).map(|(handle, _)| handle);
+        let Some(handle) = found else { return };
+        let Some(queue) = self.queues.look_mut(handle).filter(|queue| queue.room() > 0) else { return };
+        if let Err(fault) = queue.submit(&mut self.port, turn.now_ns(), tag, command, data, None) {
+            self.report(turn, handle, fault);
+        }
+    }
+
+    fn send_connects(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        while let Some(handle) = self.joining.pop() {
+            let Some(number) = self.queues.look(handle).map(|queue| queue.number) else { continue };
+            let memory = self.connect_data_of(number);
+            let Some(queue) = self.queues.look_mut(handle).filter(|queue| queue.stage == Stage::Joining) else {
+                continue;
+            };
+            let key = self.keys.expect("the keys come before the first queue pair").data.remote_key;
+            let options = &self.options;
+            let (command, data) = connect_io(
+                &options.identity,
+                &options.subsystem_nqn,
+                self.controller_id,
+                queue.qid,
+                options.queue_depth + 1,
+            );
+            memory.write(0, &data);
+            let len = u32::try_from(data.len()).expect("Connect has 1024 bytes of data");
+            let pointer = DataPointer::Keyed { address: memory.address(), len, key };
+            if let Err(fault) = queue.submit(&mut self.port, turn.now_ns(), 0, command, pointer, None) {
+                self.report(turn, handle, fault);
+            }
+        }
+    }
+
+    fn joined(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>, finished: &Finished) {
+        let Some(queue) = self.queues.look_mut(handle) else { return };
+        if finished.status() == 0 {
+            queue.stage = Stage::Live;
+            turn.send(self.control(), Message(Kind::QueueReady));
+        } else {
+            let (qid, status) = (queue.qid, finished.status());
+            let source = connect_refused(status);
+            self.report_failure(turn, handle, HostFailure::Controller { qid, source });
+        }
+    }
+
+    fn poll_workload(&mut self, turn: &mut Turn<'_, Message<P>>) -> Progress {
+        let (Phase::Running(attached), Some(keys)) = (&self.phase, self.keys) else { return Progress::Idle };
+        let mut io = IoQueues {
+            port: &mut self.port,
+            queues: &mut self.queues,
+            names: &self.names,
+            keys,
+            data_region: self.data.region(),
+            in_capsule_len: in_capsule_len(self.options.in_capsule_data, attached),
+            now_ns: turn.now_ns(),
+            faults: &mut self.faults,
+        };
+        let progress = self.workload.poll(turn.now_ns(), &mut io);
+        if self.workload.is_done() {
+            self.phase = Phase::Done;
+            turn.send(self.control(), Message(Kind::Done));
+        }
+        while let Some((handle, fault)) = self.faults.pop() {
+            self.report(turn, handle, fault);
+        }
+        progress
+    }
+
+    fn finish_drains(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let is_drained = |queue: &Queue| queue.stage == Stage::Draining && queue.is_returned();
+        let find = |queues: &Slab<Queue>| queues.iter().find(|(_, queue)| is_drained(queue)).map(|(handle, _)| handle);
+        while let Some(handle) = find(&self.queues) {
+            self.detach(turn, handle);
+        }
+    }
+
+    fn report(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>, fault: QueueFault) {
+        let qid = self.queues.look(handle).map_or(0, |queue| queue.qid);
+        self.report_failure(turn, handle, fault.into_failure(qid));
+    }
+
+    fn report_failure(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>, failure: HostFailure) {
+        if let Some(queue) = self.queues.look_mut(handle) {
+            queue.break_off();
+        }
+        self.send_failure(turn, failure);
+    }
+
+    fn send_failure(&mut self, turn: &mut Turn<'_, Message<P>>, failure: HostFailure) {
+        turn.send(self.control(), Message(Kind::Fault(Box::new(failure))));
+    }
+}
+
+impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
+    type Message = Message<P>;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, _from: Option<Cpu>, message: Message<P>) {
+        match message.0 {
+            Kind::Memory(keys) => self.keys = Some(keys),
+            Kind::Attach { link, qid, controller_id, queue_pair } => {
+                self.controller_id = controller_id;
+                self.attach(turn, link, qid, queue_pair);
+            }
+            Kind::Connected { queue } => self.connected(turn, queue),
+            Kind::Close { queue } => self.close(turn, queue),
+            Kind::Destroyed { queue } => self.destroyed.push(queue),
+            Kind::Start(attached) => self.start(turn, attached),
+            Kind::Failed(failure) => self.failed(&failure),
+            Kind::Leave => {
+                turn.send(self.control(), Message(Kind::Left));
+                turn.leave();
+            }
+            Kind::Attached { .. }
+            | Kind::ControllerReady(_)
+            | Kind::QueueReady
+            | Kind::Fault(_)
+            | Kind::Drained { .. }
+            | Kind::Done
+            | Kind::Left
+            | Kind::Shutdown => unreachable!("a message for the control plane"),
+        }
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, token: u64) {
+        match token & TIMER_KIND {
+            TIMER_ADMIN_STEP => self.admin_due = true,
+            TIMER_KEEP_ALIVE => self.keep_alive(turn),
+            TIMER_COMMANDS => self.check_commands(turn),
+            TIMER_DRAIN => self.cut(turn, Handle::from_bits(token)),
+            other => unreachable!("a timer of kind {other:#x}"),
+        }
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Progress {
+        let mut progress = Progress::busy_if(self.poll_completions(turn));
+        if self.admin_due {
+            self.admin_due = false;
+            self.admin_step(turn, None);
+        }
+        if !self.joining.is_empty() {
+            self.send_connects(turn);
+        }
+        progress = progress.or(self.poll_workload(turn));
+        if self.draining_count > 0 {
+            self.finish_drains(turn);
+        }
+        self.port.ring();
+        progress
+    }
+}
+
+fn connect_refused(status: u16) -> nvmf_core::host::HostError {
+    nvmf_core::host::HostError::Status { command: "Connect", status: format!("status {status:#06x}") }
+}

@@ -1,0 +1,88 @@
+//! What the reactors of a host send each other. Queue pairs travel by value, everything else is named by handle.
+
+use std::sync::Arc;
+
+use nvmf_core::host::Attached;
+use reactor::Handle;
+
+use crate::host::error::HostFailure;
+use crate::host::link::Link;
+use crate::host::queue::Queue;
+use crate::verbs::{Port, Provider, RegisteredMemory};
+
+/// A message between a host's reactors.
+pub struct Message<P: Provider>(pub(super) Kind<P>);
+
+impl<P: Provider> Message<P> {
+    /// For a [`reactor::Postbox`] into the control plane: ends everything, whatever is under way. Workloads that are not done
+    /// are told [`HostFailure::Stopped`].
+    #[must_use]
+    pub fn shutdown() -> Self {
+        Self(Kind::Shutdown)
+    }
+}
+
+pub(super) enum Kind<P: Provider> {
+    // To a polling CPU.
+    /// The memory's keys: comes before anything else.
+    Memory(MemoryKeys),
+    /// A queue pair to attach.
+    Attach {
+        link: Handle<Link>,
+        qid: u16,
+        controller_id: u16,
+        queue_pair: <P::Port as Port>::QueuePair,
+    },
+    /// The connection is up.
+    Connected {
+        queue: Handle<Queue>,
+    },
+    /// The queue pair is going to the error state: drain it.
+    Close {
+        queue: Handle<Queue>,
+    },
+    /// The destroy call has come back: the completion queue is to be polled empty once.
+    Destroyed {
+        queue: Handle<Queue>,
+    },
+    /// The controller and all its queues are ready.
+    Start(Arc<Attached>),
+    /// It came to nothing, or broke.
+    Failed(Arc<HostFailure>),
+    /// Everything is gone.
+    Leave,
+
+    // To the control plane.
+    /// The queue pair is attached and has its receives.
+    Attached {
+        link: Handle<Link>,
+        queue: Handle<Queue>,
+    },
+    /// The admin queue's work is done.
+    ControllerReady(Box<Attached>),
+    /// An I/O queue is connected.
+    QueueReady,
+    /// A queue cannot go on.
+    Fault(Box<HostFailure>),
+    /// Nothing posted is out any more, or the deadline has passed.
+    Drained {
+        link: Handle<Link>,
+        queue_pair: <P::Port as Port>::QueuePair,
+    },
+    /// The CPU's workload wants nothing more.
+    Done,
+    /// The CPU has left: its last message.
+    Left,
+
+    // From outside.
+    Shutdown,
+}
+
+/// The keys of a host's two registered regions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemoryKeys {
+    /// Commands and responses: local access.
+    pub(super) capsules: RegisteredMemory,
+    /// Data: the target reads and writes it.
+    pub(super) data: RegisteredMemory,
+}
