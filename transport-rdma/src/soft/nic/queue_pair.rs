@@ -1,12 +1,46 @@
-//! A queue pair, as it moves by value between provider and CPU.
+//! A queue pair, as it moves by value between provider and CPU, and what its CPU keeps in it.
+//!
+//! Invariants:
+//! 1. Segments of the inline memory are handed to the wire for the time of one call and kept by nobody: a wire keeps no segment between calls.
 
-use super::command::{QueuePairControl, QueuePairSerial};
-use crate::verbs::{QueuePairOptions, VerbsError};
+use reactor::{Arena, Segment};
+
+use super::command::{LinkParameters, QueuePairControl, QueuePairSerial};
+use super::completion_queue::Credit;
+use super::receive_queue::ReceiveQueue;
+use super::send_queue::SendQueue;
+use super::state::QueuePairState;
+use crate::soft::wire::LinkState;
+use crate::verbs::{LocalSegment, QueuePairOptions, VerbsError};
 
 /// A queue pair of the software NIC over links `L`. The provider makes it and destroys it; in between it is attached to a [`super::Nic`].
 pub struct QueuePair<L> {
-    control: QueuePairControl,
-    link: Option<L>,
+    pub(super) control: QueuePairControl,
+    pub(super) link: Option<L>,
+    pub(super) state: QueuePairState,
+    pub(super) parameters: LinkParameters,
+    pub(super) send: SendQueue,
+    /// Its own receives; `None` on an SRQ.
+    pub(super) receive: Option<ReceiveQueue>,
+    pub(super) segment_count_max: usize,
+    pub(super) inline_len_max: usize,
+    inline: Option<Arena>,
+    /// What was last said to the peer.
+    pub(super) said: LinkState,
+    /// It has sent, written, read or consumed since the last doorbell.
+    pub(super) is_dirty: bool,
+    /// It is in the list of those that every poll looks at.
+    pub(super) is_active: bool,
+    /// It has a message and no receive for it.
+    pub(super) is_blocked: bool,
+    /// The poll that looked at it last.
+    pub(super) polled: u64,
+    /// When its peer's state is to be read again although there is no news.
+    pub(super) check_ns: u64,
+    /// Since when the peer has consumed nothing.
+    pub(super) waits_since_ns: u64,
+    /// Since when the peer has had no receive.
+    pub(super) not_ready_since_ns: Option<u64>,
 }
 
 impl<L> QueuePair<L> {
@@ -19,9 +53,37 @@ impl<L> QueuePair<L> {
         number: u32,
         options: &QueuePairOptions,
     ) -> Result<(Box<Self>, QueuePairControl), VerbsError> {
-        let _ = options;
+        let (send_count, inline_len) = (options.send_count as usize, options.inline_len as usize);
+        let segment_count_max = options.segment_count as usize;
+        let inline = match send_count * inline_len {
+            0 => None,
+            len => Some(Arena::new(len, false).map_err(|error| match error {
+                reactor::MemoryError::System { call, source, .. } => VerbsError::System { call, source },
+            })?),
+        };
+        let receive =
+            (!options.shared_receive).then(|| ReceiveQueue::new(options.receive_count as usize, segment_count_max));
         let control = QueuePairControl::new(serial, number);
-        Ok((Box::new(Self { control: control.clone(), link: None }), control))
+        let queue_pair = Self {
+            control: control.clone(),
+            link: None,
+            state: QueuePairState::Reset,
+            parameters: LinkParameters { retry_count: 0, rnr_retry_count: 0 },
+            send: SendQueue::new(send_count),
+            receive,
+            segment_count_max,
+            inline_len_max: inline_len,
+            inline,
+            said: LinkState::Ready,
+            is_dirty: false,
+            is_active: false,
+            is_blocked: false,
+            polled: 0,
+            check_ns: 0,
+            waits_since_ns: 0,
+            not_ready_since_ns: None,
+        };
+        Ok((Box::new(queue_pair), control))
     }
 
     /// Its name.
@@ -36,9 +98,55 @@ impl<L> QueuePair<L> {
         self.control.number()
     }
 
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> QueuePairState {
+        self.state
+    }
+
     /// For the provider that destroys it: its end of the link, if it was ever connected.
     #[must_use]
     pub fn into_link(mut self) -> Option<L> {
         self.link.take()
     }
+
+    /// Copies inline data to the memory of the next request's slot. It was checked to fit.
+    pub(super) fn keep_inline(&self, segments: &[LocalSegment]) -> Option<LocalSegment> {
+        let arena = self.inline.as_ref()?;
+        let slot = arena.segment().part(self.send.next_index() * self.inline_len_max, self.inline_len_max);
+        let mut len = 0;
+        for segment in segments {
+            segment.memory.copy_to(slot.part(len, segment.memory.len()));
+            len += segment.memory.len();
+        }
+        Some(LocalSegment { memory: slot.part(0, len), local_key: 0 })
+    }
+
+    /// What polling a completion gives back.
+    pub(super) fn credit(&mut self, credit: Credit) {
+        match credit {
+            Credit::Send(count) => self.send.credit(count),
+            Credit::Receive => {
+                if let Some(receive) = &mut self.receive {
+                    receive.credit();
+                }
+            }
+            Credit::SharedReceive => {}
+        }
+    }
+}
+
+impl<L> Drop for QueuePair<L> {
+    fn drop(&mut self) {
+        if let Some(arena) = self.inline.take() {
+            // SAFETY: invariant 1; and the queue that could hand out more goes now.
+            unsafe { arena.release() };
+        }
+    }
+}
+
+/// Total bytes, widened.
+#[inline]
+pub(super) fn total_len(segments: &[LocalSegment]) -> u64 {
+    segments.iter().map(|segment| Segment::len(segment.memory) as u64).sum()
 }
