@@ -1,44 +1,297 @@
 //! Quiescent-state reclamation: the epoch and who has seen it.
+//!
+//! A *participant* is a reactor of the mesh or a registered [`Reader`]. Each has a slot of its own with the last epoch that it
+//! saw at a quiet point, or [`OFFLINE`]. One CPU, the *advancer* (the mesh's last), takes the epoch one step further when all
+//! participants that are online have seen the present one. An object that was unlinked is stamped with its CPU's epoch plus one,
+//! and given back some steps after that (see [`crate::Grace`]). The orderings are argued in `docs/ORDERING.md`.
+//!
+//! Invariants, which are what makes `look` and `load` of [`crate::Table`] and [`crate::Published`] sound:
+//! 1. A [`Guard`] of lifetime `'t` exists only while its participant is online, and the participant neither publishes an epoch
+//!    nor goes offline before `'t` has ended: a reactor does so only between turns, with no program running; a reader only
+//!    after its closure, which is written for every `'t`, has returned.
+//! 2. The global epoch is at most one above the slot of every participant that is online.
+//! 3. Only the advancer stores the global epoch, and there is one.
+//! 4. The memory behind what was unlinked is given back only by [`crate::Reaped`], which is made only by a limbo whose grace
+//!    period in this domain is over; everywhere else (a table dropped, an unlinked object dropped) it leaks.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, fence_seq_cst};
+
+/// How many threads that are no reactors may be registered at a time.
+const READER_PLACE_COUNT: usize = 8;
+
+/// In a slot: this participant holds nothing and is not waited for.
+pub(crate) const OFFLINE: u64 = u64::MAX;
 
 /// A set of participants (the mesh's reactors, and a fixed number of registered [`Reader`]s) and one global epoch.
 #[derive(Clone)]
 pub struct Domain {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    epoch: CachePadded<AtomicU64>,
+    /// The reactors' slots, then the readers'.
+    slots: Box<[CachePadded<Slot>]>,
+    cpu_count: usize,
+    reader_places: [AtomicBool; READER_PLACE_COUNT],
+}
+
+/// Written by its participant alone, but for one thing: a sender may take it from [`OFFLINE`] to its own epoch.
+struct Slot {
+    seen: AtomicU64,
+    limbo_len: AtomicU64,
+    limbo_oldest: AtomicU64,
 }
 
 impl Domain {
-    /// How many values wait in limbos of all CPUs, and the largest age of one, in epoch steps.
+    pub(crate) fn new(cpu_count: u16) -> Self {
+        let slot = || {
+            CachePadded::new(Slot {
+                seen: AtomicU64::new(OFFLINE),
+                limbo_len: AtomicU64::new(0),
+                limbo_oldest: AtomicU64::new(0),
+            })
+        };
+        let cpu_count = usize::from(cpu_count);
+        let inner = Inner {
+            epoch: CachePadded::new(AtomicU64::new(0)),
+            slots: (0..cpu_count + READER_PLACE_COUNT).map(|_| slot()).collect(),
+            cpu_count,
+            reader_places: [const { AtomicBool::new(false) }; READER_PLACE_COUNT],
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// How many values wait in limbos of all CPUs.
     #[must_use]
     pub fn limbo_len(&self) -> u64 {
-        todo!()
+        self.reactor_slots().map(|slot| slot.limbo_len.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many steps the epoch has taken since the oldest value that waits was retired; 0 when none waits. It grows past 4
+    /// only where a CPU does not reap what it may. It stays small, with [`Self::limbo_len`] above zero, where a CPU does not
+    /// turn: see [`Self::laggards`].
+    #[must_use]
+    pub fn limbo_age_steps(&self) -> u64 {
+        let epoch = self.epoch();
+        self.reactor_slots()
+            .filter(|slot| slot.limbo_len.load(Ordering::Relaxed) > 0)
+            .map(|slot| (epoch + 1).saturating_sub(slot.limbo_oldest.load(Ordering::Relaxed)))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The global epoch. It moves only while something waits in a limbo.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        // ORDERING 3: whoever reaps acquires what the readers did before their quiet points.
+        self.inner.epoch.load(Ordering::Acquire)
+    }
+
+    /// The CPUs (by place in the mesh) that are online and have not seen the present epoch: while something waits and this
+    /// does not change, they are the ones that do not turn.
+    pub fn laggards(&self) -> impl Iterator<Item = u16> {
+        let epoch = self.epoch();
+        (0..).zip(self.reactor_slots()).filter_map(move |(cpu, slot)| {
+            let seen = slot.seen.load(Ordering::Relaxed);
+            (seen != OFFLINE && seen != epoch).then_some(cpu)
+        })
     }
 
     /// Registers a thread that is no reactor. `None` when all places are taken.
     #[must_use]
     pub fn register_reader(&self) -> Option<Reader> {
-        todo!()
+        let place = self.inner.reader_places.iter().position(|taken| {
+            // ORDERING 7: the place's last holder let go of it with release.
+            taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        })?;
+        let index = self.inner.cpu_count + place;
+        let participant = Participant { domain: self.clone(), index, seen: OFFLINE };
+        Some(Reader { participant, _place: Place { domain: self.clone(), number: place } })
+    }
+
+    pub(crate) fn id(&self) -> DomainId {
+        DomainId(Arc::as_ptr(&self.inner).addr())
+    }
+
+    pub(crate) fn participant(&self, cpu: u16) -> Participant {
+        assert!(usize::from(cpu) < self.inner.cpu_count);
+        Participant { domain: self.clone(), index: usize::from(cpu), seen: OFFLINE }
+    }
+
+    /// One step of the epoch, if every participant that is online has seen the present one. Called by the advancer alone
+    /// (invariant 3).
+    pub(crate) fn advance(&self) -> bool {
+        let epoch = self.inner.epoch.load(Ordering::Relaxed);
+        // ORDERING 5: pairs with the fence of whoever comes online.
+        fence_seq_cst();
+        let all_seen = self.inner.slots.iter().all(|slot| {
+            // ORDERING 2: what was done before the quiet point happened before the step.
+            let seen = slot.seen.load(Ordering::Acquire);
+            seen == epoch || seen == OFFLINE
+        });
+        if all_seen {
+            // ORDERING 3.
+            self.inner.epoch.store(epoch + 1, Ordering::Release);
+        }
+        all_seen
+    }
+
+    /// Called by a sender, after its fence, for a CPU that it has pushed to: one that is offline is counted as online from
+    /// now on, at the sender's epoch, until it comes online itself. So the message holds up the epoch as it would on a CPU
+    /// that turns. True if the CPU was offline.
+    pub(crate) fn hold_for(&self, cpu: u16, epoch: u64) -> bool {
+        let seen = &self.inner.slots[usize::from(cpu)].seen;
+        // ORDERING 6.
+        seen.load(Ordering::Acquire) == OFFLINE
+            && seen.compare_exchange(OFFLINE, epoch, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    pub(crate) fn report_limbo(&self, cpu: u16, len: u64, oldest: u64) {
+        let slot = &self.inner.slots[usize::from(cpu)];
+        slot.limbo_len.store(len, Ordering::Relaxed);
+        slot.limbo_oldest.store(oldest, Ordering::Relaxed);
+    }
+
+    fn reactor_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.inner.slots[..self.inner.cpu_count].iter().map(|slot| &**slot)
+    }
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Domain").field("epoch", &self.epoch()).field("limbo_len", &self.limbo_len()).finish()
+    }
+}
+
+/// Which domain a thing is of: an address that is compared and never followed. A new domain may get the address of one
+/// that is gone; that does no harm, since a domain is alive while one of its guards is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DomainId(usize);
+
+/// One participant's way into its slot.
+pub(crate) struct Participant {
+    domain: Domain,
+    index: usize,
+    /// What this participant last stored in its slot.
+    seen: u64,
+}
+
+impl Participant {
+    /// The epoch in its slot.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        self.seen != OFFLINE
+    }
+
+    /// The quiet point: the participant holds nothing.
+    #[inline]
+    pub(crate) fn quiet(&mut self) {
+        debug_assert!(self.is_online());
+        // ORDERING 3.
+        let epoch = self.domain.inner.epoch.load(Ordering::Acquire);
+        if epoch != self.seen {
+            self.publish(epoch);
+        }
+    }
+
+    /// Afterwards the participant may look at what is shared.
+    pub(crate) fn go_online(&mut self) {
+        let mut epoch = self.domain.inner.epoch.load(Ordering::Acquire);
+        loop {
+            self.publish(epoch);
+            // ORDERING 5.
+            fence_seq_cst();
+            let again = self.domain.inner.epoch.load(Ordering::Acquire);
+            if again == epoch {
+                break;
+            }
+            epoch = again;
+        }
+    }
+
+    /// The participant holds nothing, and will hold nothing before it has come online again. A fence is the caller's.
+    pub(crate) fn go_offline(&mut self) {
+        self.publish(OFFLINE);
+    }
+
+    fn publish(&mut self, epoch: u64) {
+        // ORDERING 2.
+        self.domain.inner.slots[self.index].seen.store(epoch, Ordering::Release);
+        self.seen = epoch;
+    }
+}
+
+impl Drop for Participant {
+    /// Its reactor or reader is gone, and with it everything that it could have held (invariant 1).
+    fn drop(&mut self) {
+        self.go_offline();
     }
 }
 
 /// Proof that its holder is inside a turn (or inside [`Reader::read`]) of one domain.
 #[derive(Clone, Copy)]
 pub struct Guard<'t> {
+    domain: DomainId,
+    // Invariant: a longer lifetime can not be had by variance, nor a shorter one be taken for another's.
     _turn: PhantomData<fn(&'t ()) -> &'t ()>,
     _not_send: PhantomData<*const ()>,
 }
 
+impl<'t> Guard<'t> {
+    /// The caller answers for invariant 1.
+    pub(crate) fn new(domain: &'t Domain) -> Self {
+        Self { domain: domain.id(), _turn: PhantomData, _not_send: PhantomData }
+    }
+
+    /// Panics unless the guard is of this domain: another's says nothing about who still looks here.
+    #[inline]
+    pub(crate) fn check(self, domain: DomainId) {
+        assert!(self.domain == domain, "a guard of one domain used on a table of another");
+    }
+}
+
 /// A participant that is no reactor: online only while it reads.
 pub struct Reader {
-    _todo: (),
+    participant: Participant,
+    /// Below the participant, which goes offline before the place is given back.
+    _place: Place,
 }
 
 impl Reader {
-    /// Goes online, reads, goes offline.
+    /// Goes online, reads, goes offline. While it reads nothing is reclaimed anywhere: it is to be short.
     pub fn read<R>(&mut self, read: impl for<'t> FnOnce(Guard<'t>) -> R) -> R {
-        let _ = read;
-        todo!()
+        /// Goes offline also when the closure panics.
+        struct Online<'r>(&'r mut Participant);
+        impl Drop for Online<'_> {
+            fn drop(&mut self) {
+                self.0.go_offline();
+            }
+        }
+        self.participant.go_online();
+        let online = Online(&mut self.participant);
+        read(Guard::new(&online.0.domain))
+    }
+}
+
+/// One of the places for readers, given back when dropped.
+struct Place {
+    domain: Domain,
+    number: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // ORDERING 7.
+        self.domain.inner.reader_places[self.number].store(false, Ordering::Release);
     }
 }

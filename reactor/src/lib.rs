@@ -16,6 +16,9 @@
 mod runtime;
 mod simulation;
 
+mod mesh;
+
+mod bell;
 mod mailbox;
 mod program;
 mod reactor;
@@ -32,6 +35,8 @@ mod pool;
 
 mod clock;
 mod counter;
+mod primitive;
+mod random;
 mod slab;
 
 pub use clock::Clock;
@@ -39,7 +44,7 @@ pub use counter::Counter;
 pub use domain::{Domain, Guard, Reader};
 pub use limbo::{Full, Grace, Limbo, Reaped};
 pub use mailbox::{Postbox, Wake};
-pub use memory::{Arena, MemoryError, PageKind, RegionId, Segment, SharedArena};
+pub use memory::{Arena, MemoryError, PageKind, RegionId, Segment, SharedArena, copy_bytes};
 pub use pool::{Buffer, Pool};
 pub use program::{Cpu, Program, Progress};
 pub use published::Published;

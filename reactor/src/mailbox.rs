@@ -1,43 +1,243 @@
 //! Messages between CPUs.
+//!
+//! Between each ordered pair of CPUs stands one bounded ring with one writer and one reader; threads that are no reactors
+//! share one bounded queue per CPU, its postbox. What finds a ring full waits in the sender's backlog for that CPU, and
+//! everything sent to it later waits behind it: so the order between two CPUs is the order of sending. A message to the CPU
+//! itself waits in a queue of its own until the next turn.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+
+use crate::bell::{Bell, Stage};
+use crate::domain::Domain;
 use crate::limbo::Full;
+use crate::primitive::fence_seq_cst;
+use crate::program::Cpu;
+use crate::reactor::ReactorCounters;
+
+/// All bells of a mesh, by CPU.
+pub(crate) type Bells = Arc<[CachePadded<Bell>]>;
 
 /// The way into one reactor for threads that are no reactors (signal handling, the verbs worker). Clonable, many-to-one.
 pub struct Postbox<M> {
-    _todo: std::marker::PhantomData<M>,
+    queue: Arc<ArrayQueue<M>>,
+    wake: Wake,
 }
 
 impl<M> Clone for Postbox<M> {
     fn clone(&self) -> Self {
-        todo!()
+        Self { queue: Arc::clone(&self.queue), wake: self.wake.clone() }
     }
 }
 
 impl<M: Send + 'static> Postbox<M> {
-    /// Posts one message and wakes the reactor if it sleeps.
+    pub(crate) fn new(queue: Arc<ArrayQueue<M>>, wake: Wake) -> Self {
+        Self { queue, wake }
+    }
+
+    /// Posts one message and wakes the reactor if it sleeps. Messages of one thread come in the order in which it posted them.
     ///
     /// # Errors
-    /// [`Full`] hands it back.
+    /// [`Full`] hands it back: the queue is full, or the reactor has left.
     pub fn post(&self, message: M) -> Result<(), Full<M>> {
-        Err(Full(message))
+        if self.wake.bell().stage() == Stage::Left {
+            return Err(Full(message));
+        }
+        self.queue.push(message).map_err(Full)?;
+        self.wake.wake();
+        Ok(())
     }
 
     /// Only the wake-up.
     #[must_use]
     pub fn wake(&self) -> Wake {
-        todo!()
+        self.wake.clone()
     }
 }
 
-/// Ends a reactor's sleep, from any thread. Costs a fence and a load where it does not sleep.
+/// Ends a reactor's sleep, from any thread. Costs a store, a fence and a load where it does not sleep.
 #[derive(Clone)]
 pub struct Wake {
-    _todo: (),
+    bells: Bells,
+    cpu: Cpu,
 }
 
 impl Wake {
-    /// Wakes the reactor if it sleeps.
-    pub fn wake(&self) {
-        todo!()
+    pub(crate) fn new(bells: Bells, cpu: Cpu) -> Self {
+        Self { bells, cpu }
     }
+
+    /// Has the reactor make a turn: wakes it if it sleeps, or keeps it from falling asleep before its next turn. What the caller made ready
+    /// before is visible to that turn.
+    pub fn wake(&self) {
+        self.bell().want();
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bells[usize::from(self.cpu.0)]
+    }
+}
+
+/// What one CPU receives by.
+pub(crate) struct Inbox<M> {
+    /// By sender; none from itself.
+    pub(crate) rings: Box<[Option<Consumer<M>>]>,
+    pub(crate) postbox: Arc<ArrayQueue<M>>,
+}
+
+impl<M> Inbox<M> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rings.iter().flatten().all(Consumer::is_empty) && self.postbox.is_empty()
+    }
+}
+
+/// What one CPU sends by.
+pub(crate) struct Outbox<M> {
+    cpu: Cpu,
+    /// By receiver.
+    lanes: Box<[Lane<M>]>,
+    /// To this CPU itself.
+    local: VecDeque<M>,
+    /// Messages in all lanes' backlogs.
+    backlog_len: usize,
+    /// CPUs that may sleep and for which there is news since bells were last rung. Never longer than the mesh.
+    news: Vec<Cpu>,
+    bells: Bells,
+}
+
+struct Lane<M> {
+    /// None to itself.
+    ring: Option<Producer<M>>,
+    backlog: VecDeque<M>,
+    has_news: bool,
+}
+
+impl<M> Outbox<M> {
+    /// Sends, or puts into the backlog. Panics if the receiver has left.
+    #[inline]
+    pub(crate) fn send(&mut self, to: Cpu, message: M, counters: &ReactorCounters) {
+        let Some(lane) = self.lanes.get_mut(usize::from(to.0)) else {
+            panic!("a message from cpu {} to cpu {}, which is not in the mesh", self.cpu.0, to.0)
+        };
+        let Some(ring) = &mut lane.ring else {
+            self.local.push_back(message);
+            return;
+        };
+        let stage = self.bells[usize::from(to.0)].stage();
+        assert!(stage != Stage::Left, "a message from cpu {} to cpu {}, which has left", self.cpu.0, to.0);
+        if lane.backlog.is_empty() {
+            match ring.push(message) {
+                Ok(()) => self.note(to),
+                Err(PushError::Full(message)) => self.put_off(to, message, counters),
+            }
+        } else {
+            self.put_off(to, message, counters);
+        }
+    }
+
+    #[cold]
+    fn put_off(&mut self, to: Cpu, message: M, counters: &ReactorCounters) {
+        self.lanes[usize::from(to.0)].backlog.push_back(message);
+        self.backlog_len += 1;
+        counters.count_ring_full(to);
+    }
+
+    /// Tries the backlogs again, each in order. True if anything moved.
+    pub(crate) fn flush(&mut self) -> bool {
+        if self.backlog_len == 0 {
+            return false;
+        }
+        let before = self.backlog_len;
+        for to in (0..).map(Cpu).take(self.lanes.len()) {
+            let lane = &mut self.lanes[usize::from(to.0)];
+            let Some(ring) = &mut lane.ring else { continue };
+            let room = lane.backlog.len().min(ring.slots());
+            for message in lane.backlog.drain(..room) {
+                // There is room: only this CPU fills the ring.
+                assert!(ring.push(message).is_ok());
+            }
+            self.backlog_len -= room;
+            if room > 0 {
+                self.note(to);
+            }
+        }
+        self.backlog_len < before
+    }
+
+    /// Notes that `to` is to be looked after at the end of the turn, in case it sleeps.
+    pub(crate) fn note(&mut self, to: Cpu) {
+        let lane = &mut self.lanes[usize::from(to.0)];
+        if !lane.has_news && self.bells[usize::from(to.0)].sleeps() {
+            lane.has_news = true;
+            self.news.push(to);
+        }
+    }
+
+    /// Wakes those of the receivers of this turn that sleep: one fence for all. To be called before this CPU's quiet point:
+    /// `epoch` is still in its slot.
+    pub(crate) fn ring_bells(&mut self, domain: &Domain, epoch: u64) {
+        if self.news.is_empty() {
+            return;
+        }
+        // ORDERING 6.
+        fence_seq_cst();
+        while let Some(to) = self.news.pop() {
+            self.lanes[usize::from(to.0)].has_news = false;
+            let bell = &self.bells[usize::from(to.0)];
+            if bell.stage() == Stage::Live {
+                domain.hold_for(to.0, epoch);
+                bell.ring();
+            }
+        }
+    }
+
+    pub(crate) fn backlog_len(&self) -> usize {
+        self.backlog_len
+    }
+
+    /// Messages of this CPU to itself.
+    pub(crate) fn local_len(&self) -> usize {
+        self.local.len()
+    }
+
+    pub(crate) fn pop_local(&mut self) -> Option<M> {
+        self.local.pop_front()
+    }
+}
+
+/// The ends of all rings and queues of a mesh, by CPU.
+pub(crate) fn connect<M>(bells: &Bells, ring_capacity: usize) -> Vec<(Inbox<M>, Outbox<M>)> {
+    assert!(ring_capacity > 0, "rings between CPUs that hold no message");
+    let cpu_count = bells.len();
+    let mut outboxes: Vec<Vec<Option<Producer<M>>>> = (0..cpu_count).map(|_| Vec::new()).collect();
+    let mut inboxes: Vec<Vec<Option<Consumer<M>>>> = (0..cpu_count).map(|_| Vec::new()).collect();
+    for (from, outbox) in outboxes.iter_mut().enumerate() {
+        for (to, inbox) in inboxes.iter_mut().enumerate() {
+            let (producer, consumer) = if from == to { (None, None) } else { split(RingBuffer::new(ring_capacity)) };
+            outbox.push(producer);
+            inbox.push(consumer);
+        }
+    }
+    let ends = inboxes.into_iter().zip(outboxes).zip((0..).map(Cpu));
+    ends.map(|((consumers, producers), cpu)| {
+        let lane = |ring| Lane { ring, backlog: VecDeque::with_capacity(ring_capacity), has_news: false };
+        let outbox = Outbox {
+            cpu,
+            lanes: producers.into_iter().map(lane).collect(),
+            local: VecDeque::with_capacity(ring_capacity),
+            backlog_len: 0,
+            news: Vec::with_capacity(cpu_count),
+            bells: Arc::clone(bells),
+        };
+        (Inbox { rings: consumers.into(), postbox: Arc::new(ArrayQueue::new(ring_capacity)) }, outbox)
+    })
+    .collect()
+}
+
+fn split<M>((producer, consumer): (Producer<M>, Consumer<M>)) -> (Option<Producer<M>>, Option<Consumer<M>>) {
+    (Some(producer), Some(consumer))
 }

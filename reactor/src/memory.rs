@@ -1,6 +1,23 @@
 //! Memory that a device or a peer may write: never behind a Rust reference.
+//!
+//! [`Segment`] is the currency: an address, a length, the arena it is of. [`Arena`] and [`SharedArena`] make them (at start,
+//! by the control plane; their calls are slow), any CPU copies to and from them through [`copy_bytes`].
+//!
+//! Invariants:
+//! 1. Every segment lies inside a mapping that is live until [`Arena::release`] or [`SharedArena::release`], whose caller
+//!    answers for all of that arena's segments; [`Segment::part`] only narrows.
+//! 2. No reference to a segment's bytes is ever made: all reading and writing goes by raw pointer through `memory::copy`,
+//!    which the compiler cannot see into, so that a device or another process that writes meanwhile changes what the bytes
+//!    are and nothing else.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+mod arena;
+mod copy;
+mod mapping;
+mod shared;
+
+pub use arena::Arena;
+pub use copy::copy_bytes;
+pub use shared::SharedArena;
 
 /// Which pages back an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +26,17 @@ pub enum PageKind {
     Huge,
     /// 4 KiB pages.
     Ordinary,
+}
+
+impl PageKind {
+    /// Bytes of one page.
+    #[must_use]
+    pub const fn page_len(self) -> usize {
+        match self {
+            Self::Huge => 2 << 20,
+            Self::Ordinary => 4096,
+        }
+    }
 }
 
 /// Names one arena for the life of the process. Numbers are given in order of creation and never reused.
@@ -27,6 +55,14 @@ pub enum MemoryError {
         len: usize,
         /// errno.
         source: std::io::Error,
+    },
+    /// More than all of the machine's memory. Checked first: the kernel might grant it, and kill somebody when it is touched.
+    #[error("an arena of {len} bytes is more than this machine's memory of {machine_len} bytes")]
+    TooLong {
+        /// Bytes asked for.
+        len: usize,
+        /// Bytes that the machine has.
+        machine_len: usize,
     },
 }
 
@@ -82,113 +118,93 @@ impl Segment {
     }
 
     /// Copies `bytes` to `offset`. Panics if they do not fit.
+    #[inline]
     pub fn write(self, offset: usize, bytes: &[u8]) {
-        let _ = (offset, bytes);
-        todo!()
+        let target = self.part(offset, bytes.len());
+        // SAFETY: invariant 1 for the target; the source is a borrowed slice of the same length.
+        unsafe { copy_bytes(target.as_ptr(), bytes.as_ptr(), bytes.len()) }
     }
 
     /// Copies from `offset` into `bytes`. Panics if the segment is too short.
+    #[inline]
     pub fn read(self, offset: usize, bytes: &mut [u8]) {
-        let _ = (offset, bytes);
-        todo!()
+        let source = self.part(offset, bytes.len());
+        // SAFETY: invariant 1 for the source; the target is an exclusively borrowed slice of the same length.
+        unsafe { copy_bytes(bytes.as_mut_ptr(), source.as_ptr(), bytes.len()) }
     }
 
     /// Writes zeroes over all of it.
     pub fn zero(self) {
-        todo!()
+        // SAFETY: invariant 1.
+        unsafe { copy::zero_bytes(self.as_ptr(), self.len) }
     }
 
-    /// Copies all of it into `to`, which is at least as long.
+    /// Copies all of it into the front of `to`, which is at least as long (panics if it is not). The two must not overlap: overlapping bytes
+    /// end up undefined, though nothing else does.
+    #[inline]
     pub fn copy_to(self, to: Segment) {
-        let _ = to;
-        todo!()
+        let target = to.part(0, self.len);
+        // SAFETY: invariant 1 for both.
+        unsafe { copy_bytes(target.as_ptr(), self.as_ptr(), self.len) }
     }
 }
 
-/// Private, touched memory, on hugepages where there are enough. Dropping an arena leaks its mapping (segments may be out); see
-/// [`Self::release`].
-pub struct Arena {
-    _todo: (),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Arena {
-    /// `len` bytes, rounded up to whole pages and zeroed. Tries hugepages first if `huge`, then ordinary pages.
-    ///
-    /// # Errors
-    /// If the machine has not that much memory.
-    pub fn new(len: usize, huge: bool) -> Result<Self, MemoryError> {
-        let _ = (len, huge);
-        todo!()
+    fn arena(len: usize) -> Segment {
+        Arena::new(len, false).unwrap().segment()
     }
 
-    /// All of it.
-    #[must_use]
-    pub fn segment(&self) -> Segment {
-        todo!()
+    #[test]
+    fn what_is_written_is_read_at_every_length_and_offset() {
+        let memory = arena(16 * 1024);
+        let other = arena(16 * 1024);
+        let pattern: Vec<u8> = (0..=250).cycle().take(9000).collect();
+        for len in (0..=600).chain([1023, 4096, 4097, 8191, 9000]) {
+            for offset in [0, 1, 7, 8, 63] {
+                let bytes = &pattern[..len];
+                memory.zero();
+                memory.write(offset, bytes);
+                let mut back = vec![0xEE; len];
+                memory.read(offset, &mut back);
+                assert_eq!(back, bytes, "{len} bytes at {offset}");
+                let mut around = [0xEE];
+                memory.read(offset + len, &mut around);
+                assert_eq!(around, [0], "nothing is written behind {len} bytes at {offset}");
+
+                other.zero();
+                memory.part(offset, len).copy_to(other.part(offset, len + 1));
+                let mut copied = vec![0xEE; len + 1];
+                other.read(offset, &mut copied);
+                assert_eq!((&copied[..len], copied[len]), (bytes, 0));
+            }
+        }
     }
 
-    /// What it got.
-    #[must_use]
-    pub fn pages(&self) -> PageKind {
-        todo!()
+    #[test]
+    fn zero_stops_at_the_end() {
+        let memory = arena(4096);
+        for len in [0, 1, 7, 8, 9, 255, 256, 257, 1000] {
+            memory.write(0, &[0xFF; 1200]);
+            memory.part(3, len).zero();
+            let mut back = [0; 1200];
+            memory.read(0, &mut back);
+            assert!(back[..3].iter().chain(&back[3 + len..]).all(|&byte| byte == 0xFF), "{len}");
+            assert!(back[3..3 + len].iter().all(|&byte| byte == 0), "{len}");
+        }
     }
 
-    /// Unmaps it.
-    ///
-    /// # Safety
-    /// No segment of this arena is used any more, by this process or a device.
-    pub unsafe fn release(self) {
-        todo!()
-    }
-}
-
-/// Memory in a memfd (hugepages where there are enough), which another process may map. Touched and not sealed: the fabric that hands it over seals it.
-pub struct SharedArena {
-    _todo: (),
-}
-
-impl SharedArena {
-    /// As [`Arena::new`].
-    ///
-    /// # Errors
-    /// If the machine has not that much memory, or no memfd.
-    pub fn new(name: &str, len: usize, huge: bool) -> Result<Self, MemoryError> {
-        let _ = (name, len, huge);
-        todo!()
+    #[test]
+    #[should_panic(expected = "part 4090+7 of a segment of 4096 bytes")]
+    fn a_write_beyond_the_end_is_our_bug() {
+        arena(4096).write(4090, &[0; 7]);
     }
 
-    /// Maps a descriptor that another process handed over, populated, for reading and writing. Checks nothing: the fabric does.
-    ///
-    /// # Errors
-    /// If it cannot be mapped.
-    pub fn map(descriptor: OwnedFd, len: usize, pages: PageKind) -> Result<Self, MemoryError> {
-        let _ = (descriptor, len, pages);
-        todo!()
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn segment(&self) -> Segment {
-        todo!()
-    }
-
-    /// The memfd.
-    #[must_use]
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        todo!()
-    }
-
-    /// What it got.
-    #[must_use]
-    pub fn pages(&self) -> PageKind {
-        todo!()
-    }
-
-    /// Unmaps it.
-    ///
-    /// # Safety
-    /// As [`Arena::release`].
-    pub unsafe fn release(self) {
-        todo!()
+    #[test]
+    #[should_panic(expected = "part 18446744073709551615+2")]
+    fn offset_and_length_do_not_wrap() {
+        let _ = arena(4096).part(usize::MAX, 2);
     }
 }

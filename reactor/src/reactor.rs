@@ -1,11 +1,44 @@
 //! The loop's body: one turn.
+//!
+//! The same code runs on real threads and in the simulation. A turn is: the mailbox as it stood, timers that are due, one poll, then the
+//! end of the turn: backlog, bells, quiet point. Between turns the CPU holds no reference to anything shared.
 
+use std::os::fd::RawFd;
+
+use crate::bell::{Bell, Stage};
 use crate::counter::Counter;
-use crate::program::{Program, Progress};
+use crate::domain::Domain;
+use crate::mailbox::{Bells, Inbox};
+use crate::primitive::fence_seq_cst;
+use crate::program::{Cpu, Program, Progress};
+use crate::turn::{State, Turn};
+
+/// The longest sleep while something waits in a limbo, or while a program waits to leave.
+const BUSY_SLEEP_NS: u64 = 1_000_000;
 
 /// One CPU's loop around a program: the real runtime and the simulation run this same code.
 pub struct Reactor<P: Program> {
     program: P,
+    inbox: Inbox<P::Message>,
+    state: State<P::Message>,
+    domain: Domain,
+    bells: Bells,
+    last_turn: Option<LastTurn>,
+    left: bool,
+}
+
+/// One CPU's place in a mesh, before it has a program.
+pub(crate) struct Seat<M> {
+    pub(crate) inbox: Inbox<M>,
+    pub(crate) state: State<M>,
+    pub(crate) domain: Domain,
+    pub(crate) bells: Bells,
+}
+
+/// When the turn before began, unless the CPU slept since, and how it went.
+struct LastTurn {
+    began_ns: u64,
+    progress: Progress,
 }
 
 /// What a reactor counts. One writer: its own CPU.
@@ -15,7 +48,11 @@ pub struct ReactorCounters {
     pub turn_count: Counter,
     /// Turns that found something to do.
     pub busy_turn_count: Counter,
-    /// Longest turn.
+    /// Time in turns that found something to do.
+    pub busy_ns: Counter,
+    /// Time in turns that found nothing; sleep is not counted.
+    pub idle_ns: Counter,
+    /// Longest turn, from its begin to the next one's; sleep is not counted.
     pub longest_turn_ns: Counter,
     /// Messages received.
     pub message_count: Counter,
@@ -25,12 +62,206 @@ pub struct ReactorCounters {
     pub timer_count: Counter,
     /// Values in this CPU's limbos.
     pub limbo_len: Counter,
+    ring_full_counts: Box<[Counter]>,
+}
+
+impl ReactorCounters {
+    pub(crate) fn new(cpu_count: u16) -> Self {
+        Self { ring_full_counts: (0..cpu_count).map(|_| Counter::new()).collect(), ..Self::default() }
+    }
+
+    /// Messages to `cpu` that found the ring full, and had to wait in the backlog.
+    #[must_use]
+    pub fn ring_full_count_to(&self, cpu: Cpu) -> u64 {
+        self.ring_full_counts.get(usize::from(cpu.0)).map_or(0, Counter::value)
+    }
+
+    pub(crate) fn count_ring_full(&self, to: Cpu) {
+        self.ring_full_count.add(1);
+        if let Some(count) = self.ring_full_counts.get(usize::from(to.0)) {
+            count.add(1);
+        }
+    }
 }
 
 impl<P: Program> Reactor<P> {
-    /// One turn at time `now_ns`: mailbox, timers, poll, quiet point.
-    pub fn turn(&mut self, now_ns: u64) -> Progress {
-        let _ = (now_ns, &mut self.program);
-        todo!()
+    /// The state's participant is online from before anything could be sent to this CPU.
+    pub(crate) fn new(program: P, seat: Seat<P::Message>) -> Self {
+        let Seat { inbox, state, domain, bells } = seat;
+        Self { program, inbox, state, domain, bells, last_turn: None, left: false }
     }
+
+    /// One turn at time `now_ns`: mailbox, timers, poll, quiet point. Once its program has left it does nothing.
+    pub fn turn(&mut self, now_ns: u64) -> Progress {
+        if self.left {
+            return Progress::Idle;
+        }
+        self.count_time(now_ns);
+        self.get_up();
+        let asked = self.bell().take_wanted();
+        let mut turn = Turn::new(&mut self.state, &self.domain, now_ns);
+        let progress = Progress::busy_if(asked)
+            .or(drain(&mut self.program, &mut self.inbox, &mut turn))
+            .or(fire(&mut self.program, &mut turn))
+            .or(self.program.poll(&mut turn));
+        let progress = progress.or(Progress::busy_if(self.end_turn()));
+        let counters = &self.state.counters;
+        counters.turn_count.add(1);
+        if progress == Progress::Busy {
+            counters.busy_turn_count.add(1);
+        }
+        self.last_turn = Some(LastTurn { began_ns: now_ns, progress });
+        progress
+    }
+
+    fn count_time(&self, now_ns: u64) {
+        let Some(last) = &self.last_turn else { return };
+        let counters = &self.state.counters;
+        let len_ns = now_ns.saturating_sub(last.began_ns);
+        match last.progress {
+            Progress::Busy => counters.busy_ns.add(len_ns),
+            Progress::Idle => counters.idle_ns.add(len_ns),
+        }
+        if len_ns > counters.longest_turn_ns.value() {
+            counters.longest_turn_ns.set(len_ns);
+        }
+    }
+
+    /// Backlog, bells, quiet point, a step of the epoch. True if anything moved.
+    fn end_turn(&mut self) -> bool {
+        let moved = self.state.outbox.flush();
+        // Before the quiet point: a message to a CPU that sleeps holds the epoch up from now on.
+        self.state.outbox.ring_bells(&self.domain, self.state.participant.seen());
+        if self.state.outbox.backlog_len() == 0 {
+            self.state.participant.quiet();
+        }
+        if self.is_advancer() && self.domain.limbo_len() > 0 {
+            self.domain.advance();
+        }
+        if self.state.leaving && self.may_leave() {
+            self.go();
+        }
+        moved
+    }
+
+    fn may_leave(&self) -> bool {
+        self.has_nothing_to_do() && self.state.limbos.len() == 0 && (!self.is_advancer() || self.others_have_left())
+    }
+
+    fn go(&mut self) {
+        self.left = true;
+        self.bell().enter(Stage::Left);
+        self.state.participant.go_offline();
+        // ORDERING 8.
+        fence_seq_cst();
+        let lost = self.inbox.rings.iter().flatten().any(|ring| !ring.is_empty());
+        assert!(!lost, "a message was sent to cpu {} while it left", self.state.cpu.0);
+        // The advancer may be waiting for this.
+        self.bells[self.bells.len() - 1].want();
+    }
+
+    /// Whether its program has left.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// Goes offline and true, unless there is something to do. The next turn comes online again.
+    pub(crate) fn lie_down(&mut self) -> bool {
+        if self.left || !self.bell().sleeps() || !self.has_nothing_to_do() || self.bell().is_wanted() {
+            return false;
+        }
+        self.bell().lie_down();
+        self.state.participant.go_offline();
+        self.last_turn = None;
+        // ORDERING 6: what was sent before the sender could see this is seen here.
+        fence_seq_cst();
+        if !self.has_nothing_to_do() || self.bell().is_wanted() {
+            self.get_up();
+            return false;
+        }
+        true
+    }
+
+    /// Comes online if it is not.
+    fn get_up(&mut self) {
+        if !self.state.participant.is_online() {
+            self.bell().get_up();
+            self.state.participant.go_online();
+        }
+    }
+
+    /// How long it may sleep at `now_ns`; `None` is for ever. To be asked after it lay down.
+    pub(crate) fn sleep_limit_ns(&self, now_ns: u64) -> Option<u64> {
+        let timer_ns = self.state.timers.next_deadline_ns().map(|deadline_ns| deadline_ns.saturating_sub(now_ns));
+        let limbo_waits = self.state.limbos.len() > 0 || (self.is_advancer() && self.domain.limbo_len() > 0);
+        if limbo_waits || self.state.leaving {
+            Some(timer_ns.map_or(BUSY_SLEEP_NS, |timer_ns| timer_ns.min(BUSY_SLEEP_NS)))
+        } else {
+            timer_ns
+        }
+    }
+
+    /// See [`Program::wake_descriptor`].
+    pub(crate) fn wake_descriptor(&self) -> Option<RawFd> {
+        self.program.wake_descriptor()
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bells[usize::from(self.state.cpu.0)]
+    }
+
+    fn has_nothing_to_do(&self) -> bool {
+        let outbox = &self.state.outbox;
+        outbox.backlog_len() == 0 && outbox.local_len() == 0 && self.inbox.is_empty()
+    }
+
+    fn is_advancer(&self) -> bool {
+        self.state.cpu.0 + 1 == self.state.cpu_count
+    }
+
+    fn others_have_left(&self) -> bool {
+        self.bells[..self.bells.len() - 1].iter().all(|bell| bell.stage() != Stage::Live)
+    }
+}
+
+/// Delivers what stood in the mailbox when its turn came, ring by ring: what comes later waits for the next turn, so that a
+/// turn ends. Never less than that: a grace period counts on a whole turn having emptied what it found.
+fn drain<P: Program>(program: &mut P, inbox: &mut Inbox<P::Message>, turn: &mut Turn<'_, P::Message>) -> Progress {
+    let mut message_count = 0;
+    // Self-sent messages first, by their number before anything is delivered: what is sent to itself now waits a turn.
+    let this_cpu = turn.cpu();
+    for _ in 0..turn.state().outbox.local_len() {
+        let Some(message) = turn.state().outbox.pop_local() else { break };
+        message_count += 1;
+        program.receive(turn, Some(this_cpu), message);
+    }
+    for (from, ring) in (0..).map(Cpu).zip(inbox.rings.iter_mut()) {
+        let Some(ring) = ring else { continue };
+        for _ in 0..ring.slots() {
+            let Ok(message) = ring.pop() else { break };
+            message_count += 1;
+            program.receive(turn, Some(from), message);
+        }
+    }
+    if !inbox.postbox.is_empty() {
+        for _ in 0..inbox.postbox.len() {
+            let Some(message) = inbox.postbox.pop() else { break };
+            message_count += 1;
+            program.receive(turn, None, message);
+        }
+    }
+    if message_count > 0 {
+        turn.state().counters.message_count.add(message_count);
+    }
+    Progress::busy_if(message_count > 0)
+}
+
+fn fire<P: Program>(program: &mut P, turn: &mut Turn<'_, P::Message>) -> Progress {
+    let now_ns = turn.now_ns();
+    let Some(mut due) = turn.state().timers.due(now_ns) else { return Progress::Idle };
+    while let Some(token) = turn.state().timers.pop(&mut due) {
+        turn.state().counters.timer_count.add(1);
+        program.fire(turn, token);
+    }
+    Progress::Busy
 }

@@ -1,11 +1,25 @@
 //! Reactors on real threads.
+//!
+//! Each reactor's thread pins itself, makes its program, waits until all were spawned, and then turns until the program has
+//! left. A thread that panics stops the others, and [`Runtime::join`] passes the panic on: a mesh that lacks a CPU is of no use.
 
+mod affinity;
+mod sleep;
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 
+use crate::bell::Bell;
+use crate::clock::Clock;
 use crate::domain::Domain;
-use crate::mailbox::Postbox;
-use crate::program::{Cpu, Program};
-use crate::reactor::ReactorCounters;
+use crate::mailbox::{Bells, Postbox};
+use crate::mesh::Mesh;
+use crate::primitive::{AtomicBool, Ordering};
+use crate::program::{Cpu, Program, Progress};
+use crate::reactor::{Reactor, ReactorCounters};
 
 /// Where a reactor's thread runs and what it does when idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,43 +58,65 @@ pub enum RuntimeError {
 
 /// A mesh being put together. `M` is its message.
 pub struct RuntimeBuilder<M> {
-    _todo: std::marker::PhantomData<M>,
+    mesh: Mesh<M>,
+    placements: Box<[Placement]>,
+    clock: Clock,
+    stop: Stop,
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped without a word, each makes its thread end.
+    gates: Vec<mpsc::Sender<()>>,
 }
 
 impl<M: Send + 'static> RuntimeBuilder<M> {
     /// A mesh of as many reactors as placements; rings between each two hold `ring_capacity` messages. Checks the CPU numbers.
     ///
     /// # Errors
-    /// [`RuntimeError::NoSuchCpu`].
+    /// [`RuntimeError::NoSuchCpu`]; a system call that failed.
     pub fn new(placements: &[Placement], ring_capacity: usize) -> Result<Self, RuntimeError> {
-        let _ = (placements, ring_capacity);
-        todo!()
+        for placement in placements {
+            match placement {
+                Placement::Pinned { os_cpu } => affinity::check(*os_cpu)?,
+                Placement::Yielding | Placement::Sleeping => {}
+            }
+        }
+        let bells = placements.iter().map(|placement| match placement {
+            Placement::Pinned { .. } | Placement::Yielding => Ok(Bell::new(false, None)),
+            Placement::Sleeping => Ok(Bell::new(true, Some(eventfd()?))),
+        });
+        let mesh = Mesh::new(bells.collect::<Result<_, RuntimeError>>()?, ring_capacity);
+        let stop = Stop { wanted: Arc::new(AtomicBool::new(false)), bells: Arc::clone(mesh.bells()) };
+        let placements = placements.into();
+        Ok(Self { mesh, placements, clock: Clock::start(), stop, threads: Vec::new(), gates: Vec::new() })
     }
 
     /// The mesh's reclamation domain, to make tables in.
     #[must_use]
     pub fn domain(&self) -> &Domain {
-        todo!()
+        self.mesh.domain()
     }
 
     /// The way into `cpu` for other threads.
     #[must_use]
     pub fn postbox(&self, cpu: Cpu) -> Postbox<M> {
-        let _ = cpu;
-        todo!()
+        self.mesh.postbox(cpu)
     }
 
     /// What `cpu` counts.
     #[must_use]
     pub fn counters(&self, cpu: Cpu) -> Arc<ReactorCounters> {
-        let _ = cpu;
-        todo!()
+        self.mesh.counters(cpu)
     }
 
-    /// Starts `cpu`'s thread; the program is made on it.
+    /// The clock that turns take their time from.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Starts `cpu`'s thread; the program is made on it. It turns from [`Self::start`] on. Panics if `cpu` has a program.
     ///
     /// # Errors
-    /// If the thread cannot be started or pinned.
+    /// If the thread cannot be started or pinned. The builder is then of no more use: dropped, it ends the threads that it started.
     pub fn spawn<P>(
         &mut self,
         cpu: Cpu,
@@ -90,25 +126,125 @@ impl<M: Send + 'static> RuntimeBuilder<M> {
     where
         P: Program<Message = M> + 'static,
     {
-        let _ = (cpu, name, make);
-        todo!()
+        let placement = self.placements[usize::from(cpu.0)];
+        let seat = self.mesh.sit(cpu, random_seed());
+        let clock = self.clock;
+        let stop = self.stop.clone();
+        let (report_pinned, pinned) = mpsc::channel();
+        let (gate, opened) = mpsc::channel();
+        let body = move || {
+            let stopper = StopOnPanic(&stop);
+            let is_pinned = affinity::place(placement);
+            let go_on = is_pinned.is_ok();
+            // The builder waits for this.
+            let _ = report_pinned.send(is_pinned);
+            if go_on {
+                let reactor = Reactor::new(make(), seat);
+                if opened.recv().is_ok() {
+                    run(reactor, placement, clock, &stop);
+                }
+            }
+            drop(stopper);
+        };
+        // A thread's name is a C string.
+        let name = name.replace('\0', "");
+        let thread = thread::Builder::new().name(name).spawn(body);
+        self.threads.push(thread.map_err(|source| RuntimeError::System { call: "pthread_create", source })?);
+        self.gates.push(gate);
+        match pinned.recv() {
+            Ok(is_pinned) => is_pinned,
+            Err(mpsc::RecvError) => unreachable!("the thread reports before it does anything that could panic"),
+        }
     }
 
-    /// All reactors were spawned.
-    #[must_use]
+    /// All reactors were spawned: they begin to turn. Panics if one was not.
+    #[must_use = "the runtime is joined"]
     pub fn start(self) -> Runtime {
-        todo!()
+        if let Some(cpu) = self.mesh.vacant() {
+            panic!("a mesh was started with no program on cpu {}", cpu.0);
+        }
+        for gate in &self.gates {
+            // Fails where the thread has panicked; `join` tells.
+            let _ = gate.send(());
+        }
+        Runtime { threads: self.threads }
     }
 }
 
 /// A running mesh.
+#[derive(Debug)]
 pub struct Runtime {
-    _todo: (),
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Runtime {
-    /// Waits until every program has left.
+    /// Waits until every program has left. Panics with a reactor's panic.
     pub fn join(self) {
-        todo!()
+        let ends: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        if let Some(panic) = ends.into_iter().find_map(Result::err) {
+            std::panic::resume_unwind(panic);
+        }
     }
+}
+
+/// Turns until the program has left.
+fn run<P: Program>(mut reactor: Reactor<P>, placement: Placement, clock: Clock, stop: &Stop) {
+    while !reactor.has_left() && !stop.is_wanted() {
+        let progress = reactor.turn(clock.now_ns());
+        if progress == Progress::Busy {
+            continue;
+        }
+        match placement {
+            Placement::Pinned { .. } => {}
+            Placement::Yielding => thread::yield_now(),
+            Placement::Sleeping => {
+                if reactor.lie_down() {
+                    let limit_ns = reactor.sleep_limit_ns(clock.now_ns());
+                    sleep::sleep(reactor.bell(), reactor.wake_descriptor(), limit_ns);
+                }
+            }
+        }
+    }
+}
+
+/// Ends all reactors of a mesh after one has panicked.
+#[derive(Clone)]
+struct Stop {
+    wanted: Arc<AtomicBool>,
+    bells: Bells,
+}
+
+impl Stop {
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+}
+
+struct StopOnPanic<'s>(&'s Stop);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The signal stays readable until it is taken, so that a thread on its way to sleep does not sleep either; the
+            // system call is more than fence enough for it to find the flag then.
+            self.0.wanted.store(true, Ordering::Relaxed);
+            self.0.bells.iter().for_each(|bell| bell.signal());
+        }
+    }
+}
+
+fn eventfd() -> Result<OwnedFd, RuntimeError> {
+    // SAFETY: no memory is involved.
+    let number = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if number < 0 {
+        return Err(RuntimeError::System { call: "eventfd", source: io::Error::last_os_error() });
+    }
+    // SAFETY: a descriptor that was opened just now and has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The standard library's seed for hash maps is the operating system's randomness.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
 }

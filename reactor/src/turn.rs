@@ -1,67 +1,157 @@
 //! One turn of one CPU: what a program may use while it runs.
 
-use crate::domain::Guard;
+use std::sync::Arc;
+
+use crate::domain::{Domain, Guard, Participant};
+use crate::mailbox::Outbox;
 use crate::program::Cpu;
-use crate::timer::TimerId;
+use crate::random::Random;
+use crate::reactor::ReactorCounters;
+use crate::timer::{TimerId, Timers};
 
 /// What a program may use during one turn. `'t` is the turn's lifetime, `M` the mesh's message.
 pub struct Turn<'t, M> {
-    _todo: std::marker::PhantomData<(&'t (), M)>,
+    state: &'t mut State<M>,
+    domain: &'t Domain,
+    now_ns: u64,
+}
+
+/// One CPU's side of the mesh, whatever its program is.
+pub(crate) struct State<M> {
+    pub(crate) cpu: Cpu,
+    pub(crate) cpu_count: u16,
+    pub(crate) participant: Participant,
+    pub(crate) outbox: Outbox<M>,
+    pub(crate) timers: Timers,
+    pub(crate) random: Random,
+    pub(crate) counters: Arc<ReactorCounters>,
+    pub(crate) limbos: Limbos,
+    pub(crate) leaving: bool,
 }
 
 impl<'t, M> Turn<'t, M> {
+    /// The caller is the reactor, with its participant online (`domain`, invariant 1).
+    pub(crate) fn new(state: &'t mut State<M>, domain: &'t Domain, now_ns: u64) -> Self {
+        debug_assert!(state.participant.is_online());
+        Self { state, domain, now_ns }
+    }
+
     /// This CPU's place in the mesh.
     #[must_use]
     pub fn cpu(&self) -> Cpu {
-        todo!()
+        self.state.cpu
     }
 
     /// How many reactors the mesh has, the control plane included.
     #[must_use]
     pub fn cpu_count(&self) -> u16 {
-        todo!()
+        self.state.cpu_count
     }
 
     /// The turn's time: read once per turn. Monotonic ns, zero at the runtime's start.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
-        todo!()
+        self.now_ns
     }
 
     /// A token that proves that this CPU is inside its turn. `Copy`, and independent of borrows of the turn itself.
     #[must_use]
+    #[inline]
     pub fn guard(&self) -> Guard<'t> {
-        todo!()
+        Guard::new(self.domain)
+    }
+
+    /// The mesh's reclamation domain.
+    #[must_use]
+    pub fn domain(&self) -> &'t Domain {
+        self.domain
+    }
+
+    /// What this CPU counts.
+    #[must_use]
+    pub fn counters(&self) -> &ReactorCounters {
+        &self.state.counters
     }
 
     /// The next number of this CPU's seeded random sequence.
     pub fn random(&mut self) -> u64 {
-        todo!()
+        self.state.random.next_u64()
     }
 
     /// Sends `message` to another CPU, or to this one (it is then received in a later turn). Never fails: what finds the
     /// ring full waits, in order, in this CPU's backlog and is counted for the pair. A program keeps backlogs bounded by
     /// having at most one message of each kind outstanding per object.
+    #[inline]
     pub fn send(&mut self, to: Cpu, message: M) {
-        let _ = (to, message);
-        todo!()
+        self.state.outbox.send(to, message, &self.state.counters);
     }
 
-    /// Arms a one-shot timer: [`crate::Program::fire`] is called with `token` in the first turn at or after `deadline_ns`.
+    /// Arms a one-shot timer: [`crate::Program::fire`] is called with `token` in the first turn at or after `deadline_ns`,
+    /// but not in this one.
     pub fn arm(&mut self, deadline_ns: u64, token: u64) -> TimerId {
-        let _ = (deadline_ns, token);
-        todo!()
+        self.state.timers.arm(deadline_ns, token)
     }
 
     /// Takes a timer back. False if it has fired or was cancelled before.
     pub fn cancel(&mut self, timer: TimerId) -> bool {
-        let _ = timer;
-        todo!()
+        self.state.timers.cancel(timer)
     }
 
-    /// This CPU's program is done: after this turn, once the backlog is empty and no [`crate::Limbo`] of this CPU holds anything, the
-    /// reactor goes offline for good and its thread ends. Messages sent to it later are our bug and abort.
+    /// This CPU's program is done: after this turn, once the backlog and the mailbox are empty and no [`crate::Limbo`] of this CPU holds
+    /// anything, the reactor goes offline for good and its thread ends; until then it keeps turning. The mesh's last CPU, which moves the
+    /// epoch that the others' limbos wait for, also waits until the others have left. Messages sent to a CPU that has left are our bug and
+    /// abort.
     pub fn leave(&mut self) {
-        todo!()
+        self.state.leaving = true;
+    }
+
+    /// For the reactor.
+    pub(crate) fn state(&mut self) -> &mut State<M> {
+        self.state
+    }
+
+    /// For limbos: the epoch in this CPU's slot.
+    pub(crate) fn seen_epoch(&self) -> u64 {
+        self.state.participant.seen()
+    }
+
+    /// For limbos: a place in this CPU's report.
+    pub(crate) fn register_limbo(&mut self) -> usize {
+        self.state.limbos.0.push(LimboReport::default());
+        self.state.limbos.0.len() - 1
+    }
+
+    /// For limbos: how many values wait in the one at `place`, and the oldest one's stamp.
+    pub(crate) fn report_limbo(&mut self, place: usize, len: usize, oldest: Option<u64>) {
+        let state = &mut *self.state;
+        let before = state.limbos.len();
+        state.limbos.0[place] = LimboReport { len: len as u64, oldest: oldest.unwrap_or(u64::MAX) };
+        let now = state.limbos.len();
+        self.domain.report_limbo(state.cpu.0, now, state.limbos.oldest());
+        state.counters.limbo_len.set(now);
+        if before == 0 && now > 0 {
+            // The advancer may be asleep, since nothing waited. Its bell is looked at after the fence at the end of the turn.
+            state.outbox.note(Cpu(state.cpu_count - 1));
+        }
+    }
+}
+
+/// The limbos of one CPU.
+#[derive(Default)]
+pub(crate) struct Limbos(Vec<LimboReport>);
+
+#[derive(Default)]
+struct LimboReport {
+    len: u64,
+    oldest: u64,
+}
+
+impl Limbos {
+    pub(crate) fn len(&self) -> u64 {
+        self.0.iter().map(|limbo| limbo.len).sum()
+    }
+
+    fn oldest(&self) -> u64 {
+        self.0.iter().filter(|limbo| limbo.len > 0).map(|limbo| limbo.oldest).min().unwrap_or(u64::MAX)
     }
 }

@@ -1,0 +1,124 @@
+//! Whether a reactor sleeps, and how it is woken.
+//!
+//! A reactor that sleeps first stores that it does, then passes a fence, then looks again for anything to do; whoever has something
+//! for it first makes that visible, then passes a fence, then looks whether it sleeps (`docs/ORDERING.md`, 6). So one of the two
+//! sees the other.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::primitive::{AtomicBool, AtomicU8, Ordering, fence_seq_cst};
+
+/// One reactor's.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    /// Whether this reactor ever sleeps. Where it does not, nobody pays for a fence.
+    sleeps: bool,
+    /// What ends a real thread's sleep.
+    eventfd: Option<File>,
+    asleep: AtomicBool,
+    /// Somebody who is no reactor asked for a turn.
+    wanted: AtomicBool,
+    stage: AtomicU8,
+}
+
+/// A reactor's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// No program yet.
+    Absent,
+    Live,
+    /// Offline for good.
+    Left,
+}
+
+impl Bell {
+    pub(crate) fn new(sleeps: bool, eventfd: Option<OwnedFd>) -> Self {
+        Self {
+            sleeps,
+            eventfd: eventfd.map(File::from),
+            asleep: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+            stage: AtomicU8::new(Stage::Absent as u8),
+        }
+    }
+
+    pub(crate) fn sleeps(&self) -> bool {
+        self.sleeps
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        // ORDERING 8.
+        match self.stage.load(Ordering::Acquire) {
+            stage if stage == Stage::Absent as u8 => Stage::Absent,
+            stage if stage == Stage::Live as u8 => Stage::Live,
+            _ => Stage::Left,
+        }
+    }
+
+    pub(crate) fn enter(&self, stage: Stage) {
+        // ORDERING 8.
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// Its own reactor: from here on it may be rung. A fence and another look are the caller's.
+    pub(crate) fn lie_down(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+    }
+
+    /// Its own reactor: awake.
+    pub(crate) fn get_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Its own reactor: whether somebody asked for a turn since the last time.
+    pub(crate) fn take_wanted(&self) -> bool {
+        // ORDERING 6: the exchange reads the latest request, and so sees what was made ready before it.
+        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Acquire)
+    }
+
+    /// Its own reactor: the same without taking it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Any thread: asks for a turn.
+    pub(crate) fn want(&self) {
+        if !self.sleeps {
+            return;
+        }
+        // ORDERING 6.
+        self.wanted.store(true, Ordering::Release);
+        fence_seq_cst();
+        self.ring();
+    }
+
+    /// Any thread, after its fence: wakes the reactor if it sleeps. Only one of many that ring pays for the system call.
+    pub(crate) fn ring(&self) {
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.signal();
+        }
+    }
+
+    /// Wakes the thread, or makes its next sleep short.
+    pub(crate) fn signal(&self) {
+        if let Some(mut eventfd) = self.eventfd.as_ref() {
+            // EAGAIN, the only failure, means that it was signalled 2^64 - 2 times before.
+            let _ = eventfd.write(&1u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes the signal back.
+    pub(crate) fn clear_signal(&self) {
+        if let Some(mut eventfd) = self.eventfd.as_ref() {
+            // EAGAIN: there was none.
+            let _ = eventfd.read(&mut [0; 8]);
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.eventfd.as_ref().map(AsFd::as_fd)
+    }
+}

@@ -1,0 +1,120 @@
+//! System calls for memory, and the numbering of arenas.
+//!
+//! Only the control plane and set-up call these: they are slow.
+//!
+//! Invariants:
+//! 1. A mapping made here is `len` bytes, writable, and nothing else in the process refers to it when it is returned.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{MemoryError, PageKind, RegionId};
+
+static NEXT_REGION: AtomicU32 = AtomicU32::new(0);
+
+/// The next arena's name.
+pub(super) fn next_region() -> RegionId {
+    // Relaxed: only that numbers differ matters.
+    let number = NEXT_REGION.fetch_add(1, Ordering::Relaxed);
+    assert!(number != u32::MAX, "more than 2^32 - 1 arenas in one process");
+    RegionId(number)
+}
+
+/// `len` rounded up to whole pages, at least one.
+pub(super) fn whole_pages(len: usize, pages: PageKind) -> Result<usize, MemoryError> {
+    let machine_len = machine_len();
+    match len.max(1).checked_next_multiple_of(pages.page_len()) {
+        Some(rounded) if rounded <= machine_len => Ok(rounded),
+        Some(_) | None => Err(MemoryError::TooLong { len, machine_len }),
+    }
+}
+
+/// Bytes of memory that the machine has.
+fn machine_len() -> usize {
+    // SAFETY: asks for a number.
+    let page_count = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    let page_count = usize::try_from(page_count).unwrap_or(0);
+    page_count.saturating_mul(PageKind::Ordinary.page_len()).min(isize::MAX.unsigned_abs())
+}
+
+/// Anonymous private memory on ordinary pages.
+pub(super) fn map_private(len: usize) -> Result<*mut u8, MemoryError> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let address = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    mapped(address, len)
+}
+
+/// A descriptor's memory, shared and populated.
+pub(super) fn map_shared(descriptor: BorrowedFd<'_>, len: usize) -> Result<*mut u8, MemoryError> {
+    let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: as in `map_private`; the descriptor is open.
+    let address = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, descriptor.as_raw_fd(), 0) };
+    mapped(address, len)
+}
+
+fn mapped(address: *mut libc::c_void, len: usize) -> Result<*mut u8, MemoryError> {
+    if address == libc::MAP_FAILED { Err(failed("mmap", len)) } else { Ok(address.cast()) }
+}
+
+/// Unmaps what was mapped here.
+///
+/// # Safety
+/// `address` and `len` are of one mapping that nothing uses any more.
+pub(super) unsafe fn unmap(address: *mut u8, len: usize) {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::munmap(address.cast(), len) };
+    assert!(result == 0, "munmap of {len} bytes: {}", io::Error::last_os_error());
+}
+
+/// Gives every page its memory now, so that running out is an error here and not a signal later.
+///
+/// # Safety
+/// `len` bytes from `address` are a writable mapping that nothing else uses yet.
+pub(super) unsafe fn populate(address: *mut u8, len: usize, pages: PageKind) -> Result<(), MemoryError> {
+    // SAFETY: the caller's promise.
+    if unsafe { libc::madvise(address.cast(), len, libc::MADV_POPULATE_WRITE) } == 0 {
+        return Ok(());
+    }
+    let error = failed("madvise(MADV_POPULATE_WRITE)", len);
+    // EINVAL: a kernel before 5.14. Touch the pages by hand.
+    let MemoryError::System { source, .. } = &error else { return Err(error) };
+    if source.raw_os_error() != Some(libc::EINVAL) {
+        return Err(error);
+    }
+    for offset in (0..len).step_by(pages.page_len()) {
+        // SAFETY: inside the mapping.
+        let page = unsafe { address.add(offset) };
+        // SAFETY: writable, and not used by anybody else.
+        unsafe { page.write_volatile(0) };
+    }
+    Ok(())
+}
+
+/// Keeps the mapping out of forked children, whose copy-on-write would move pages away from under a device.
+///
+/// # Safety
+/// `address` and `len` are of one mapping.
+pub(super) unsafe fn keep_from_children(address: *mut u8, len: usize) -> Result<(), MemoryError> {
+    // SAFETY: the caller's promise; the advice changes nothing for this process.
+    let result = unsafe { libc::madvise(address.cast(), len, libc::MADV_DONTFORK) };
+    if result == 0 { Ok(()) } else { Err(failed("madvise(MADV_DONTFORK)", len)) }
+}
+
+/// Whether the default hugepage is 2 MiB. Asked first because the allocator panics where `/proc/meminfo` does not name a
+/// size, and because [`PageKind::Huge`] means 2 MiB.
+pub(super) fn huge_page_is_2_mib() -> bool {
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return false };
+    text.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("Hugepagesize:") && words.next() == Some("2048") && words.next() == Some("kB")
+    })
+}
+
+/// errno of `call`.
+pub(super) fn failed(call: &'static str, len: usize) -> MemoryError {
+    MemoryError::System { call, len, source: io::Error::last_os_error() }
+}
