@@ -9,6 +9,11 @@ pub mod message;
 pub mod poll_group;
 pub mod spec;
 pub mod target;
+
+pub mod command;
+pub mod wire;
+
+pub mod status;
 pub mod transport;
 
 pub use message::Message;
