@@ -1,1 +1,3 @@
-//! placeholder
+//! The programs around the target: configuration, control, logs, metrics.
+
+pub mod config;

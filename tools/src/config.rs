@@ -1,0 +1,193 @@
+//! The configuration file: what it may say, and what is made of it.
+//!
+//! Three steps: the file's own shape with the place of each value ([`shape`]), the checks that turn it into a [`Config`] ([`check`]), and errors
+//! that name file, line, field, value and what is allowed ([`report`]). Nothing is opened or started here.
+//! Every key is described in `docs/CONFIGURATION.md`.
+
+mod check;
+mod report;
+mod shape;
+mod size;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+pub use report::{ConfigError, Problem};
+pub use size::Size;
+
+/// A whole configuration, checked in itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// CPUs and memory.
+    pub target: TargetSection,
+    /// What is logged, and how.
+    pub log: LogSection,
+    /// How hosts reach the target.
+    pub transport: TransportSection,
+    /// Block devices, in the file's order.
+    pub devices: Vec<DeviceSection>,
+    /// Subsystems, in the file's order.
+    pub subsystems: Vec<SubsystemSection>,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
+    /// The RPC socket's path, if there is one.
+    pub rpc: Option<PathBuf>,
+}
+
+/// CPUs and memory.
+#[derive(Clone, Debug)]
+pub struct TargetSection {
+    /// The operating system's numbers of the CPUs that poll.
+    pub cpus: Vec<usize>,
+    /// Whether hugepages are tried.
+    pub hugepages: bool,
+    /// Bytes of data buffers of each CPU.
+    pub data_memory_len: usize,
+    /// Most queue pairs of each CPU.
+    pub queue_pair_count_max: usize,
+    /// How long a shutdown may take.
+    pub shutdown_deadline_s: u32,
+}
+
+/// Logging.
+#[derive(Clone, Debug)]
+pub struct LogSection {
+    /// The lowest level that is shown, or a filter by module.
+    pub level: String,
+    /// Lines for people or for programs.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which RDMA is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// The software fabric.
+    Soft,
+    /// RDMA devices.
+    Ibv,
+}
+
+/// How hosts reach the target.
+#[derive(Clone, Debug)]
+pub struct TransportSection {
+    /// Which RDMA.
+    pub provider: ProviderKind,
+    /// Entries of an I/O queue.
+    pub queue_depth: u16,
+    /// Entries of an admin queue.
+    pub admin_queue_depth: u16,
+    /// I/O queues of a controller.
+    pub io_queue_count_max: u16,
+    /// Bytes of in-capsule data.
+    pub in_capsule_len: u32,
+    /// Bytes that one command may move.
+    pub transfer_len_max: u32,
+    /// Receives that the queue pairs of one CPU share. 0: each has its own.
+    pub shared_receive_count: u32,
+    /// Where the software fabric keeps its sockets.
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// A block device.
+#[derive(Clone, Debug)]
+pub struct DeviceSection {
+    /// Its name.
+    pub name: String,
+    /// Bytes of a block.
+    pub block_len: u32,
+    /// What it is.
+    pub kind: DeviceKind,
+}
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Memory of the target's own.
+    Memory {
+        /// Bytes.
+        len: u64,
+    },
+    /// Nothing.
+    Null {
+        /// Bytes.
+        len: u64,
+    },
+    /// A file or block device.
+    File {
+        /// Where, relative to the working directory.
+        path: PathBuf,
+        /// Refuses writes.
+        read_only: bool,
+        /// Operations with the kernel at a time, on each CPU.
+        queue_depth: u32,
+    },
+}
+
+/// An NVM subsystem.
+#[derive(Clone, Debug)]
+pub struct SubsystemSection {
+    /// NVMe qualified name.
+    pub nqn: String,
+    /// Serial number.
+    pub serial_number: String,
+    /// Model number.
+    pub model_number: String,
+    /// Whether every host may connect.
+    pub allow_any_host: bool,
+    /// Otherwise these.
+    pub hosts: Vec<String>,
+    /// Addresses.
+    pub listeners: Vec<SocketAddr>,
+    /// Namespaces.
+    pub namespaces: Vec<NamespaceSection>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug)]
+pub struct NamespaceSection {
+    /// The device's name.
+    pub device: String,
+    /// Its id.
+    pub nsid: u32,
+    /// Its UUID, where one was given.
+    pub uuid: Option<Uuid>,
+}
+
+impl Config {
+    /// Reads and checks a file. `cpus_allowed` are the CPUs that this process may use.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, not only the first thing.
+    pub fn load(path: &Path, cpus_allowed: &[usize]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        Self::parse(path, &text, cpus_allowed)
+    }
+
+    /// As [`Self::load`], with the text at hand; `path` is for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(path: &Path, text: &str, cpus_allowed: &[usize]) -> Result<Self, ConfigError> {
+        let mut report = report::Report::new(path, text);
+        let shape = match toml::from_str::<shape::File>(text) {
+            Ok(shape) => shape,
+            Err(error) => return Err(report.refuse_shape(&error)),
+        };
+        let config = check::check(shape, cpus_allowed, &mut report);
+        report.finish(config)
+    }
+}
+
+#[cfg(test)]
+mod tests;

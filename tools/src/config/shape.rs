@@ -1,0 +1,104 @@
+//! The file as it is written: names, types and defaults, with the place of every value that is checked later.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::size::Size;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) target: Target,
+    #[serde(default)]
+    pub(super) log: Log,
+    #[serde(default)]
+    pub(super) transport: Transport,
+    #[serde(default)]
+    pub(super) device: Vec<Device>,
+    #[serde(default)]
+    pub(super) subsystem: Vec<Subsystem>,
+    pub(super) metrics: Option<Metrics>,
+    pub(super) rpc: Option<Rpc>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    pub(super) cpus: Option<Spanned<Vec<Spanned<i64>>>>,
+    pub(super) hugepages: Option<bool>,
+    pub(super) data_memory: Option<Spanned<Size>>,
+    pub(super) queue_pairs: Option<Spanned<i64>>,
+    pub(super) shutdown_deadline_s: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: Option<Spanned<String>>,
+    pub(super) format: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Transport {
+    pub(super) provider: Option<Spanned<String>>,
+    pub(super) queue_depth: Option<Spanned<i64>>,
+    pub(super) admin_queue_depth: Option<Spanned<i64>>,
+    pub(super) io_queues: Option<Spanned<i64>>,
+    pub(super) in_capsule_size: Option<Spanned<Size>>,
+    pub(super) transfer_size: Option<Spanned<Size>>,
+    pub(super) shared_receives: Option<Spanned<i64>>,
+    pub(super) runtime_dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Device {
+    pub(super) name: Spanned<String>,
+    #[serde(rename = "type")]
+    pub(super) kind: Spanned<String>,
+    pub(super) size: Option<Spanned<Size>>,
+    pub(super) block_size: Option<Spanned<Size>>,
+    pub(super) path: Option<Spanned<PathBuf>>,
+    pub(super) read_only: Option<Spanned<bool>>,
+    pub(super) queue_depth: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Subsystem {
+    pub(super) nqn: Spanned<String>,
+    pub(super) serial: Option<Spanned<String>>,
+    pub(super) model: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) allow_any_host: bool,
+    #[serde(default)]
+    pub(super) hosts: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) listeners: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) namespace: Vec<Namespace>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Namespace {
+    pub(super) device: Spanned<String>,
+    pub(super) nsid: Option<Spanned<i64>>,
+    pub(super) uuid: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) listen: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rpc {
+    pub(super) socket: Spanned<PathBuf>,
+}

@@ -1,0 +1,223 @@
+//! The texts that a person sees.
+
+use std::path::Path;
+
+use super::*;
+
+const SMALLEST: &str = r#"
+[[device]]
+name = "disk0"
+type = "memory"
+size = "64MiB"
+
+[[subsystem]]
+nqn = "nqn.2026-11.io.quiesce:demo"
+allow_any_host = true
+listeners = ["127.0.0.1:4420"]
+[[subsystem.namespace]]
+device = "disk0"
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("t.toml"), text, &[0, 1]).map_err(|error| error.to_string())
+}
+
+/// The errors of the smallest file with `from` replaced.
+fn errors(from: &str, to: &str) -> String {
+    assert!(SMALLEST.contains(from), "{from}");
+    parse(&SMALLEST.replacen(from, to, 1)).expect_err("must be refused")
+}
+
+/// The errors of the smallest file with more in front of it.
+fn errors_with(more: &str) -> String {
+    parse(&format!("{more}{SMALLEST}")).expect_err("must be refused")
+}
+
+#[test]
+fn the_smallest_file_gets_sensible_defaults() {
+    let config = parse(SMALLEST).unwrap();
+    assert_eq!(config.target.cpus, [0]);
+    assert!(config.target.hugepages);
+    assert_eq!(config.target.shutdown_deadline_s, 10);
+    assert_eq!(config.transport.provider, ProviderKind::Soft);
+    assert_eq!((config.transport.queue_depth, config.transport.in_capsule_len), (128, 4096));
+    assert_eq!(config.devices[0].kind, DeviceKind::Memory { len: 64 << 20 });
+    assert_eq!(config.devices[0].block_len, 512);
+    let subsystem = &config.subsystems[0];
+    assert_eq!((subsystem.namespaces[0].nsid, subsystem.namespaces[0].uuid), (1, None));
+    assert_eq!(subsystem.model_number, "Quiesce");
+    assert_eq!(subsystem.serial_number.len(), 18);
+    assert!(config.metrics.is_none() && config.rpc.is_none());
+}
+
+#[test]
+fn a_misspelt_field_is_named_with_the_one_that_was_meant() {
+    let text = errors_with("[transport]\nqueue_dept = 64\n");
+    assert!(
+        text.starts_with("t.toml:2:1: unknown field `queue_dept`, expected one of `provider`, `queue_depth`"),
+        "{text}"
+    );
+    assert!(text.ends_with("did you mean `queue_depth`?"), "{text}");
+    let text = errors_with("[tarnsport]\n");
+    assert!(text.starts_with("t.toml:1:2: unknown field `tarnsport`"), "{text}");
+    assert!(text.ends_with("did you mean `transport`?"), "{text}");
+}
+
+#[test]
+fn a_wrong_type_names_field_and_value() {
+    assert_eq!(
+        errors_with("[transport]\nqueue_depth = \"deep\"\n"),
+        "t.toml:2:15: transport.queue_depth is string \"deep\": allowed is i64"
+    );
+    assert_eq!(
+        errors("\"64MiB\"", "\"64 megs\""),
+        "t.toml:5:8: device.size is string \"64 megs\": allowed is a size such as \"64MiB\", \"1GiB\", \"4K\" \
+         (K, M, G, T count in 1024s) or a number of bytes"
+    );
+    assert_eq!(errors_with("[target\n"), "t.toml:1:8: unclosed table, expected `]`");
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_with_the_range() {
+    assert_eq!(
+        errors_with("[transport]\nqueue_depth = 100000\n"),
+        "t.toml:2:15: transport.queue_depth is 100000: 2 to 1024"
+    );
+    assert_eq!(errors_with("[transport]\nqueue_depth = -1\n"), "t.toml:2:15: transport.queue_depth is -1: 2 to 1024");
+    assert_eq!(
+        errors_with("[target]\ndata_memory = \"1K\"\n"),
+        "t.toml:2:15: target.data_memory is 1KiB: 1MiB to 64GiB"
+    );
+    assert_eq!(
+        errors_with("[transport]\ntransfer_size = \"100KiB\"\n"),
+        "t.toml:2:17: transport.transfer_size is 100KiB: a power of two, such as \"128KiB\""
+    );
+    assert_eq!(
+        errors_with("[transport]\nin_capsule_size = 100\n"),
+        "t.toml:2:19: transport.in_capsule_size is 100: a multiple of 16 bytes"
+    );
+}
+
+#[test]
+fn cpus_are_those_of_this_process() {
+    assert_eq!(errors_with("[target]\ncpus = [0, 7]\n"), "t.toml:2:12: target.cpus is 7: this process may use 0-1");
+    assert_eq!(errors_with("[target]\ncpus = [-1]\n"), "t.toml:2:9: target.cpus is -1: this process may use 0-1");
+    assert_eq!(
+        errors_with("[target]\ncpus = [1, 1]\n"),
+        "t.toml:2:12: target.cpus is 1: named twice: each CPU polls once"
+    );
+    assert_eq!(errors_with("[target]\ncpus = []\n"), "t.toml:2:8: target.cpus is []: at least one CPU, such as [0]");
+    assert_eq!(check::list_of(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
+}
+
+#[test]
+fn words_are_chosen_from_a_list() {
+    assert_eq!(
+        errors_with("[transport]\nprovider = \"mlx5\"\n"),
+        "t.toml:2:12: transport.provider is \"mlx5\": \"soft\" or \"ibv\""
+    );
+    assert_eq!(errors_with("[log]\nformat = \"xml\"\n"), "t.toml:2:10: log.format is \"xml\": \"text\" or \"json\"");
+    assert_eq!(
+        errors_with("[log]\nlevel = \"loud=9\"\n"),
+        "t.toml:2:9: log.level is \"loud=9\": error, warn, info, debug or trace, or a filter such as \"info,bdev=debug\""
+    );
+    assert_eq!(
+        errors("\"memory\"", "\"ramdisk\""),
+        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\" or \"file\""
+    );
+}
+
+#[test]
+fn devices_say_what_they_miss_and_what_does_not_belong_to_them() {
+    assert_eq!(
+        errors("size = \"64MiB\"", ""),
+        "t.toml:4:8: device \"disk0\": size is missing: such as size = \"64MiB\""
+    );
+    assert_eq!(
+        errors("size = \"64MiB\"", "size = 1000"),
+        "t.toml:5:8: device \"disk0\": size is 1000 bytes: a multiple of the block size, 512, and not 0"
+    );
+    assert_eq!(
+        errors("size = \"64MiB\"", "size = 4096\nblock_size = 1024"),
+        "t.toml:6:14: device \"disk0\": block_size is 1024: 512 or 4096"
+    );
+    assert_eq!(
+        errors("size = \"64MiB\"", "size = 4096\npath = \"x\""),
+        "t.toml:6:8: device \"disk0\": path: only for type \"file\", not for type \"memory\""
+    );
+    assert_eq!(
+        errors("\"memory\"\nsize = \"64MiB\"", "\"file\""),
+        "t.toml:4:8: device \"disk0\": path is missing: such as path = \"disk.img\""
+    );
+}
+
+#[test]
+fn names_that_do_not_meet_are_found() {
+    assert_eq!(
+        errors("device = \"disk0\"", "device = \"dsik0\""),
+        "t.toml:12:10: subsystem \"nqn.2026-11.io.quiesce:demo\": namespace.device is \"dsik0\": there is no such [[device]]; \
+         did you mean \"disk0\"?"
+    );
+    assert_eq!(
+        errors("device = \"disk0\"", "device = \"image\""),
+        "t.toml:12:10: subsystem \"nqn.2026-11.io.quiesce:demo\": namespace.device is \"image\": there is no such [[device]]; \
+         there are disk0"
+    );
+    let twice = format!("{SMALLEST}[[subsystem.namespace]]\ndevice = \"disk0\"\n");
+    assert_eq!(
+        parse(&twice).unwrap_err(),
+        "t.toml:14:10: subsystem \"nqn.2026-11.io.quiesce:demo\": namespace.device is \"disk0\": one namespace for each device, \
+         and namespace 1 of \"nqn.2026-11.io.quiesce:demo\" has it"
+    );
+    let same_nsid = format!(
+        "{SMALLEST}[[subsystem.namespace]]\ndevice = \"disk1\"\nnsid = 1\n[[device]]\nname = \"disk1\"\ntype = \"null\"\nsize = \"1G\"\n"
+    );
+    assert_eq!(
+        parse(&same_nsid).unwrap_err(),
+        "t.toml:15:8: subsystem \"nqn.2026-11.io.quiesce:demo\": namespace.nsid is 1: unique in its subsystem, and device \
+         \"disk0\" has this one"
+    );
+}
+
+#[test]
+fn subsystems_that_nobody_could_reach_are_refused() {
+    assert_eq!(
+        errors("allow_any_host = true\n", ""),
+        "t.toml:8:7: subsystem \"nqn.2026-11.io.quiesce:demo\": hosts is missing: list host NQNs, or set allow_any_host = true; \
+         nobody could connect"
+    );
+    assert_eq!(
+        errors("listeners = [\"127.0.0.1:4420\"]\n", ""),
+        "t.toml:8:7: subsystem \"nqn.2026-11.io.quiesce:demo\": listeners is missing: such as listeners = [\"127.0.0.1:4420\"]"
+    );
+    assert_eq!(
+        errors("127.0.0.1:4420", "localhost"),
+        "t.toml:10:14: subsystem \"nqn.2026-11.io.quiesce:demo\": listeners is \"localhost\": an IP address and a port, such as \
+         \"127.0.0.1:4420\" or \"[::1]:4420\""
+    );
+    assert_eq!(
+        errors("127.0.0.1:4420", "0.0.0.0:4420"),
+        "t.toml:10:14: subsystem \"nqn.2026-11.io.quiesce:demo\": listeners is \"0.0.0.0:4420\": an address that hosts can connect \
+         to, not a wildcard"
+    );
+    assert_eq!(
+        errors("nqn.2026-11.io.quiesce:demo", "demo"),
+        "t.toml:8:7: subsystem.nqn is \"demo\": such as \"nqn.2026-11.org.example:disks\", at most 223 bytes"
+    );
+    assert_eq!(parse("").unwrap_err(), "t.toml: has no [[subsystem]]: there would be nothing to connect to");
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_in_the_files_order() {
+    let text = SMALLEST.replace("\"64MiB\"", "5").replace("127.0.0.1:4420", "x");
+    let text = format!("[target]\ncpus = [9]\n{text}[rpc]\nsocket = \"\"\n");
+    let problems = Config::parse(Path::new("t.toml"), &text, &[0]).unwrap_err().problems;
+    let lines: Vec<usize> = problems.iter().map(|problem| problem.place.unwrap().0).collect();
+    assert_eq!(lines, [2, 7, 12, 16]);
+}
+
+#[test]
+fn a_file_that_is_not_there_says_so() {
+    let error = Config::load(Path::new("/nowhere/t.toml"), &[0]).unwrap_err();
+    assert_eq!(error.to_string(), "/nowhere/t.toml: cannot be read: No such file or directory (os error 2)");
+}
