@@ -14,4 +14,5 @@ pub mod host;
 pub mod ibv;
 pub mod soft;
 pub mod target;
+mod teardown;
 pub mod verbs;

@@ -1,11 +1,36 @@
 //! The target side of NVMe over RDMA: what runs on its polling CPUs, and the part of the control plane that makes and ends connections.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `build` | puts a target together |
+//! | [`Control`] | control plane: listeners, connections, events, making and destroying of queue pairs |
+//! | [`TargetCpu`] | one polling CPU: messages, the walk, the teardown of its queue pairs |
+//! | `data_path` | one CPU's `nvmf_core::Transport`: completions, transfers, responses |
+//! | `body` | everything about one queue pair that changes: its CPU's alone |
+//! | `shared_receive`, `region` | the shared receive queue's buffers; local keys |
+//! | [`Message`] | what control plane and CPUs send each other |
+//!
+//! The end of a queue pair is decided in `crate::teardown`; `docs/TEARDOWN.md` tells it whole.
 
-use std::os::fd::RawFd;
+mod build;
+mod control;
+mod cpu;
 
-use nvmf_core::spec::TargetSpec;
-use reactor::{Cpu, Domain, Program, Progress, Turn};
+mod data_path;
 
-use crate::verbs::{Provider, VerbsError};
+mod body;
+mod message;
+mod region;
+mod shared_receive;
+
+mod counters;
+
+use crate::verbs::VerbsError;
+
+pub use build::build;
+pub use control::Control;
+pub use cpu::TargetCpu;
+pub use message::Message;
 
 /// How a target is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -37,111 +62,4 @@ pub enum BuildError {
     /// There is not enough memory.
     #[error(transparent)]
     Memory(#[from] reactor::MemoryError),
-}
-
-/// What the target's reactors send each other.
-pub enum Message<P: Provider> {
-    /// The NVMe layer's.
-    Core(nvmf_core::Message),
-    #[doc(hidden)]
-    Todo(std::marker::PhantomData<fn() -> P>),
-}
-
-impl<P: Provider> From<nvmf_core::Message> for Message<P> {
-    fn from(message: nvmf_core::Message) -> Self {
-        Self::Core(message)
-    }
-}
-
-/// The target's part of the control plane. A program on the control plane's reactor owns it and passes everything on.
-pub struct Control<P: Provider> {
-    _todo: std::marker::PhantomData<P>,
-}
-
-/// One polling CPU of the target.
-pub struct TargetCpu<P: Provider> {
-    _todo: std::marker::PhantomData<P>,
-}
-
-/// Makes a whole target: registers memory, makes ports, listens. Takes its time; nothing runs yet.
-///
-/// # Errors
-/// [`BuildError`].
-pub fn build<P: Provider>(
-    provider: P,
-    domain: &Domain,
-    spec: TargetSpec,
-    options: TargetOptions,
-) -> Result<(Control<P>, Vec<TargetCpu<P>>), BuildError> {
-    let _ = (provider, domain, spec, options);
-    todo!()
-}
-
-impl<P: Provider> Control<P> {
-    /// A message to the control plane.
-    pub fn receive(&mut self, turn: &mut Turn<'_, Message<P>>, from: Option<Cpu>, message: Message<P>) {
-        let _ = (turn, from, message);
-        todo!()
-    }
-
-    /// A timer that this part armed.
-    pub fn fire(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
-        let _ = (turn, token);
-        todo!()
-    }
-
-    /// Events of the provider.
-    pub fn poll(&mut self, turn: &mut Turn<'_, Message<P>>) -> Progress {
-        let _ = turn;
-        todo!()
-    }
-
-    /// Stops listening, ends every connection, then has every polling CPU leave.
-    pub fn begin_shutdown(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        let _ = turn;
-        todo!()
-    }
-
-    /// Everything is gone: the control plane's program may leave.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        todo!()
-    }
-
-    /// Readable when [`Self::poll`] may find something.
-    #[must_use]
-    pub fn wake_descriptor(&self) -> Option<RawFd> {
-        todo!()
-    }
-
-    /// The NVMe layer's control-plane state, to list it.
-    #[must_use]
-    pub fn core(&self) -> &nvmf_core::Target {
-        todo!()
-    }
-
-    /// Counters and gauges of the transport and the provider: name, labels, value.
-    #[must_use]
-    pub fn counters(&self) -> Vec<(String, Vec<(&'static str, String)>, u64)> {
-        todo!()
-    }
-}
-
-impl<P: Provider> Program for TargetCpu<P> {
-    type Message = Message<P>;
-
-    fn receive<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, from: Option<Cpu>, message: Message<P>) {
-        let _ = (turn, from, message);
-        todo!()
-    }
-
-    fn fire<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, token: u64) {
-        let _ = (turn, token);
-        todo!()
-    }
-
-    fn poll<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Progress {
-        let _ = turn;
-        todo!()
-    }
 }

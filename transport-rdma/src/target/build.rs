@@ -1,0 +1,249 @@
+//! Puts a whole target together. Start-up only: nothing runs yet, so it may take its time.
+//!
+//! Order: limits, memory, registration, ports, poll groups, and listeners last: from then on hosts can come.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use nvmf_core::spec::TargetSpec;
+use nvmf_core::{PollGroup, PollGroupOptions};
+use reactor::{Arena, Cpu, Domain, Pool, Segment};
+
+use super::body::slot_count;
+use super::control::{Control, ControlParts, Limits, inline_len, send_count};
+use super::counters::CpuCounters;
+use super::cpu::{TargetCpu, TargetCpuParts};
+use super::data_path::{DataPath, DataPathOptions};
+use super::region::RegionKeys;
+use super::shared_receive::SharedReceives;
+use super::{BuildError, TargetOptions};
+use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkRequestId};
+use crate::verbs::{Access, Event, Memory, PortOptions, Provider, RegisteredMemory, Ticket, VerbsError};
+
+/// Most receive buffers of one CPU whose queue pairs have their own: with 4 KiB of in-capsule data 64 MiB.
+const RECEIVE_COUNT_MAX: usize = 16 * 1024;
+
+/// Looks at the provider's events without one, before registration is given up.
+const EVENT_LOOK_COUNT_MAX: u64 = 200_000_000;
+
+/// Makes a whole target: registers memory, makes ports, listens. Takes its time; nothing runs yet.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build<P: Provider>(
+    mut provider: P,
+    domain: &Domain,
+    spec: TargetSpec,
+    options: TargetOptions,
+) -> Result<(Control<P>, Vec<TargetCpu<P>>), BuildError> {
+    let listeners: BTreeSet<SocketAddr> =
+        spec.subsystems.iter().flat_map(|subsystem| subsystem.listeners.iter().copied()).collect();
+    let devices: Vec<Segment> = spec
+        .subsystems
+        .iter()
+        .flat_map(|subsystem| &subsystem.namespaces)
+        .filter_map(|namespace| namespace.device.memory())
+        .collect();
+    let controller = spec.controller;
+    let core = nvmf_core::Target::new(domain, options.cpu_count, spec)?;
+
+    let mut limits = Limits {
+        controller,
+        device: provider.attributes(),
+        queue_pair_count_max: options.queue_pair_count_max,
+        shared_receive_count: options.shared_receive_count,
+        completion_count: 0,
+    };
+    limits.completion_count = completion_count(&limits);
+    let index_shift = index_shift(&limits)?;
+
+    let mut memory = Vec::new();
+    for _ in 0..options.cpu_count {
+        memory.push(CpuMemory::allocate(&limits, &options, index_shift)?);
+    }
+    let mut registrar = Registrar::new(&mut provider);
+    for memory in &memory {
+        for segment in memory.segments() {
+            registrar.register(segment)?;
+        }
+    }
+    for segment in devices {
+        registrar.register(segment)?;
+    }
+    let Registrar { keys, regions, .. } = registrar;
+
+    let directory = core.directory();
+    let mut ports = Vec::new();
+    let mut cpus = Vec::new();
+    let mut cpu_counters = Vec::new();
+    for (number, memory) in (0..options.cpu_count).zip(memory) {
+        let (id, port) = provider.create_port(PortOptions {
+            completion_count: limits.completion_count,
+            shared_receive_count: limits.shared_receive_count,
+        })?;
+        let group = PollGroup::new(PollGroupOptions {
+            cpu: Cpu(number),
+            control: Cpu(options.cpu_count),
+            qpair_count_max: options.queue_pair_count_max,
+            data_memory: memory.data.segment(),
+            directory: Arc::clone(&directory),
+        })?;
+        let counters = Arc::new(CpuCounters::default());
+        let (shared, receive_pool) = memory.into_receives(&limits);
+        ports.push(id);
+        cpu_counters.push(Arc::clone(&counters));
+        cpus.push(TargetCpu::new(TargetCpuParts {
+            control: Cpu(options.cpu_count),
+            group,
+            path: DataPath::new(DataPathOptions {
+                port,
+                queue_pair_count_max: options.queue_pair_count_max,
+                completion_count: limits.completion_count as usize,
+                index_shift,
+                responses: shared.responses,
+                shared: shared.receives,
+                keys: keys.clone(),
+                transfer_len_max: limits.device.transfer_len_max.max(1),
+                inline_responses: inline_len(&limits.device) > 0,
+                counters: Arc::clone(&counters),
+            }),
+            receive_pool,
+            queue_pair_count_max: options.queue_pair_count_max,
+            raises_last_wqe: limits.device.raises_last_wqe,
+            counters,
+        }));
+    }
+    let mut listening = Vec::new();
+    for address in listeners {
+        listening.push((provider.listen(address)?, address));
+        tracing::info!(%address, provider = provider.name(), "listening");
+    }
+    let parts = ControlParts { provider, core, limits, ports, listeners: listening, regions, cpu_counters };
+    Ok((Control::new(parts), cpus))
+}
+
+/// Most entries of a queue that a host can ask for.
+fn depth_max(limits: &Limits) -> u16 {
+    limits.controller.queue_depth_max.max(limits.controller.admin_queue_depth_max)
+}
+
+/// Bytes of a receive buffer, in whole cache lines.
+fn receive_len(limits: &Limits) -> usize {
+    (COMMAND_LEN + limits.controller.in_capsule_len as usize).next_multiple_of(64)
+}
+
+/// Room for every work request of every queue pair, as far as the device has it: connections beyond that are refused.
+fn completion_count(limits: &Limits) -> u32 {
+    let depth = depth_max(limits);
+    let sends = u64::from(send_count(limits, depth, limits.device.read_initiator_count_max));
+    let receives = if limits.shared_receive_count == 0 { u64::from(depth) + 1 } else { 0 };
+    let all = (sends + receives) * limits.queue_pair_count_max as u64 + u64::from(limits.shared_receive_count);
+    u32::try_from(all).unwrap_or(u32::MAX).min(limits.device.completion_count_max)
+}
+
+/// `wr_id`s have 24 bits for queue pair and slot (or receive) together.
+fn index_shift(limits: &Limits) -> Result<u32, BuildError> {
+    let depth = depth_max(limits);
+    if depth > 1 << 14 {
+        return Err(limit("queue depth", u64::from(depth), 1 << 14));
+    }
+    let slots = u32::from(slot_count(depth)).max(u32::from(depth) + 1).next_power_of_two();
+    let named = limits.queue_pair_count_max as u64 * u64::from(slots);
+    if named > u64::from(WorkRequestId::INDEX_COUNT) {
+        let allowed = u64::from(WorkRequestId::INDEX_COUNT / slots);
+        return Err(limit("queue pairs per CPU at this queue depth", limits.queue_pair_count_max as u64, allowed));
+    }
+    Ok(slots.trailing_zeros())
+}
+
+fn limit(what: &'static str, value: u64, limit: u64) -> BuildError {
+    BuildError::Verbs(VerbsError::Limit { what, value, limit })
+}
+
+/// What one CPU's devices and peers may write. Arenas are never unmapped: segments of them are everywhere.
+struct CpuMemory {
+    data: Arena,
+    receives: Arena,
+    responses: Arena,
+}
+
+/// What becomes of it.
+struct Receives {
+    responses: Segment,
+    receives: Option<SharedReceives>,
+}
+
+impl CpuMemory {
+    fn allocate(limits: &Limits, options: &TargetOptions, index_shift: u32) -> Result<Self, BuildError> {
+        let receive_count = match limits.shared_receive_count {
+            0 => (options.queue_pair_count_max * (usize::from(depth_max(limits)) + 1)).min(RECEIVE_COUNT_MAX),
+            shared => shared as usize,
+        };
+        let response_count = options.queue_pair_count_max << index_shift;
+        Ok(Self {
+            data: Arena::new(options.data_memory_len, options.huge_pages)?,
+            receives: Arena::new(receive_count.max(1) * receive_len(limits), options.huge_pages)?,
+            responses: Arena::new(response_count.max(1) * RESPONSE_LEN, options.huge_pages)?,
+        })
+    }
+
+    fn segments(&self) -> [Segment; 3] {
+        [self.data.segment(), self.receives.segment(), self.responses.segment()]
+    }
+
+    fn into_receives(self, limits: &Limits) -> (Receives, Option<Pool>) {
+        let responses = self.responses.segment();
+        let memory = self.receives.segment();
+        let len = receive_len(limits);
+        match limits.shared_receive_count {
+            0 => (Receives { responses, receives: None }, Some(Pool::new(memory, len))),
+            count => (Receives { responses, receives: Some(SharedReceives::new(memory, len, count)) }, None),
+        }
+    }
+}
+
+/// Registers memory and waits for each: there is nothing else to do yet.
+struct Registrar<'a, P> {
+    provider: &'a mut P,
+    keys: RegionKeys,
+    regions: Vec<RegisteredMemory>,
+    now_ns: u64,
+}
+
+impl<'a, P: Provider> Registrar<'a, P> {
+    fn new(provider: &'a mut P) -> Self {
+        Self { provider, keys: RegionKeys::default(), regions: Vec::new(), now_ns: 0 }
+    }
+
+    fn register(&mut self, segment: Segment) -> Result<(), BuildError> {
+        if self.keys.key(segment.region()).is_some() {
+            return Ok(());
+        }
+        let ticket = Ticket(self.regions.len() as u64);
+        // Our device writes data that it reads from hosts into it; no peer does.
+        self.provider.begin_register(ticket, Memory::Private(segment), Access::LOCAL_WRITE);
+        let registered = self.wait(ticket)?;
+        self.keys.insert(segment.region(), registered.local_key);
+        self.regions.push(registered);
+        Ok(())
+    }
+
+    /// Yields between looks. The time that the provider is given grows, since in a simulation nobody else moves it on.
+    fn wait(&mut self, ticket: Ticket) -> Result<RegisteredMemory, BuildError> {
+        for _ in 0..EVENT_LOOK_COUNT_MAX {
+            self.now_ns += 1000;
+            let Some(event) = self.provider.next_event(self.now_ns) else {
+                std::thread::yield_now();
+                continue;
+            };
+            if let Event::Registered { ticket: ended, result } = self.provider.acknowledge(event)
+                && ended == ticket
+            {
+                return Ok(result?);
+            }
+        }
+        let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        Err(BuildError::Verbs(VerbsError::System { call: "memory registration", source }))
+    }
+}

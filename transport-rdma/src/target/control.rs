@@ -1,0 +1,309 @@
+//! The target's part of the control plane: listeners, connections, events, and the making and destroying of queue pairs.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | here | what the control plane's program calls; shutdown; counters |
+//! | `connections` | each connection from its request to its end |
+//! | `admission` | whether it may be made, where, and on which terms |
+//! | `record` | what a connection waits for |
+//!
+//! Owns the provider, and every connection by value. Runs on the control plane's reactor alone. Never waits: what takes time is begun
+//! with a ticket, and its end is an event. Events are fetched, acknowledged and their facts copied out in one turn.
+
+mod admission;
+mod connections;
+mod record;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use reactor::{Cpu, Handle, Progress, Slab, Turn};
+
+pub(super) use admission::{CpuLoad, Limits, inline_len, send_count};
+use record::Record;
+
+use super::counters::CpuCounters;
+use super::message::{ConnectionRecord, Kind, Message, ToCpu};
+use crate::binding::RejectStatus;
+use crate::verbs::{ConnectionId, Event, ListenerId, PortId, Provider, RegisteredMemory, Ticket};
+
+/// Events taken in one poll.
+const EVENT_LIMIT: usize = 64;
+
+/// How often the end is looked for once only the provider has something alive.
+const LAST_LOOK_NS: u64 = 10_000_000;
+
+/// How long that may take: a peer that keeps its side open must not keep us.
+const LAST_LOOKS: u32 = 200;
+
+/// What a control plane is made of.
+pub(super) struct ControlParts<P: Provider> {
+    pub(super) provider: P,
+    pub(super) core: nvmf_core::Target,
+    pub(super) limits: Limits,
+    pub(super) ports: Vec<PortId>,
+    pub(super) listeners: Vec<(ListenerId, SocketAddr)>,
+    pub(super) regions: Vec<RegisteredMemory>,
+    pub(super) cpu_counters: Vec<Arc<CpuCounters>>,
+}
+
+/// The target's part of the control plane. A program on the control plane's reactor owns it and passes everything on.
+pub struct Control<P: Provider> {
+    provider: P,
+    core: nvmf_core::Target,
+    limits: Limits,
+    ports: Vec<PortId>,
+    listeners: Vec<(ListenerId, SocketAddr)>,
+    regions: Vec<RegisteredMemory>,
+    loads: Vec<CpuLoad>,
+    records: Slab<Record, ConnectionRecord>,
+    by_connection: BTreeMap<ConnectionId, Handle<ConnectionRecord>>,
+    phase: Phase,
+    counts: Counts,
+    cpu_counters: Vec<Arc<CpuCounters>>,
+}
+
+/// How far shutdown has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Listeners and connections end.
+    Ending {
+        listener_count: usize,
+    },
+    /// Polling CPUs leave.
+    Leaving {
+        cpu_count: usize,
+    },
+    /// Memory is deregistered.
+    Deregistering {
+        region_count: usize,
+    },
+    /// The provider lets go of the last peers.
+    LastLooks {
+        left: u32,
+    },
+    Drained,
+}
+
+/// What the control plane counts. It is read by its own thread alone.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: u64,
+    accepted: u64,
+    established: u64,
+    stale_events: u64,
+    quarantined: u64,
+    rejected: [u64; RejectStatus::ALL.len()],
+}
+
+/// What a ticket is for; its lower 56 bits are the record's handle, or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum TicketKind {
+    Create = 1,
+    Destroy = 2,
+    DestroyConnection = 3,
+    Unlisten = 4,
+    Deregister = 5,
+}
+
+impl TicketKind {
+    fn ticket(self, record: Handle<ConnectionRecord>) -> Ticket {
+        Ticket(u64::from(self as u8) << 56 | record.to_bits())
+    }
+
+    fn numbered(self, number: usize) -> Ticket {
+        Ticket(u64::from(self as u8) << 56 | number as u64)
+    }
+}
+
+impl<P: Provider> Control<P> {
+    pub(super) fn new(parts: ControlParts<P>) -> Self {
+        let record_count = parts.limits.queue_pair_count_max * parts.ports.len();
+        Self {
+            provider: parts.provider,
+            core: parts.core,
+            limits: parts.limits,
+            loads: vec![CpuLoad::default(); parts.ports.len()],
+            ports: parts.ports,
+            listeners: parts.listeners,
+            regions: parts.regions,
+            records: Slab::new(record_count),
+            by_connection: BTreeMap::new(),
+            phase: Phase::Serving,
+            counts: Counts::default(),
+            cpu_counters: parts.cpu_counters,
+        }
+    }
+
+    /// A message to the control plane.
+    pub fn receive(&mut self, turn: &mut Turn<'_, Message<P>>, from: Option<Cpu>, message: Message<P>) {
+        match message.0 {
+            Kind::Core(message) => self.core.receive(turn, from, message),
+            Kind::ToControl(message) => self.take_answer(turn, message),
+            Kind::ToCpu(_) => unreachable!("a message for a polling CPU was sent to the control plane"),
+        }
+        self.advance_shutdown(turn);
+    }
+
+    /// A timer that this part armed.
+    pub fn fire(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
+        let _ = token;
+        if let Phase::LastLooks { left } = self.phase {
+            self.phase = Phase::LastLooks { left: left.saturating_sub(1) };
+            turn.arm(turn.now_ns() + LAST_LOOK_NS, 0);
+        }
+        self.advance_shutdown(turn);
+    }
+
+    /// Events of the provider.
+    pub fn poll(&mut self, turn: &mut Turn<'_, Message<P>>) -> Progress {
+        let mut count = 0;
+        while count < EVENT_LIMIT {
+            let Some(event) = self.provider.next_event(turn.now_ns()) else { break };
+            let event = self.provider.acknowledge(event);
+            self.take_event(turn, event);
+            count += 1;
+        }
+        self.core.poll(turn);
+        self.advance_shutdown(turn);
+        Progress::busy_if(count > 0)
+    }
+
+    /// Stops listening, ends every connection, then has every polling CPU leave.
+    pub fn begin_shutdown(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        tracing::info!(connection_count = self.records.len(), "target shuts down");
+        self.core.begin_shutdown();
+        for (number, (listener, _)) in self.listeners.iter().enumerate() {
+            self.provider.begin_unlisten(TicketKind::Unlisten.numbered(number), *listener);
+        }
+        self.phase = Phase::Ending { listener_count: self.listeners.len() };
+        self.end_all(turn, nvmf_core::DisconnectReason::Shutdown);
+        self.advance_shutdown(turn);
+    }
+
+    /// Everything is gone: the control plane's program may leave.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.phase == Phase::Drained
+    }
+
+    /// Readable when [`Self::poll`] may find something.
+    #[must_use]
+    pub fn wake_descriptor(&self) -> Option<RawFd> {
+        self.provider.wake_descriptor()
+    }
+
+    /// The NVMe layer's control-plane state, to list it.
+    #[must_use]
+    pub fn core(&self) -> &nvmf_core::Target {
+        &self.core
+    }
+
+    /// Where it listens.
+    pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().map(|(_, address)| *address)
+    }
+
+    /// Counters and gauges of the transport and the provider: name, labels, value. Names that end with `_live` are zero when nothing is connected
+    /// (the provider's: when everything was destroyed).
+    #[must_use]
+    pub fn counters(&self) -> Vec<(String, Vec<(&'static str, String)>, u64)> {
+        let mut all = Vec::new();
+        let mut plain = |name: &str, value: u64| all.push((format!("rdma_{name}"), Vec::new(), value));
+        plain("connection_requests", self.counts.requests);
+        plain("connections_accepted", self.counts.accepted);
+        plain("connections_established", self.counts.established);
+        plain("connections_live", self.records.len() as u64);
+        plain("connections_quarantined_live", self.counts.quarantined);
+        plain("stale_events", self.counts.stale_events);
+        for (status, count) in RejectStatus::ALL.iter().zip(self.counts.rejected) {
+            all.push(("rdma_connections_rejected".into(), vec![("status", status.to_string())], count));
+        }
+        for (cpu, counters) in self.cpu_counters.iter().enumerate() {
+            for (name, value) in counters.list() {
+                all.push((format!("rdma_{name}"), vec![("cpu", cpu.to_string())], value));
+            }
+            for (reason, value) in counters.disconnects() {
+                let labels = vec![("cpu", cpu.to_string()), ("reason", reason.to_owned())];
+                all.push(("rdma_disconnects".into(), labels, value));
+            }
+        }
+        for (name, value) in self.provider.counters() {
+            all.push((format!("rdma_provider_{name}"), vec![("provider", self.provider.name().to_owned())], value));
+        }
+        all
+    }
+
+    fn take_event(&mut self, turn: &mut Turn<'_, Message<P>>, event: Event<P::Port>) {
+        match event {
+            Event::Unlistened { .. } => {
+                if let Phase::Ending { listener_count } = self.phase {
+                    self.phase = Phase::Ending { listener_count: listener_count.saturating_sub(1) };
+                }
+            }
+            Event::Deregistered { .. } => {
+                if let Phase::Deregistering { region_count } = self.phase {
+                    self.phase = Phase::Deregistering { region_count: region_count.saturating_sub(1) };
+                }
+            }
+            other => self.take_connection_event(turn, other),
+        }
+    }
+
+    /// One polling CPU has left.
+    fn cpu_stopped(&mut self) {
+        if let Phase::Leaving { cpu_count } = self.phase {
+            self.phase = Phase::Leaving { cpu_count: cpu_count.saturating_sub(1) };
+        }
+    }
+
+    /// Each phase begins what the next one waits for.
+    fn advance_shutdown(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        loop {
+            self.phase = match self.phase {
+                Phase::Ending { listener_count: 0 } if self.connections_are_gone() => {
+                    for cpu in 0..self.ports.len() {
+                        turn.send(cpu_of(cpu), ToCpu::Stop.into());
+                    }
+                    Phase::Leaving { cpu_count: self.ports.len() }
+                }
+                Phase::Leaving { cpu_count: 0 } => {
+                    let regions = std::mem::take(&mut self.regions);
+                    for (number, region) in regions.iter().enumerate() {
+                        self.provider.begin_deregister(TicketKind::Deregister.numbered(number), *region);
+                    }
+                    Phase::Deregistering { region_count: regions.len() }
+                }
+                Phase::Deregistering { region_count: 0 } => {
+                    turn.arm(turn.now_ns() + LAST_LOOK_NS, 0);
+                    Phase::LastLooks { left: LAST_LOOKS }
+                }
+                Phase::LastLooks { left } if left == 0 || self.provider.live_count() == 0 => Phase::Drained,
+                Phase::Serving
+                | Phase::Ending { .. }
+                | Phase::Leaving { .. }
+                | Phase::Deregistering { .. }
+                | Phase::LastLooks { .. }
+                | Phase::Drained => return,
+            };
+        }
+    }
+
+    /// What is quarantined does not count: it is never gone.
+    fn connections_are_gone(&self) -> bool {
+        let only_quarantined = self.records.len() as u64 == self.counts.quarantined;
+        only_quarantined && (self.counts.quarantined > 0 || self.core.live_count() == 0)
+    }
+}
+
+/// Polling CPUs are the first of the mesh; their number was checked when the target was built.
+fn cpu_of(index: usize) -> Cpu {
+    Cpu(u16::try_from(index).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,370 @@
+//! Each connection from its request to its end: events of the provider and answers of the CPUs move its record on.
+//!
+//! Whatever fails takes the same way out as what ends well: queue pair destroyed, then connection destroyed. A name that leads to no record (an
+//! event after the end, an answer twice) is a miss, counted and dropped.
+
+use nvmf_core::{DisconnectReason, QpairSpec};
+use reactor::{Handle, Turn};
+
+use super::admission::{self, give_back};
+use super::record::{AfterDestroy, Record, Stage};
+use super::{Control, Phase, TicketKind, cpu_of};
+use crate::binding::{AcceptData, RejectData, RejectStatus};
+use crate::target::message::{ConnectionRecord, Message, QueuePairOf, ToControl, ToCpu};
+use crate::teardown::DestroyResult;
+use crate::verbs::{
+    ConnectParameters, Connection, ConnectionId, ConnectionRequest, Event, Provider, Ticket, VerbsError,
+};
+
+impl<P: Provider> Control<P> {
+    pub(super) fn take_connection_event(&mut self, turn: &mut Turn<'_, Message<P>>, event: Event<P::Port>) {
+        match event {
+            Event::ConnectRequest(request) => self.take_request(request),
+            Event::QueuePairCreated { ticket, result } => self.queue_pair_created(turn, handle_of(ticket), result),
+            Event::QueuePairDestroyed { ticket, result } => {
+                self.queue_pair_destroyed(turn, handle_of(ticket), result);
+            }
+            Event::ConnectionDestroyed { ticket } => self.connection_destroyed(handle_of(ticket)),
+            Event::Established { connection, .. } => match self.by_connection.get(&connection) {
+                Some(_) => self.counts.established += 1,
+                None => self.counts.stale_events += 1,
+            },
+            Event::Disconnected { connection }
+            | Event::Rejected { connection, .. }
+            | Event::QueuePairFatal { connection } => {
+                if let Some(record) = self.find(connection) {
+                    self.end(turn, record, DisconnectReason::PeerGone);
+                }
+            }
+            Event::LastWqeReached { connection } => {
+                if let Some(record) = self.find(connection) {
+                    self.last_wqe_reached(turn, record);
+                }
+            }
+            // The time in which late packets come is the provider's business: it keeps the number from being used again.
+            Event::TimewaitExit { .. } => {}
+            Event::DeviceRemoved => {
+                tracing::error!(provider = self.provider.name(), "the device is gone: every connection ends");
+                self.end_all(turn, DisconnectReason::PeerGone);
+            }
+            Event::Registered { .. }
+            | Event::Deregistered { .. }
+            | Event::Unlistened { .. }
+            | Event::Resolved { .. } => self.counts.stale_events += 1,
+        }
+    }
+
+    pub(super) fn take_answer(&mut self, turn: &mut Turn<'_, Message<P>>, answer: ToControl<P>) {
+        match answer {
+            ToControl::Adopted { record, qpair } => self.adopted(turn, record, qpair),
+            ToControl::Refused { record, queue_pair } => self.refused(record, queue_pair),
+            ToControl::Disconnect { record, qpair } => self.disconnect(turn, record, qpair),
+            ToControl::Destroy { record, queue_pair } => self.destroy(record, queue_pair),
+            ToControl::Reaped { record } => self.reaped(record),
+            ToControl::Stopped => self.cpu_stopped(),
+        }
+    }
+
+    /// Begins the end of every connection.
+    pub(super) fn end_all(&mut self, turn: &mut Turn<'_, Message<P>>, reason: DisconnectReason) {
+        let records: Vec<_> = self.records.handles().collect();
+        for record in records {
+            self.end(turn, record, reason);
+        }
+    }
+
+    // Set-up.
+
+    fn take_request(&mut self, request: ConnectionRequest) {
+        self.counts.requests += 1;
+        if self.phase != Phase::Serving {
+            return self.reject(request, RejectStatus::NoResources);
+        }
+        let (data, terms) = match admission::terms(&self.limits, &request) {
+            Ok(agreed) => agreed,
+            Err(status) => return self.reject(request, status),
+        };
+        let Some(cpu) = admission::choose_cpu(&self.limits, &mut self.loads, terms) else {
+            return self.reject(request, RejectStatus::NoResources);
+        };
+        let id = request.connection.id();
+        let record =
+            Record { id, cpu: cpu_of(cpu).0, terms, stage: Some(Stage::Creating { request, queue_id: data.queue_id }) };
+        let handle = match self.records.insert(record) {
+            Ok(handle) => handle,
+            Err(reactor::Full(mut record)) => {
+                give_back(&self.limits, &mut self.loads[cpu], terms);
+                if let Some(Stage::Creating { request, .. }) = record.stage.take() {
+                    self.reject(request, RejectStatus::NoResources);
+                }
+                return;
+            }
+        };
+        self.by_connection.insert(id, handle);
+        let options = admission::queue_pair_options(&self.limits, terms);
+        self.provider.begin_create_queue_pair(TicketKind::Create.ticket(handle), id, self.ports[cpu], options);
+    }
+
+    fn queue_pair_created(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        result: Result<QueuePairOf<P>, VerbsError>,
+    ) {
+        match (self.take_stage(handle), result) {
+            (Some(Stage::Creating { request, queue_id }), Ok(queue_pair)) => {
+                let spec = QpairSpec {
+                    listener: request.local,
+                    peer: request.peer,
+                    depth: self.records.look(handle).map_or(0, |record| record.terms.depth),
+                    qid: queue_id,
+                    in_capsule_len: self.limits.controller.in_capsule_len,
+                };
+                self.put_stage(handle, Stage::Adopting { request });
+                let Some(record) = self.records.look(handle) else { return };
+                let message = ToCpu::Adopt {
+                    record: handle,
+                    queue_pair: Box::new(queue_pair),
+                    spec: Box::new(spec),
+                    terms: record.terms,
+                };
+                turn.send(reactor::Cpu(record.cpu), message.into());
+            }
+            (Some(Stage::Creating { request, .. }), Err(error)) => {
+                tracing::warn!(peer = %request.peer, %error, "no queue pair for a connection");
+                self.forget(handle);
+                self.reject(request, RejectStatus::NoResources);
+            }
+            (Some(Stage::Abandoned { connection }), Ok(queue_pair)) => {
+                let then = AfterDestroy::DestroyConnection;
+                self.put_stage(handle, Stage::Destroying { connection, then });
+                self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
+            }
+            (Some(Stage::Abandoned { connection }), Err(_)) => self.destroy_connection(handle, connection),
+            (stage, _) => self.miss(handle, stage),
+        }
+    }
+
+    /// The CPU has it, and its receives are posted: now the peer may send.
+    fn adopted(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        qpair: Handle<nvmf_core::Qpair>,
+    ) {
+        match self.take_stage(handle) {
+            Some(Stage::Adopting { request }) => {
+                let terms = self.records.look(handle).map(|record| record.terms);
+                let (depth, initiator_depth) = terms.map_or((0, 0), |terms| (terms.depth, terms.read_depth));
+                let connection = request.connection;
+                let private_data = AcceptData { receive_queue_size: depth }.to_bytes();
+                let parameters = ConnectParameters {
+                    private_data: &private_data,
+                    // The host reads nothing of ours.
+                    responder_resources: 0,
+                    initiator_depth,
+                    retry_count: 7,
+                    rnr_retry_count: 7,
+                };
+                self.provider.accept(&connection, parameters);
+                self.counts.accepted += 1;
+                self.put_stage(handle, Stage::Live { connection, qpair });
+            }
+            Some(Stage::Unwanted { connection, reason }) => {
+                self.put_stage(handle, Stage::Ending { connection, qpair });
+                self.tell_cpu(turn, handle, ToCpu::Disconnect { qpair, reason });
+            }
+            stage => self.miss(handle, stage),
+        }
+    }
+
+    /// The CPU has no room after all.
+    fn refused(&mut self, handle: Handle<ConnectionRecord>, queue_pair: Box<QueuePairOf<P>>) {
+        let stage = match self.take_stage(handle) {
+            Some(Stage::Adopting { request }) => Stage::Rejecting { request, status: RejectStatus::NoResources },
+            Some(Stage::Unwanted { connection, .. }) => {
+                Stage::Destroying { connection, then: AfterDestroy::DestroyConnection }
+            }
+            stage => return self.miss(handle, stage),
+        };
+        self.put_stage(handle, stage);
+        self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), *queue_pair);
+    }
+
+    // The end.
+
+    /// A reason to end came up here: an event, or shutdown.
+    fn end(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>, reason: DisconnectReason) {
+        let stage = match self.take_stage(handle) {
+            Some(Stage::Creating { request, .. }) => Stage::Abandoned { connection: request.connection },
+            Some(Stage::Adopting { request }) => Stage::Unwanted { connection: request.connection, reason },
+            Some(Stage::Live { connection, qpair }) => {
+                self.tell_cpu(turn, handle, ToCpu::Disconnect { qpair, reason });
+                Stage::Ending { connection, qpair }
+            }
+            // It ends already.
+            Some(stage) => stage,
+            None => return self.miss(handle, None),
+        };
+        self.put_stage(handle, stage);
+    }
+
+    /// The CPU's drain begins: the queue pair goes into the error state.
+    fn disconnect(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        qpair: Handle<nvmf_core::Qpair>,
+    ) {
+        let connection = match self.take_stage(handle) {
+            Some(Stage::Live { connection, .. } | Stage::Ending { connection, .. }) => connection,
+            // The CPU could not post its receives: it was never accepted.
+            Some(Stage::Adopting { request }) => request.connection,
+            Some(Stage::Unwanted { connection, .. }) => connection,
+            stage => return self.miss(handle, stage),
+        };
+        self.provider.disconnect(connection.id());
+        self.put_stage(handle, Stage::Ending { connection, qpair });
+        self.tell_cpu(turn, handle, ToCpu::InErrorState { qpair });
+    }
+
+    fn last_wqe_reached(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>) {
+        let qpair = self.records.look(handle).and_then(|record| record.stage.as_ref()).and_then(Stage::qpair);
+        match qpair {
+            Some(qpair) => self.tell_cpu(turn, handle, ToCpu::LastWqeReached { qpair }),
+            None => self.counts.stale_events += 1,
+        }
+    }
+
+    /// The drain is over.
+    fn destroy(&mut self, handle: Handle<ConnectionRecord>, queue_pair: Box<QueuePairOf<P>>) {
+        match self.take_stage(handle) {
+            Some(Stage::Ending { connection, qpair }) => {
+                self.put_stage(handle, Stage::Destroying { connection, then: AfterDestroy::TellCpu(qpair) });
+            }
+            stage => self.miss(handle, stage),
+        }
+        // Whatever the record says, a queue pair by value is destroyed.
+        self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), *queue_pair);
+    }
+
+    fn queue_pair_destroyed(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        result: Result<(), VerbsError>,
+    ) {
+        let failed = result.is_err();
+        if let Err(error) = result {
+            tracing::error!(%error, "a queue pair could not be destroyed");
+        }
+        match self.take_stage(handle) {
+            Some(Stage::Destroying { connection, then: AfterDestroy::TellCpu(qpair) }) => {
+                let result = if failed { DestroyResult::Failed } else { DestroyResult::Done };
+                self.keep_or(handle, connection, failed, |this, connection| {
+                    this.put_stage(handle, Stage::Reaping { connection });
+                });
+                self.tell_cpu(turn, handle, ToCpu::QueuePairDestroyed { qpair, result });
+            }
+            Some(Stage::Destroying { connection, then: AfterDestroy::DestroyConnection }) => {
+                self.keep_or(handle, connection, failed, |this, connection| {
+                    this.destroy_connection(handle, connection);
+                });
+            }
+            Some(Stage::Rejecting { request, status }) => {
+                self.forget(handle);
+                self.reject(request, status);
+            }
+            stage => self.miss(handle, stage),
+        }
+    }
+
+    /// A connection whose queue pair could not be destroyed cannot be destroyed either.
+    fn keep_or(
+        &mut self,
+        handle: Handle<ConnectionRecord>,
+        connection: Connection,
+        failed: bool,
+        go_on: impl FnOnce(&mut Self, Connection),
+    ) {
+        if failed {
+            self.counts.quarantined += 1;
+            self.put_stage(handle, Stage::Quarantined { connection });
+        } else {
+            go_on(self, connection);
+        }
+    }
+
+    /// Nothing of it is left on its CPU.
+    fn reaped(&mut self, handle: Handle<ConnectionRecord>) {
+        match self.take_stage(handle) {
+            Some(Stage::Reaping { connection }) => self.destroy_connection(handle, connection),
+            stage => self.miss(handle, stage),
+        }
+    }
+
+    fn destroy_connection(&mut self, handle: Handle<ConnectionRecord>, connection: Connection) {
+        self.put_stage(handle, Stage::Leaving);
+        self.provider.begin_destroy_connection(TicketKind::DestroyConnection.ticket(handle), connection);
+    }
+
+    fn connection_destroyed(&mut self, handle: Handle<ConnectionRecord>) {
+        match self.take_stage(handle) {
+            Some(Stage::Leaving) => self.forget(handle),
+            stage => self.miss(handle, stage),
+        }
+    }
+
+    /// The record goes, and with it the room that was reserved.
+    fn forget(&mut self, handle: Handle<ConnectionRecord>) {
+        let Some(record) = self.records.remove(handle) else { return };
+        self.by_connection.remove(&record.id);
+        give_back(&self.limits, &mut self.loads[usize::from(record.cpu)], record.terms);
+    }
+
+    /// Refuses, and says why.
+    fn reject(&mut self, request: ConnectionRequest, status: RejectStatus) {
+        tracing::info!(peer = %request.peer, listener = %request.local, %status, "connection refused");
+        self.counts.rejected[usize::from(status.number()) - 1] += 1;
+        self.provider.reject(request, &RejectData { status: status.number() }.to_bytes());
+    }
+
+    // Records.
+
+    fn find(&mut self, connection: ConnectionId) -> Option<Handle<ConnectionRecord>> {
+        let found = self.by_connection.get(&connection).copied();
+        if found.is_none() {
+            self.counts.stale_events += 1;
+        }
+        found
+    }
+
+    fn take_stage(&mut self, handle: Handle<ConnectionRecord>) -> Option<Stage> {
+        self.records.look_mut(handle)?.stage.take()
+    }
+
+    fn put_stage(&mut self, handle: Handle<ConnectionRecord>, stage: Stage) {
+        if let Some(record) = self.records.look_mut(handle) {
+            record.stage = Some(stage);
+        }
+    }
+
+    /// What came does not fit: it came late, or twice.
+    fn miss(&mut self, handle: Handle<ConnectionRecord>, stage: Option<Stage>) {
+        self.counts.stale_events += 1;
+        tracing::debug!(?handle, stage = stage.as_ref().map(Stage::name), "came too late");
+        if let Some(stage) = stage {
+            self.put_stage(handle, stage);
+        }
+    }
+
+    fn tell_cpu(&self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>, message: ToCpu<P>) {
+        if let Some(record) = self.records.look(handle) {
+            turn.send(reactor::Cpu(record.cpu), message.into());
+        }
+    }
+}
+
+fn handle_of(ticket: Ticket) -> Handle<ConnectionRecord> {
+    Handle::from_bits(ticket.0)
+}

@@ -1,0 +1,95 @@
+//! One connection, as the control plane knows it: what it waits for. Consumed by value at each step.
+//!
+//! | stage | waits for | owns |
+//! |---|---|---|
+//! | Creating | the queue pair | the request |
+//! | Abandoned | the queue pair, only to destroy it | the connection |
+//! | Adopting | its CPU | the request |
+//! | Unwanted | its CPU, only to end it | the connection |
+//! | Live | events | the connection |
+//! | Ending | its CPU's drain | the connection |
+//! | Rejecting | the queue pair's destruction, then it is rejected | the request |
+//! | Destroying | the queue pair's destruction | the connection |
+//! | Reaping | its CPU's grace period | the connection |
+//! | Leaving | the connection's destruction | nothing |
+//! | Quarantined | nothing: the queue pair could not be destroyed | the connection |
+
+use nvmf_core::{DisconnectReason, Qpair};
+use reactor::Handle;
+
+use crate::binding::RejectStatus;
+use crate::target::message::Terms;
+use crate::verbs::{Connection, ConnectionId, ConnectionRequest};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Creating { request: ConnectionRequest, queue_id: u16 },
+    Abandoned { connection: Connection },
+    Adopting { request: ConnectionRequest },
+    Unwanted { connection: Connection, reason: DisconnectReason },
+    Live { connection: Connection, qpair: Handle<Qpair> },
+    Ending { connection: Connection, qpair: Handle<Qpair> },
+    Rejecting { request: ConnectionRequest, status: RejectStatus },
+    Destroying { connection: Connection, then: AfterDestroy },
+    Reaping { connection: Connection },
+    Leaving,
+    Quarantined { connection: Connection },
+}
+
+/// Who waits for a queue pair's destruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AfterDestroy {
+    /// Its CPU, which has the qpair still.
+    TellCpu(Handle<Qpair>),
+    /// Nobody: no CPU ever had it.
+    DestroyConnection,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) id: ConnectionId,
+    /// Which CPU's room it takes.
+    pub(super) cpu: u16,
+    pub(super) terms: Terms,
+    /// `None` only while a step is being taken.
+    pub(super) stage: Option<Stage>,
+}
+
+impl Stage {
+    /// The qpair on its CPU, where that can be told of.
+    pub(super) fn qpair(&self) -> Option<Handle<Qpair>> {
+        match self {
+            Self::Live { qpair, .. }
+            | Self::Ending { qpair, .. }
+            | Self::Destroying { then: AfterDestroy::TellCpu(qpair), .. } => Some(*qpair),
+            Self::Creating { .. }
+            | Self::Abandoned { .. }
+            | Self::Adopting { .. }
+            | Self::Unwanted { .. }
+            | Self::Rejecting { .. }
+            | Self::Destroying { then: AfterDestroy::DestroyConnection, .. }
+            | Self::Reaping { .. }
+            | Self::Leaving
+            | Self::Quarantined { .. } => None,
+        }
+    }
+
+    /// A word for metrics and logs.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Creating { .. } => "creating",
+            Self::Abandoned { .. } => "abandoned",
+            Self::Adopting { .. } => "adopting",
+            Self::Unwanted { .. } => "unwanted",
+            Self::Live { .. } => "live",
+            Self::Ending { .. } => "ending",
+            Self::Rejecting { .. } => "rejecting",
+            Self::Destroying { .. } => "destroying",
+            Self::Reaping { .. } => "reaping",
+            Self::Leaving => "leaving",
+            Self::Quarantined { .. } => "quarantined",
+        }
+    }
+}

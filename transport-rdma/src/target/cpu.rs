@@ -1,0 +1,403 @@
+//! One polling CPU of the target: messages, the walk, and the teardown of its queue pairs.
+//!
+//! Owns the poll group (NVMe side), the data path (RDMA side) and the limbo in which retired bodies wait. All calls come from this CPU's
+//! reactor. It makes no system call and takes no lock: what is slow is asked of the control plane by message.
+//!
+//! The teardown's steps are decided in [`crate::teardown`] and taken here, once per turn after the walk.
+
+use std::sync::Arc;
+
+use nvmf_core::poll_group::TIMER_BIT;
+use nvmf_core::{DisconnectReason, PollGroup, Qpair, QpairSpec, Transport};
+use reactor::{Buffer, Cpu, Full, Grace, Handle, Limbo, Pool, Program, Progress, Turn};
+
+use super::body::{Body, Life};
+use super::counters::CpuCounters;
+use super::data_path::DataPath;
+use super::message::{ConnectionRecord, Kind, Message, QueuePairOf, Terms, ToControl, ToCpu};
+use crate::teardown::{
+    AfterDestroy, DestroyResult, Destroying, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, release,
+};
+use crate::verbs::{Port, Provider};
+
+/// How long a drain may take until the queue pair is cut off.
+pub(super) const DRAIN_DEADLINE_NS: u64 = 5_000_000_000;
+
+/// The same where the receives are shared and the device does not raise LAST_WQE_REACHED: nothing would prove the end, so waiting
+/// longer than completions can take brings nothing.
+pub(super) const UNPROVABLE_DRAIN_NS: u64 = 200_000_000;
+
+/// What a CPU is made of.
+pub(super) struct TargetCpuParts<P: Provider> {
+    pub(super) control: Cpu,
+    pub(super) group: PollGroup,
+    pub(super) path: DataPath<P::Port>,
+    /// Buffers for queue pairs with their own receives.
+    pub(super) receive_pool: Option<Pool>,
+    pub(super) queue_pair_count_max: usize,
+    pub(super) raises_last_wqe: bool,
+    pub(super) counters: Arc<CpuCounters>,
+}
+
+/// One polling CPU of the target.
+pub struct TargetCpu<P: Provider> {
+    control: Cpu,
+    group: PollGroup,
+    path: DataPath<P::Port>,
+    receive_pool: Option<Pool>,
+    /// Queue pairs between Live and Quiet.
+    draining: Vec<Handle<Qpair>>,
+    limbo: Limbo<Retired<Box<Body>>>,
+    quarantined: usize,
+    raises_last_wqe: bool,
+    presence: Presence,
+    counters: Arc<CpuCounters>,
+}
+
+/// Whether this CPU serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Serving,
+    /// Told to leave: as soon as nothing is left.
+    Leaving,
+    Left,
+}
+
+impl<P: Provider> TargetCpu<P> {
+    pub(super) fn new(parts: TargetCpuParts<P>) -> Self {
+        Self {
+            control: parts.control,
+            group: parts.group,
+            path: parts.path,
+            receive_pool: parts.receive_pool,
+            draining: Vec::with_capacity(parts.queue_pair_count_max),
+            // As many as there can be bodies: retiring never fails.
+            limbo: Limbo::new(Grace::Messages, parts.queue_pair_count_max),
+            quarantined: 0,
+            raises_last_wqe: parts.raises_last_wqe,
+            presence: Presence::Serving,
+            counters: parts.counters,
+        }
+    }
+
+    fn tell(&self, turn: &mut Turn<'_, Message<P>>, message: ToControl<P>) {
+        turn.send(self.control, message.into());
+    }
+
+    fn take(&mut self, turn: &mut Turn<'_, Message<P>>, message: ToCpu<P>) {
+        match message {
+            ToCpu::Adopt { record, queue_pair, spec, terms } => self.adopt(turn, record, queue_pair, *spec, terms),
+            ToCpu::Disconnect { qpair, reason } => self.begin_teardown(turn, qpair, reason),
+            ToCpu::InErrorState { qpair } => {
+                self.note(qpair, |body| body.draining_mut().map(crate::teardown::Draining::entered_error_state));
+            }
+            ToCpu::LastWqeReached { qpair } => {
+                // It may come before any other sign of trouble: then it is one.
+                self.begin_teardown(turn, qpair, DisconnectReason::PeerGone);
+                self.note(qpair, |body| body.draining_mut().map(crate::teardown::Draining::last_wqe_reached));
+            }
+            ToCpu::QueuePairDestroyed { qpair, result } => self.queue_pair_destroyed(turn, qpair, result),
+            ToCpu::Stop => self.presence = Presence::Leaving,
+        }
+    }
+
+    /// Looks a qpair up for a message or timer; a miss is counted.
+    fn note(&mut self, qpair: Handle<Qpair>, note: impl FnOnce(&mut Body) -> Option<()>) {
+        if self.path.bodies.look_mut(qpair).and_then(note).is_none() {
+            self.counters.stale_handles.add(1);
+        }
+    }
+
+    // Set-up.
+
+    /// A queue pair comes in. Whatever fails after it was attached takes the teardown's path.
+    fn adopt(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        record: Handle<ConnectionRecord>,
+        queue_pair: Box<QueuePairOf<P>>,
+        spec: QpairSpec,
+        terms: Terms,
+    ) {
+        let Some(buffers) = self.take_receive_buffers(terms) else {
+            return self.refuse(turn, record, queue_pair);
+        };
+        let qpair = match self.group.open(turn, spec) {
+            Ok(qpair) => qpair,
+            Err(Full(_)) => {
+                self.give_receive_buffers(buffers);
+                return self.refuse(turn, record, queue_pair);
+            }
+        };
+        let name = self.path.port.attach(*queue_pair);
+        if let Some(shared) = &mut self.path.shared {
+            shared.insert(name.number, qpair);
+        }
+        self.path.bodies.insert(Box::new(Body::new(qpair, record, name, terms, buffers)));
+        self.counters.queue_pairs_live.add(1);
+        if self.path.post_first_receives(qpair) {
+            self.tell(turn, ToControl::Adopted { record, qpair });
+        } else {
+            self.begin_teardown(turn, qpair, DisconnectReason::TransportError);
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        record: Handle<ConnectionRecord>,
+        queue_pair: Box<QueuePairOf<P>>,
+    ) {
+        self.counters.refused.add(1);
+        self.tell(turn, ToControl::Refused { record, queue_pair });
+    }
+
+    /// One more than the depth: so that a host that sends too much is seen, not just stalled.
+    fn take_receive_buffers(&mut self, terms: Terms) -> Option<Vec<Buffer>> {
+        let Some(pool) = &mut self.receive_pool else { return Some(Vec::new()) };
+        let count = usize::from(terms.depth) + 1;
+        if pool.available() < count {
+            return None;
+        }
+        let buffers: Vec<_> = std::iter::from_fn(|| pool.take()).take(count).collect();
+        self.counters.receive_buffers_live.add(count as u64);
+        Some(buffers)
+    }
+
+    fn give_receive_buffers(&mut self, buffers: Vec<Buffer>) {
+        let Some(pool) = &mut self.receive_pool else { return };
+        self.counters.receive_buffers_live.sub(buffers.len() as u64);
+        for buffer in buffers {
+            pool.give(buffer);
+        }
+    }
+
+    // Teardown.
+
+    /// Live → Draining. The first trigger wins; later ones find it begun.
+    fn begin_teardown(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>, reason: DisconnectReason) {
+        let Some(body) = self.path.bodies.look_mut(qpair) else {
+            return self.counters.stale_handles.add(1);
+        };
+        let patience_ns = match self.path.shared {
+            Some(_) if !self.raises_last_wqe => UNPROVABLE_DRAIN_NS,
+            Some(_) | None => DRAIN_DEADLINE_NS,
+        };
+        let deadline_ns = turn.now_ns() + patience_ns;
+        if !body.begin_drain(reason, || turn.arm(deadline_ns, qpair.to_bits())) {
+            return;
+        }
+        let record = body.record;
+        tracing::debug!(?qpair, ?reason, "queue pair drains");
+        self.counters.count_disconnect(reason);
+        self.counters.draining_live.add(1);
+        self.draining.push(qpair);
+        self.path.drop_waiting_capsules(qpair);
+        self.group.begin_drain(turn, &mut self.path, qpair, reason);
+        self.tell(turn, ToControl::Disconnect { record, qpair });
+    }
+
+    /// Begins what the walk asked for. Beginning one may ask for others (an admin qpair's I/O qpairs).
+    fn begin_teardowns(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let mut position = 0;
+        while let Some(&(qpair, reason)) = self.path.endings.get(position) {
+            self.begin_teardown(turn, qpair, reason);
+            position += 1;
+        }
+        self.path.endings.clear();
+    }
+
+    /// Draining → Quiet, for those that are.
+    fn check_draining(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let mut position = 0;
+        while let Some(&qpair) = self.draining.get(position) {
+            if self.check_drain(turn, qpair) {
+                self.draining.swap_remove(position);
+            } else {
+                position += 1;
+            }
+        }
+    }
+
+    /// True if the queue pair does not drain any more.
+    fn check_drain(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>) -> bool {
+        let operation_count = self.group.outstanding_count(qpair);
+        let completion_queue_empty = self.path.completion_queue_is_empty();
+        let is_shared = self.path.shared.is_some();
+        let Some(body) = self.path.bodies.look_mut(qpair) else { return true };
+        let send_count = body.send_count();
+        let receives = match (is_shared, self.raises_last_wqe) {
+            (false, _) => ReceiveSide::Own { posted_count: body.receives.posted_count },
+            (true, true) => ReceiveSide::SharedWithLastWqe,
+            (true, false) => ReceiveSide::SharedWithoutLastWqe,
+        };
+        if body.draining_mut().is_some_and(|draining| draining.wants_marker(send_count)) {
+            self.post_marker(qpair);
+        }
+        let Some(body) = self.path.bodies.look_mut(qpair) else { return true };
+        let draining = match body.life.take() {
+            Some(Life::Draining(draining)) => draining,
+            other => {
+                body.life = other;
+                return true;
+            }
+        };
+        let timer = draining.timer();
+        let reason = draining.reason();
+        match draining.check(&Evidence { send_count, receives, completion_queue_empty, operation_count }) {
+            Err(draining) => {
+                body.life = Some(Life::Draining(draining));
+                false
+            }
+            Ok(quiet) => {
+                // A timer holds a handle: none is left behind.
+                turn.cancel(timer);
+                tracing::debug!(?qpair, ?reason, ?quiet, "queue pair is quiet");
+                self.counters.draining_live.sub(1);
+                self.become_quiet(turn, qpair, quiet);
+                true
+            }
+        }
+    }
+
+    /// If the device refuses it the deadline decides.
+    fn post_marker(&mut self, qpair: Handle<Qpair>) {
+        if let Err(error) = self.path.post_marker(qpair) {
+            tracing::debug!(?qpair, ?error, "no marker");
+        }
+        if let Some(draining) = self.path.bodies.look_mut(qpair).and_then(Body::draining_mut) {
+            draining.marker_posted();
+        }
+    }
+
+    /// Quiet: after a full return the memory is free at once; then the queue pair goes home to be destroyed.
+    fn become_quiet(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>, quiet: Quiet) {
+        match &quiet {
+            Quiet::Returned(returned) => {
+                self.counters.returned.add(1);
+                self.release_requests(qpair, returned);
+            }
+            Quiet::Cut(_) => {
+                self.counters.cut.add(1);
+                tracing::warn!(?qpair, "queue pair is cut off: its work did not return before the deadline");
+            }
+        }
+        let (name, destroying) = quiet.detach();
+        let queue_pair = self.path.port.detach(name);
+        let Some(body) = self.path.bodies.look_mut(qpair) else { return };
+        body.life = Some(Life::Destroying(destroying));
+        let record = body.record;
+        match queue_pair {
+            Some(queue_pair) => self.tell(turn, ToControl::Destroy { record, queue_pair: Box::new(queue_pair) }),
+            None => unreachable!("a queue pair is detached once: there is one Live for each"),
+        }
+    }
+
+    /// The NVMe layer's buffers, permits and leases, with a proof that no device touches them.
+    fn release_requests(&mut self, qpair: Handle<Qpair>, _proof: &impl MemoryIsQuiet) {
+        self.group.release_requests(&mut self.path, qpair);
+    }
+
+    /// The destroy call came back: Quiet → Retired, once the completion queue was seen empty.
+    fn queue_pair_destroyed(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>, result: DestroyResult) {
+        // Before the next message, which may bring a queue pair of the same number.
+        let swept = self.path.sweep(turn.now_ns());
+        let Some(destroying) = self.take_destroying(qpair) else {
+            return self.counters.stale_handles.add(1);
+        };
+        self.counters.queue_pairs_live.sub(1);
+        match destroying.end(result, swept) {
+            AfterDestroy::Destroyed(destroyed) => {
+                if let Some(proof) = destroyed.release_owed() {
+                    self.release_requests(qpair, proof);
+                }
+                let Some(body) = self.path.bodies.remove(qpair) else { return };
+                if let Some(shared) = &mut self.path.shared {
+                    shared.remove(body.name.number, qpair);
+                    self.counters.shared_receives_unaccounted.set(shared.unaccounted_count());
+                }
+                self.counters.limbo_live.add(1);
+                if self.limbo.retire(turn, destroyed.retire(body)).is_err() {
+                    unreachable!("the limbo has a place for every body");
+                }
+            }
+            AfterDestroy::Quarantined => {
+                tracing::error!(?qpair, "queue pair could be neither drained nor destroyed: its memory is given up");
+                self.counters.quarantined_live.add(1);
+                self.quarantined += 1;
+                if let Some(body) = self.path.bodies.look_mut(qpair) {
+                    body.life = Some(Life::Quarantined);
+                }
+            }
+        }
+    }
+
+    fn take_destroying(&mut self, qpair: Handle<Qpair>) -> Option<Destroying> {
+        let body = self.path.bodies.look_mut(qpair)?;
+        match body.life.take() {
+            Some(Life::Destroying(destroying)) => Some(destroying),
+            other => {
+                body.life = other;
+                None
+            }
+        }
+    }
+
+    /// Retired → Reaped: nothing late can reach it, so everything that it holds is used again.
+    fn reap(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        while let Some(reaped) = self.limbo.reap(turn) {
+            let mut body = release(reaped);
+            self.counters.limbo_live.sub(1);
+            self.give_receive_buffers(std::mem::take(&mut body.receives.buffers));
+            self.group.close(turn, body.handle);
+            self.tell(turn, ToControl::Reaped { record: body.record });
+        }
+    }
+
+    /// The last of it.
+    fn leave_if_done(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let empty = self.path.bodies.len() == self.quarantined && self.limbo.is_empty();
+        // What is quarantined is never given back by the NVMe layer either, and must not keep the process.
+        if self.presence == Presence::Leaving && empty && (self.quarantined > 0 || self.group.live_count() == 0) {
+            self.presence = Presence::Left;
+            self.tell(turn, ToControl::Stopped);
+            turn.leave();
+        }
+    }
+}
+
+impl<P: Provider> Program for TargetCpu<P> {
+    type Message = Message<P>;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, from: Option<Cpu>, message: Message<P>) {
+        match message.0 {
+            Kind::Core(message) => self.group.receive(turn, &mut self.path, from, message),
+            Kind::ToCpu(message) => self.take(turn, message),
+            Kind::ToControl(_) => unreachable!("a message for the control plane was sent to a polling CPU"),
+        }
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, token: u64) {
+        if token & TIMER_BIT != 0 {
+            return self.group.fire(turn, &mut self.path, token);
+        }
+        self.note(Handle::from_bits(token), |body| body.draining_mut().map(crate::teardown::Draining::deadline_passed));
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Progress {
+        let progress = self.group.walk(turn, &mut self.path);
+        self.begin_teardowns(turn);
+        if !self.draining.is_empty() {
+            self.check_draining(turn);
+        }
+        if !self.limbo.is_empty() {
+            self.reap(turn);
+        }
+        // What teardown and messages posted; the walk rang for its own.
+        self.path.ring();
+        if self.presence == Presence::Leaving {
+            self.leave_if_done(turn);
+        }
+        progress
+    }
+}

@@ -1,0 +1,291 @@
+//! One CPU's data path: `nvmf_core::Transport` over a port. Steps 1, 6, 8 and 9 of the walk.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | here | what the walk calls; receives |
+//! | `arrivals` | completions become arrivals |
+//! | `posting` | transfers and responses become work requests, or wait for room |
+//!
+//! Owned by its CPU. Nothing here allocates once a queue pair is made. What fails ends its queue pair: that is noted in `endings`, and
+//! the teardown begins after the batch, so that no body goes away while completions of the same batch still name it.
+//!
+//! Invariants:
+//! 1. A receive is posted again before the response of its command is (the NVMe layer gives it back first): a host that sends within its
+//!    depth never finds the queue empty.
+//! 2. Nothing is posted to a queue pair that drains, but its marker.
+
+mod arrivals;
+mod posting;
+
+use std::sync::Arc;
+
+use nvmf_core::transport::{RemoteBuffer, Slot};
+use nvmf_core::{Arrival, DisconnectReason, Qpair, Receive, Transport};
+use reactor::{Handle, Progress, RegionId, Segment, Turn};
+
+use super::body::{Bodies, Body};
+use super::counters::CpuCounters;
+use super::region::RegionKeys;
+use super::shared_receive::SharedReceives;
+use crate::binding::{WorkKind, WorkRequestId};
+use crate::teardown::Swept;
+use crate::verbs::{Completion, Port, PostError};
+
+/// Completions taken in one poll: bounds a turn, and is what one doorbell pays for.
+const POLL_LIMIT: usize = 256;
+
+/// What a data path is made of.
+pub(super) struct DataPathOptions<Q> {
+    pub(super) port: Q,
+    pub(super) queue_pair_count_max: usize,
+    /// Entries of the completion queue.
+    pub(super) completion_count: usize,
+    /// Indices of one queue pair in `wr_id`s, as a power of two: at least its slots and its receives.
+    pub(super) index_shift: u32,
+    /// 16 bytes for each slot that can be named.
+    pub(super) responses: Segment,
+    pub(super) shared: Option<SharedReceives>,
+    pub(super) keys: RegionKeys,
+    pub(super) transfer_len_max: u32,
+    /// Whether the device takes a response inline.
+    pub(super) inline_responses: bool,
+    pub(super) counters: Arc<CpuCounters>,
+}
+
+/// See the module.
+pub(super) struct DataPath<Q: Port> {
+    pub(super) port: Q,
+    pub(super) bodies: Bodies,
+    pub(super) shared: Option<SharedReceives>,
+    pub(super) counters: Arc<CpuCounters>,
+    /// Queue pairs whose teardown is to begin, and why.
+    pub(super) endings: Vec<(Handle<Qpair>, DisconnectReason)>,
+    completion_count: usize,
+    index_shift: u32,
+    responses: Segment,
+    keys: RegionKeys,
+    transfer_len_max: u32,
+    inline_responses: bool,
+    completions: Vec<Completion>,
+    /// Arrivals that were found outside of the walk, or need no wire.
+    early: Vec<Arrival>,
+    doorbell: Doorbell,
+    queue: CompletionQueue,
+}
+
+/// Whether something was posted since the last ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doorbell {
+    Silent,
+    Due,
+}
+
+/// How the last poll left the completion queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CompletionQueue {
+    MayHold,
+    Empty,
+}
+
+impl<Q: Port> DataPath<Q> {
+    pub(super) fn new(options: DataPathOptions<Q>) -> Self {
+        let mut path = Self {
+            port: options.port,
+            bodies: Bodies::new(options.queue_pair_count_max),
+            shared: options.shared,
+            counters: options.counters,
+            endings: Vec::with_capacity(options.queue_pair_count_max),
+            completion_count: options.completion_count,
+            index_shift: options.index_shift,
+            responses: options.responses,
+            keys: options.keys,
+            transfer_len_max: options.transfer_len_max,
+            inline_responses: options.inline_responses,
+            completions: Vec::with_capacity(POLL_LIMIT),
+            early: Vec::new(),
+            doorbell: Doorbell::Silent,
+            queue: CompletionQueue::MayHold,
+        };
+        let count = path.shared.as_ref().map_or(0, SharedReceives::count);
+        for index in 0..count {
+            path.repost_shared(index);
+        }
+        path.ring();
+        path
+    }
+
+    /// Takes completions until there are none, or as many as the queue has entries: whatever was in it before was then seen. What they bring
+    /// comes with the next poll.
+    pub(super) fn sweep(&mut self, now_ns: u64) -> Swept {
+        let mut early = std::mem::take(&mut self.early);
+        let mut taken = 0;
+        loop {
+            taken += self.take_completions(now_ns, &mut early);
+            if self.queue == CompletionQueue::Empty || taken >= self.completion_count {
+                break;
+            }
+        }
+        self.early = early;
+        Swept::completion_queue_was_emptied()
+    }
+
+    /// The last poll found the end of the queue.
+    pub(super) fn completion_queue_is_empty(&self) -> bool {
+        self.queue == CompletionQueue::Empty
+    }
+
+    /// Posts a new queue pair's receives. False if the device refuses one: the queue pair is to end.
+    pub(super) fn post_first_receives(&mut self, qpair: Handle<Qpair>) -> bool {
+        let Some(body) = self.bodies.look_mut(qpair) else { return false };
+        for index in 0..body.receives.buffers.len() {
+            let posted = post_own_receive(&mut self.port, &self.keys, self.index_shift, body, index);
+            if posted.is_err() {
+                return false;
+            }
+        }
+        self.doorbell = Doorbell::Due;
+        true
+    }
+
+    /// Posts the last request of a draining queue pair: a WRITE of nothing, which touches no memory at either side.
+    pub(super) fn post_marker(&mut self, qpair: Handle<Qpair>) -> Result<(), PostError> {
+        let Some(body) = self.bodies.look_mut(qpair) else { return Err(PostError::WrongState) };
+        let id = request_id(self.index_shift, WorkKind::Marker, qpair, 0);
+        self.doorbell = Doorbell::Due;
+        posting::post_marker(&mut self.port, body.name, id)
+    }
+
+    /// Gives the receives of capsules that wait for a slot back: the queue pair drains, and they will never get one.
+    pub(super) fn drop_waiting_capsules(&mut self, qpair: Handle<Qpair>) {
+        while let Some(capsule) = self.bodies.look_mut(qpair).and_then(|body| body.waiting_capsules.pop_front()) {
+            if self.shared.is_some() {
+                self.repost_shared(capsule.receive);
+            }
+        }
+    }
+
+    /// What was found outside of the walk. A teardown may have begun since: then it is dropped.
+    fn hand_over_early(&mut self, arrivals: &mut Vec<Arrival>) {
+        let mut early = std::mem::take(&mut self.early);
+        for arrival in early.drain(..) {
+            let (Arrival::Command { qpair, .. } | Arrival::Pulled { qpair, .. } | Arrival::Finished { qpair, .. }) =
+                &arrival;
+            if self.bodies.look(*qpair).is_some_and(Body::is_live) {
+                arrivals.push(arrival);
+            } else if let Arrival::Command { receive, .. } = arrival {
+                self.consumed(receive);
+            }
+        }
+        self.early = early;
+    }
+
+    /// A receive of the shared queue is free again.
+    fn repost_shared(&mut self, index: u32) {
+        let Some(shared) = &mut self.shared else { return };
+        let generation = shared.post(index);
+        let id = WorkRequestId { kind: WorkKind::SharedReceive, index, generation };
+        let posted = match self.keys.local(shared.segment(index)) {
+            Some(segment) => self.port.post_shared_receive(id.to_bits(), &[segment]),
+            None => Err(PostError::Malformed),
+        };
+        match posted {
+            Ok(()) => {
+                self.doorbell = Doorbell::Due;
+                self.counters.shared_receives_posted.add(1);
+            }
+            Err(_) => shared.post_failed(index),
+        }
+    }
+
+    /// Index and slot (or receive) of a `wr_id` or permit.
+    #[inline]
+    fn split(&self, index: u32) -> (u32, u32) {
+        (index >> self.index_shift, index & ((1 << self.index_shift) - 1))
+    }
+}
+
+impl<Q: Port> Transport for DataPath<Q> {
+    fn poll<M>(&mut self, turn: &mut Turn<'_, M>, arrivals: &mut Vec<Arrival>) -> Progress {
+        let early = !self.early.is_empty();
+        if early {
+            self.hand_over_early(arrivals);
+        }
+        let taken = self.take_completions(turn.now_ns(), arrivals);
+        Progress::busy_if(early || taken > 0)
+    }
+
+    fn consumed(&mut self, receive: Receive) {
+        if self.shared.is_some() {
+            return self.repost_shared(receive.id);
+        }
+        let (index, number) = self.split(receive.id);
+        let Some(body) = self.bodies.at_mut(index as usize) else {
+            return self.counters.stale_handles.add(1);
+        };
+        if !body.is_live() {
+            return;
+        }
+        self.doorbell = Doorbell::Due;
+        if post_own_receive(&mut self.port, &self.keys, self.index_shift, body, number as usize).is_err() {
+            self.endings.push((body.handle, DisconnectReason::TransportError));
+        }
+    }
+
+    fn pull(&mut self, qpair: Handle<Qpair>, slot: Slot, from: RemoteBuffer, into: Segment) {
+        self.begin_pull(qpair, slot, from, into);
+    }
+
+    fn push(&mut self, qpair: Handle<Qpair>, slot: Slot, from: Segment, to: RemoteBuffer) {
+        self.begin_push(qpair, slot, from, to);
+    }
+
+    fn respond(&mut self, qpair: Handle<Qpair>, slot: Slot, response: [u8; 16], invalidate: Option<u32>) {
+        self.begin_response(qpair, slot, response, invalidate);
+    }
+
+    fn ring(&mut self) {
+        if self.doorbell == Doorbell::Due {
+            self.port.ring();
+            self.doorbell = Doorbell::Silent;
+        }
+    }
+
+    fn is_registered(&self, region: RegionId) -> bool {
+        self.keys.key(region).is_some()
+    }
+
+    fn disconnect(&mut self, qpair: Handle<Qpair>, reason: DisconnectReason) {
+        self.endings.push((qpair, reason));
+    }
+}
+
+/// Posts receive `number` of a queue pair's own receive queue.
+fn post_own_receive<Q: Port>(
+    port: &mut Q,
+    keys: &RegionKeys,
+    index_shift: u32,
+    body: &mut Body,
+    number: usize,
+) -> Result<(), PostError> {
+    let Some(buffer) = body.receives.buffers.get(number) else { return Err(PostError::Malformed) };
+    let Some(segment) = keys.local(buffer.segment()) else { return Err(PostError::Malformed) };
+    let number = u32::try_from(number).map_err(|_| PostError::Malformed)?;
+    let id = request_id(index_shift, WorkKind::Receive, body.handle, number);
+    port.post_receive(body.name, id, &[segment])?;
+    body.receives.posted_count += 1;
+    Ok(())
+}
+
+/// The `wr_id` of a queue pair's slot or receive. The limits were checked when the target was built.
+#[inline]
+fn request_id(index_shift: u32, kind: WorkKind, qpair: Handle<Qpair>, number: u32) -> u64 {
+    WorkRequestId { kind, index: permit_id(index_shift, qpair, number), generation: qpair.generation() }.to_bits()
+}
+
+/// A queue pair's slot or receive as one number, unique on its CPU.
+#[inline]
+fn permit_id(index_shift: u32, qpair: Handle<Qpair>, number: u32) -> u32 {
+    // Handles' indices are below 2^24.
+    let index = (qpair.to_bits() & 0xFF_FFFF) as u32;
+    index << index_shift | number
+}

@@ -1,0 +1,215 @@
+//! Completions become arrivals: step 1 of the walk.
+//!
+//! A failed completion tells only its `wr_id`: whose it was, and what kind, is in there. It ends its queue pair after the batch.
+
+use nvmf_core::transport::Slot;
+use nvmf_core::{Arrival, DisconnectReason, Qpair, Receive};
+use reactor::{Handle, Segment};
+
+use super::{CompletionQueue, DataPath, POLL_LIMIT, permit_id};
+use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
+use crate::target::body::{Body, WaitingCapsule};
+use crate::verbs::{Completion, CompletionStatus, Port};
+
+impl<Q: Port> DataPath<Q> {
+    /// Takes one batch. Returns how many completions it had.
+    pub(super) fn take_completions(&mut self, now_ns: u64, arrivals: &mut Vec<Arrival>) -> usize {
+        let mut completions = std::mem::take(&mut self.completions);
+        let count = self.port.poll(now_ns, POLL_LIMIT, &mut completions);
+        self.queue = if count < POLL_LIMIT { CompletionQueue::Empty } else { CompletionQueue::MayHold };
+        for completion in completions.drain(..) {
+            self.take(&completion, arrivals);
+        }
+        self.completions = completions;
+        count
+    }
+
+    #[inline]
+    fn take(&mut self, completion: &Completion, arrivals: &mut Vec<Arrival>) {
+        let Some(id) = WorkRequestId::from_bits(completion.id) else {
+            return self.counters.stale_completions.add(1);
+        };
+        if id.kind == WorkKind::SharedReceive {
+            return self.take_shared_receive(completion, id, arrivals);
+        }
+        let (index, number) = self.split(id.index);
+        let qpair = Handle::from_bits(u64::from(id.generation) << 24 | u64::from(index));
+        let Some(body) = self.bodies.look_mut(qpair) else {
+            return self.counters.stale_completions.add(1);
+        };
+        if id.kind == WorkKind::Receive {
+            body.receives.posted_count = body.receives.posted_count.saturating_sub(1);
+        }
+        if id.kind == WorkKind::Marker
+            && let Some(draining) = body.draining_mut()
+        {
+            return draining.marker_returned();
+        }
+        if completion.status != CompletionStatus::Success {
+            return self.take_failure(qpair, completion.status);
+        }
+        match id.kind {
+            WorkKind::Receive => {
+                self.take_capsule(qpair, permit_id(self.index_shift, qpair, number), completion.len, arrivals)
+            }
+            WorkKind::Send => self.take_response_sent(qpair, number, arrivals),
+            WorkKind::Read => self.take_read(qpair, number, arrivals),
+            // WRITEs are unsignalled: only failures of theirs are seen. The others are none of this side's.
+            WorkKind::Write | WorkKind::Marker | WorkKind::SharedReceive | WorkKind::Bind | WorkKind::Invalidate => {
+                self.counters.stale_completions.add(1)
+            }
+        }
+    }
+
+    /// The buffer is credited whatever becomes of its queue pair.
+    fn take_shared_receive(&mut self, completion: &Completion, id: WorkRequestId, arrivals: &mut Vec<Arrival>) {
+        let Some(shared) = &mut self.shared else {
+            return self.counters.stale_completions.add(1);
+        };
+        if !shared.take(id.index, id.generation) {
+            return self.counters.stale_completions.add(1);
+        }
+        self.counters.shared_receives_posted.sub(1);
+        let owner = shared.owner(completion.number);
+        let body = owner.and_then(|qpair| self.bodies.look_mut(qpair));
+        match body {
+            Some(body) if completion.status == CompletionStatus::Success && body.is_live() => {
+                let qpair = body.handle;
+                self.take_capsule(qpair, id.index, completion.len, arrivals);
+            }
+            Some(body) => {
+                let qpair = body.handle;
+                if completion.status != CompletionStatus::Success {
+                    self.take_failure(qpair, completion.status);
+                }
+                self.repost_shared(id.index);
+            }
+            None => {
+                self.counters.stale_completions.add(1);
+                self.counters.shared_receives_credited.add(1);
+                self.repost_shared(id.index);
+            }
+        }
+    }
+
+    /// A command came: admitted if the host keeps to its depth, and handed over if a slot is free.
+    #[inline]
+    fn take_capsule(&mut self, qpair: Handle<Qpair>, receive: u32, len: u32, arrivals: &mut Vec<Arrival>) {
+        let Some(body) = self.bodies.look_mut(qpair) else { return };
+        if !body.is_live() {
+            return;
+        }
+        if body.command_count >= body.depth || (len as usize) < COMMAND_LEN {
+            self.endings.push((qpair, DisconnectReason::Protocol));
+            if self.shared.is_some() {
+                self.repost_shared(receive);
+            }
+            return;
+        }
+        body.command_count += 1;
+        let capsule = WaitingCapsule { receive, len };
+        // In order: behind those that wait already.
+        let slot = if body.waiting_capsules.is_empty() { body.free_slots.pop() } else { None };
+        match slot {
+            Some(slot) => self.hand_over(qpair, slot, capsule, arrivals),
+            None => {
+                body.waiting_capsules.push_back(capsule);
+                self.counters.slot_waits.add(1);
+            }
+        }
+    }
+
+    /// A response's send completed, and with it the slot's WRITEs.
+    #[inline]
+    fn take_response_sent(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
+        let Some(body) = self.bodies.look_mut(qpair) else { return };
+        let Some((slot, work)) = slot_of(body, number) else {
+            return self.counters.stale_completions.add(1);
+        };
+        let write_count = std::mem::take(&mut work.write_count);
+        body.give_send_room(1 + write_count);
+        if !body.is_live() {
+            return;
+        }
+        arrivals.push(Arrival::Finished { qpair, slot });
+        match body.waiting_capsules.pop_front() {
+            Some(capsule) => self.hand_over(qpair, slot, capsule, arrivals),
+            None => body.free_slots.push(slot),
+        }
+        self.post_waiting(qpair);
+    }
+
+    /// One READ of a pull completed.
+    #[inline]
+    fn take_read(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
+        let Some(body) = self.bodies.look_mut(qpair) else { return };
+        let Some((slot, work)) = slot_of(body, number) else {
+            return self.counters.stale_completions.add(1);
+        };
+        work.read_count = work.read_count.saturating_sub(1);
+        let pulled = work.read_count == 0;
+        body.give_send_room(1);
+        body.read_room += 1;
+        if !body.is_live() {
+            return;
+        }
+        if pulled {
+            arrivals.push(Arrival::Pulled { qpair, slot });
+        }
+        self.post_waiting(qpair);
+    }
+
+    #[inline]
+    fn hand_over(&mut self, qpair: Handle<Qpair>, slot: Slot, capsule: WaitingCapsule, arrivals: &mut Vec<Arrival>) {
+        let Some(memory) = self.receive_segment(qpair, capsule.receive) else { return };
+        let mut command = [0; COMMAND_LEN];
+        memory.read(0, &mut command);
+        // The device wrote no more than the buffer has; a provider that says otherwise must not make us read past it.
+        let len = (capsule.len as usize).min(memory.len());
+        let data = (len > COMMAND_LEN).then(|| memory.part(COMMAND_LEN, len - COMMAND_LEN));
+        self.counters.commands.add(1);
+        arrivals.push(Arrival::Command { qpair, slot, command, data, receive: Receive { id: capsule.receive } });
+    }
+
+    #[inline]
+    fn receive_segment(&self, qpair: Handle<Qpair>, receive: u32) -> Option<Segment> {
+        if let Some(shared) = &self.shared {
+            return Some(shared.segment(receive));
+        }
+        let (_, number) = self.split(receive);
+        Some(self.bodies.look(qpair)?.receives.buffers.get(number as usize)?.segment())
+    }
+
+    /// Its queue pair is in the error state. The teardown begins after the batch; where it has begun this is what it waits for.
+    fn take_failure(&mut self, qpair: Handle<Qpair>, status: CompletionStatus) {
+        if self.bodies.look(qpair).is_some_and(Body::is_live) {
+            self.endings.push((qpair, reason_of(status)));
+        }
+    }
+}
+
+/// The slot that a completion names, if there is one.
+#[inline]
+fn slot_of(body: &mut Body, number: u32) -> Option<(Slot, &mut crate::target::body::SlotWork)> {
+    let slot = Slot::try_from(number).ok()?;
+    Some((slot, body.slots.get_mut(usize::from(slot))?))
+}
+
+/// What a failed completion says about who ended the connection: a flush that we did not ask for is the peer's doing, or its absence.
+fn reason_of(status: CompletionStatus) -> DisconnectReason {
+    match status {
+        CompletionStatus::WorkRequestFlushed | CompletionStatus::RetryExceeded => DisconnectReason::PeerGone,
+        CompletionStatus::Success
+        | CompletionStatus::LocalLengthError
+        | CompletionStatus::LocalQpOperationError
+        | CompletionStatus::LocalProtectionError
+        | CompletionStatus::WindowBindError
+        | CompletionStatus::BadResponse
+        | CompletionStatus::LocalAccessError
+        | CompletionStatus::RemoteInvalidRequest
+        | CompletionStatus::RemoteAccessError
+        | CompletionStatus::RemoteOperationError
+        | CompletionStatus::RnrRetryExceeded
+        | CompletionStatus::FatalError => DisconnectReason::TransportError,
+    }
+}

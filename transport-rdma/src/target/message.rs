@@ -1,0 +1,99 @@
+//! What the control plane and the polling CPUs send each other. Handles and queue pairs by value, never a pointer.
+//!
+//! Every message has a place in the life of one connection and is sent at most once in it, so that backlogs are bounded by the number
+//! of connections.
+
+use nvmf_core::{DisconnectReason, Qpair, QpairSpec};
+use reactor::Handle;
+
+use crate::teardown::DestroyResult;
+use crate::verbs::{Port, Provider};
+
+/// The kind that the control plane's records of connections are named for.
+#[derive(Debug)]
+pub enum ConnectionRecord {}
+
+/// What was agreed for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Commands that the host may have outstanding.
+    pub(crate) depth: u16,
+    /// RDMA READs that we may have outstanding.
+    pub(crate) read_depth: u8,
+    /// Room of the send queue, the marker's place included.
+    pub(crate) send_count: u32,
+}
+
+/// A queue pair of a provider.
+pub(crate) type QueuePairOf<P> = <<P as Provider>::Port as Port>::QueuePair;
+
+/// What the target's reactors send each other.
+pub struct Message<P: Provider>(pub(crate) Kind<P>);
+
+pub(crate) enum Kind<P: Provider> {
+    /// The NVMe layer's.
+    Core(nvmf_core::Message),
+    /// Control plane to CPU.
+    ToCpu(ToCpu<P>),
+    /// CPU to control plane.
+    ToControl(ToControl<P>),
+}
+
+/// From the control plane to a polling CPU.
+pub(crate) enum ToCpu<P: Provider> {
+    /// Take this queue pair in.
+    Adopt {
+        /// To answer with.
+        record: Handle<ConnectionRecord>,
+        /// By value.
+        queue_pair: Box<QueuePairOf<P>>,
+        /// For the NVMe layer.
+        spec: Box<QpairSpec>,
+        /// For the transport.
+        terms: Terms,
+    },
+    /// Begin its teardown, unless it has begun.
+    Disconnect { qpair: Handle<Qpair>, reason: DisconnectReason },
+    /// The queue pair was moved to the error state: answer to [`ToControl::Disconnect`].
+    InErrorState { qpair: Handle<Qpair> },
+    /// LAST_WQE_REACHED.
+    LastWqeReached { qpair: Handle<Qpair> },
+    /// The destroy call came back: answer to [`ToControl::Destroy`].
+    QueuePairDestroyed { qpair: Handle<Qpair>, result: DestroyResult },
+    /// Everything is gone: leave.
+    Stop,
+}
+
+/// From a polling CPU to the control plane.
+pub(crate) enum ToControl<P: Provider> {
+    /// The queue pair is attached and has its receives: the connection can be accepted.
+    Adopted { record: Handle<ConnectionRecord>, qpair: Handle<Qpair> },
+    /// No room on this CPU: the queue pair comes back.
+    Refused { record: Handle<ConnectionRecord>, queue_pair: Box<QueuePairOf<P>> },
+    /// The teardown has begun: move the queue pair to the error state and tell the peer.
+    Disconnect { record: Handle<ConnectionRecord>, qpair: Handle<Qpair> },
+    /// Quiet: destroy it.
+    Destroy { record: Handle<ConnectionRecord>, queue_pair: Box<QueuePairOf<P>> },
+    /// Nothing of the qpair is left on its CPU: the connection can be destroyed.
+    Reaped { record: Handle<ConnectionRecord> },
+    /// The CPU's last message.
+    Stopped,
+}
+
+impl<P: Provider> From<nvmf_core::Message> for Message<P> {
+    fn from(message: nvmf_core::Message) -> Self {
+        Self(Kind::Core(message))
+    }
+}
+
+impl<P: Provider> From<ToCpu<P>> for Message<P> {
+    fn from(message: ToCpu<P>) -> Self {
+        Self(Kind::ToCpu(message))
+    }
+}
+
+impl<P: Provider> From<ToControl<P>> for Message<P> {
+    fn from(message: ToControl<P>) -> Self {
+        Self(Kind::ToControl(message))
+    }
+}
