@@ -11,7 +11,7 @@ use crate::verbs::{Port, Provider};
 
 /// The kind that the control plane's records of connections are named for.
 #[derive(Debug)]
-pub enum ConnectionRecord {}
+pub(crate) enum ConnectionRecord {}
 
 /// What was agreed for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

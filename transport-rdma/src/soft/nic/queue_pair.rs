@@ -59,6 +59,11 @@ impl<L> QueuePair<L> {
             0 => None,
             len => Some(Arena::new(len, false).map_err(|error| match error {
                 reactor::MemoryError::System { call, source, .. } => VerbsError::System { call, source },
+                reactor::MemoryError::TooLong { len, machine_len } => VerbsError::Limit {
+                    what: "inline memory of a queue pair",
+                    value: len as u64,
+                    limit: machine_len as u64,
+                },
             })?),
         };
         let receive =

@@ -24,17 +24,44 @@ use crate::verbs::{Connection, ConnectionId, ConnectionRequest};
 /// See the module.
 #[derive(Debug)]
 pub(super) enum Stage {
-    Creating { request: ConnectionRequest, queue_id: u16 },
-    Abandoned { connection: Connection },
-    Adopting { request: ConnectionRequest },
-    Unwanted { connection: Connection, reason: DisconnectReason },
-    Live { connection: Connection, qpair: Handle<Qpair> },
-    Ending { connection: Connection, qpair: Handle<Qpair> },
-    Rejecting { request: ConnectionRequest, status: RejectStatus },
-    Destroying { connection: Connection, then: AfterDestroy },
-    Reaping { connection: Connection },
+    Creating {
+        request: ConnectionRequest,
+        queue_id: u16,
+    },
+    Abandoned {
+        connection: Connection,
+    },
+    Adopting {
+        request: ConnectionRequest,
+    },
+    Unwanted {
+        connection: Connection,
+        reason: DisconnectReason,
+    },
+    Live {
+        connection: Connection,
+        qpair: Handle<Qpair>,
+    },
+    Ending {
+        connection: Connection,
+        qpair: Handle<Qpair>,
+    },
+    Rejecting {
+        request: ConnectionRequest,
+        status: RejectStatus,
+    },
+    Destroying {
+        connection: Connection,
+        then: AfterDestroy,
+    },
+    Reaping {
+        connection: Connection,
+    },
     Leaving,
-    Quarantined { connection: Connection },
+    Quarantined {
+        #[expect(dead_code, reason = "kept, since it cannot be destroyed")]
+        connection: Connection,
+    },
 }
 
 /// Who waits for a queue pair's destruction.
