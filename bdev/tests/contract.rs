@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bdev::{
@@ -22,14 +22,19 @@ fn zeroes(deallocate: bool, force_unit_access: bool) -> OperationKind {
 /// Devices of the suite have this many blocks.
 const BLOCK_COUNT: u64 = 1000;
 
-/// A file in the build's own directory, gone with the test.
+/// A file that is gone with the test.
 struct Image(PathBuf);
 
 impl Image {
+    /// In the build's own directory.
     fn new(len: u64) -> Self {
+        Self::new_in(env!("CARGO_TARGET_TMPDIR").as_ref(), len)
+    }
+
+    fn new_in(directory: &Path, len: u64) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("bdev-{}-{}.img", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = directory.join(name);
         fs::File::create(&path).unwrap().set_len(len).unwrap();
         Self(path)
     }
@@ -56,11 +61,15 @@ fn subjects() -> Vec<Subject> {
         subjects.push(Subject { device: Box::new(memory), keeps: true, _image: None });
         let null = Null::new("null", block_len, BLOCK_COUNT).unwrap();
         subjects.push(Subject { device: Box::new(null), keeps: false, _image: None });
-        for without_ring in [false, true] {
-            let image = Image::new(u64::from(block_len) * BLOCK_COUNT);
-            let options = FileOptions { block_len, without_ring, ..FileOptions::default() };
-            let file = File::open("file", &image.0, options).unwrap();
-            subjects.push(Subject { device: Box::new(file), keeps: true, _image: Some(image) });
+        // A disk's file system, and one in memory, which cannot zero a range without writing it.
+        let directories = [env!("CARGO_TARGET_TMPDIR"), "/dev/shm"].map(Path::new);
+        for directory in directories.into_iter().filter(|directory| directory.is_dir()) {
+            for without_ring in [false, true] {
+                let image = Image::new_in(directory, u64::from(block_len) * BLOCK_COUNT);
+                let options = FileOptions { block_len, without_ring, ..FileOptions::default() };
+                let file = File::open("file", &image.0, options).unwrap();
+                subjects.push(Subject { device: Box::new(file), keeps: true, _image: Some(image) });
+            }
         }
     }
     subjects
@@ -131,9 +140,9 @@ impl Random {
     }
 }
 
-/// Test memory, given back at the end. Every operation on it has completed by then: [`Driver::run`] waits.
+/// Test memory. Never unmapped, like every arena that is dropped.
 fn memory(len: usize) -> Segment {
-    Arena::new(len, false).unwrap().segment()
+    Arena::new(len, false).unwrap().segment().part(0, len)
 }
 
 fn bytes(segment: Segment) -> Vec<u8> {
