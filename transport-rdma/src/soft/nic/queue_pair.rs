@@ -109,6 +109,12 @@ impl<L> QueuePair<L> {
         self.state
     }
 
+    /// Whether all work that was posted to its own queues has ended.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.send.is_empty() && self.receive.as_ref().is_none_or(ReceiveQueue::is_empty)
+    }
+
     /// For the provider that destroys it: its end of the link, if it was ever connected.
     #[must_use]
     pub fn into_link(mut self) -> Option<L> {

@@ -63,6 +63,10 @@ impl ReceiveQueue {
         Some(id)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// A completion of one was polled (or swept).
     #[inline]
     pub(super) fn credit(&mut self) {

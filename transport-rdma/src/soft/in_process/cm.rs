@@ -1,0 +1,199 @@
+//! The connection manager: letters between machines, and what each does to a connection. Letters of one machine to another keep their order; what they cause comes out
+//! as events after a seeded number of looks.
+
+use std::net::SocketAddr;
+
+use super::link::Link;
+use super::provider::{Charge, InProcessProvider};
+use super::world::MachineId;
+use crate::soft::nic::{LinkParameters, PortCommand};
+use crate::verbs::{ConnectParameters, Connection, ConnectionId, ConnectionRequest, Event, RejectReason};
+
+/// A connection at a machine.
+pub(super) type Place = (MachineId, ConnectionId);
+
+/// What one side told the other about its RDMA READs.
+#[derive(Clone, Copy)]
+pub(super) struct Depths {
+    pub(super) responder_resources: u8,
+    pub(super) initiator_depth: u8,
+}
+
+impl Depths {
+    pub(super) fn of(parameters: &ConnectParameters<'_>) -> Self {
+        Self { responder_resources: parameters.responder_resources, initiator_depth: parameters.initiator_depth }
+    }
+}
+
+/// Between connection managers.
+pub(super) enum Letter {
+    Request { from: Place, address: SocketAddr, peer: SocketAddr, private_data: Vec<u8>, depths: Depths },
+    Reply { to: ConnectionId, from: Place, link: Link, private_data: Vec<u8>, depths: Depths },
+    ReadyToUse { to: ConnectionId },
+    Reject { to: ConnectionId, reason: RejectReason },
+    Disconnect { to: ConnectionId },
+    DisconnectReply { to: ConnectionId },
+    PeerDied { machine: MachineId },
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Resolved.
+    Resolved,
+    /// Asked for by the peer, not answered.
+    Requested,
+    /// Asked for by us, not answered.
+    Connecting,
+    /// Accepted by us; the peer has not said that it is ready.
+    Accepting,
+    /// Both sides are ready.
+    Established,
+    /// Rejected or disconnected by one of the two.
+    Ended,
+}
+
+impl InProcessProvider {
+    /// One look at the mail.
+    pub(super) fn read_mail(&mut self) {
+        loop {
+            let letter = self.world().next_letter(self.machine);
+            match letter {
+                Some(letter) => self.receive(letter),
+                None => return,
+            }
+        }
+    }
+
+    fn receive(&mut self, letter: Letter) {
+        match letter {
+            Letter::Request { from, address, peer, private_data, depths } => {
+                self.receive_request(from, address, peer, private_data, depths);
+            }
+            Letter::Reply { to, from, link, private_data, depths } => {
+                self.receive_reply(to, from, link, private_data, depths);
+            }
+            Letter::ReadyToUse { to } => {
+                let loses_established = self.world().options.loses_established;
+                if self.advance(to, &[Stage::Accepting], Stage::Established).is_some() && !loses_established {
+                    let depths = self.connections.get(&to).map_or((0, 0), |connection| {
+                        (connection.peer_depths.responder_resources, connection.peer_depths.initiator_depth)
+                    });
+                    self.push_established(to, Vec::new(), depths);
+                }
+            }
+            Letter::Reject { to, reason } => {
+                if self.advance(to, &[Stage::Connecting, Stage::Accepting], Stage::Ended).is_some() {
+                    self.push_event(Charge::Connection(to), Event::Rejected { connection: to, reason });
+                }
+            }
+            Letter::Disconnect { to } => self.receive_disconnect(to),
+            Letter::DisconnectReply { to } => {
+                if self.connections.contains_key(&to) {
+                    self.push_event(Charge::Connection(to), Event::Disconnected { connection: to });
+                }
+            }
+            Letter::PeerDied { machine } => self.receive_death(machine),
+        }
+    }
+
+    fn receive_request(
+        &mut self,
+        from: Place,
+        address: SocketAddr,
+        peer: SocketAddr,
+        private_data: Vec<u8>,
+        depths: Depths,
+    ) {
+        let listener = self.world().listeners.get(&address).copied();
+        let Some((_, listener)) = listener.filter(|(machine, _)| *machine == self.machine) else {
+            let reason = RejectReason::Unreachable(format!("nobody listens on {address}"));
+            self.world().post(from.0, Letter::Reject { to: from.1, reason });
+            return;
+        };
+        let id = self.add_connection(Stage::Requested, address);
+        if let Some(record) = self.connections.get_mut(&id) {
+            record.peer = Some(from);
+            record.peer_depths = depths;
+        }
+        let request = ConnectionRequest {
+            connection: Connection::new(id),
+            listener,
+            local: address,
+            peer,
+            private_data,
+            responder_resources: depths.responder_resources,
+            initiator_depth: depths.initiator_depth,
+        };
+        self.push_event(Charge::Listener(listener), Event::ConnectRequest(request));
+    }
+
+    fn receive_reply(&mut self, to: ConnectionId, from: Place, link: Link, private_data: Vec<u8>, depths: Depths) {
+        let queue_pair = self.advance(to, &[Stage::Connecting], Stage::Established);
+        let Some(queue_pair) = queue_pair.flatten() else {
+            // We have left meanwhile.
+            let mut world = self.world();
+            world.close(&link);
+            world.post(from.0, Letter::Reject { to: from.1, reason: RejectReason::Consumer(Vec::new()) });
+            return;
+        };
+        let mut parameters = LinkParameters { retry_count: 0, rnr_retry_count: 0 };
+        if let Some(connection) = self.connections.get_mut(&to) {
+            connection.peer = Some(from);
+            parameters = connection.parameters;
+        }
+        self.command(queue_pair.port, PortCommand::Connect { queue_pair: queue_pair.serial, link, parameters });
+        self.world().post(from.0, Letter::ReadyToUse { to: from.1 });
+        self.push_established(to, private_data, (depths.responder_resources, depths.initiator_depth));
+    }
+
+    fn receive_disconnect(&mut self, to: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&to) else { return };
+        let was_ended = connection.stage == Stage::Ended;
+        connection.stage = Stage::Ended;
+        connection.timewait_ns.get_or_insert(self.now_ns.saturating_add(self.timewait_ns));
+        if let Some((machine, peer)) = connection.peer {
+            self.world().post(machine, Letter::DisconnectReply { to: peer });
+        }
+        let (loses_disconnected, twice) = {
+            let mut world = self.world();
+            (world.options.loses_disconnected, world.random.coin())
+        };
+        if !loses_disconnected && (!was_ended || twice) {
+            self.push_event(Charge::Connection(to), Event::Disconnected { connection: to });
+        }
+    }
+
+    fn receive_death(&mut self, machine: MachineId) {
+        let of_peer: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.peer.is_some_and(|(of, _)| of == machine))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in of_peer {
+            if self.advance(id, &[Stage::Connecting], Stage::Ended).is_some() {
+                let reason = RejectReason::TimedOut;
+                self.push_event(Charge::Connection(id), Event::Rejected { connection: id, reason });
+            } else if self.advance(id, &[Stage::Accepting, Stage::Established], Stage::Ended).is_some() {
+                self.push_event(Charge::Connection(id), Event::Disconnected { connection: id });
+            }
+        }
+    }
+
+    fn push_established(&mut self, id: ConnectionId, private_data: Vec<u8>, depths: (u8, u8)) {
+        let (responder_resources, initiator_depth) = depths;
+        let event = Event::Established { connection: id, private_data, responder_resources, initiator_depth };
+        self.push_event(Charge::Connection(id), event);
+    }
+
+    /// Moves a connection on if it is in one of these stages. Gives its queue pair then.
+    fn advance(&mut self, id: ConnectionId, from: &[Stage], to: Stage) -> Option<Option<super::provider::Member>> {
+        let connection = self.connections.get_mut(&id)?;
+        if !from.contains(&connection.stage) {
+            return None;
+        }
+        connection.stage = to;
+        Some(connection.queue_pair.clone())
+    }
+}

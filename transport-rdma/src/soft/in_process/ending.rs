@@ -1,0 +1,106 @@
+//! Destroys on their way: each waits for its seeded number of looks, then for what may still touch the object.
+
+use super::TicketKinds;
+use super::link::Link;
+use super::provider::{Charge, InProcessProvider};
+use crate::soft::nic::QueuePairSerial;
+use crate::verbs::{ConnectionId, Event, ListenerId, RegisteredMemory, Ticket};
+
+/// What is being ended.
+pub(super) enum What {
+    Deregister(RegisteredMemory),
+    QueuePair { connection: ConnectionId, serial: QueuePairSerial, number: u32, link: Option<Link>, is_swept: bool },
+    Connection(ConnectionId),
+    Unlisten(ListenerId),
+}
+
+/// One call that has begun and not ended.
+pub(super) struct Ending {
+    ticket: Ticket,
+    remaining: u32,
+    what: What,
+}
+
+impl InProcessProvider {
+    pub(super) fn begin_ending(&mut self, ticket: Ticket, what: What) {
+        let remaining = self.world().delay();
+        self.endings.push(Ending { ticket, remaining, what });
+    }
+
+    /// The CPU has removed the completions.
+    pub(super) fn set_swept(&mut self, of: QueuePairSerial) {
+        for ending in &mut self.endings {
+            if let What::QueuePair { serial, is_swept, .. } = &mut ending.what
+                && *serial == of
+            {
+                *is_swept = true;
+            }
+        }
+    }
+
+    /// One look at each.
+    pub(super) fn progress_endings(&mut self) {
+        for mut ending in std::mem::take(&mut self.endings) {
+            if ending.remaining > 0 {
+                ending.remaining -= 1;
+                self.endings.push(ending);
+            } else if self.may_end(&ending.what) {
+                self.end(ending);
+            } else {
+                self.endings.push(ending);
+            }
+        }
+    }
+
+    fn may_end(&self, what: &What) -> bool {
+        let never_ending = self.world().options.never_ending;
+        match what {
+            What::Deregister(region) => {
+                let is_copying = region.remote_key != 0 && self.world().is_copying(self.machine, region.remote_key);
+                !never_ending.contains(TicketKinds::DEREGISTER) && !is_copying
+            }
+            What::QueuePair { connection, link, is_swept, .. } => {
+                !never_ending.contains(TicketKinds::DESTROY_QUEUE_PAIR)
+                    && *is_swept
+                    && !self.is_charged(Charge::QueuePair(*connection))
+                    && link.as_ref().is_none_or(|link| self.world().is_quiet(link))
+            }
+            What::Connection(id) => {
+                !never_ending.contains(TicketKinds::DESTROY_CONNECTION) && !self.is_charged(Charge::Connection(*id))
+            }
+            What::Unlisten(id) => {
+                !never_ending.contains(TicketKinds::UNLISTEN) && !self.is_charged(Charge::Listener(*id))
+            }
+        }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        let Ending { ticket, what, .. } = ending;
+        let event = match what {
+            What::Deregister(_) => Event::Deregistered { ticket },
+            What::QueuePair { connection, number, link, .. } => {
+                if let Some(link) = link {
+                    self.world().close(&link);
+                }
+                self.discard_events(Charge::QueuePair(connection));
+                if let Some(record) = self.connections.get_mut(&connection) {
+                    record.queue_pair = None;
+                }
+                self.free_number(number);
+                self.queue_pair_count -= 1;
+                Event::QueuePairDestroyed { ticket, result: Ok(()) }
+            }
+            What::Connection(id) => {
+                // Events that came since the call.
+                self.discard_events(Charge::Connection(id));
+                self.connections.remove(&id);
+                Event::ConnectionDestroyed { ticket }
+            }
+            What::Unlisten(_) => {
+                self.listener_ended();
+                Event::Unlistened { ticket }
+            }
+        };
+        self.push_event(Charge::Nothing, event);
+    }
+}

@@ -1,0 +1,205 @@
+//! The wire within one process: every message, count and state takes a seeded number of the receiver's looks, in order per link.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::keys::KeyError;
+use super::world::{Direction, MachineId, World};
+use crate::soft::wire::{LinkState, MessageHeader, PeerFault, Transfer, Wire, WireFull};
+use crate::verbs::LocalSegment;
+
+/// Names a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LinkId(pub(super) u64);
+
+/// One end of a link, as a queue pair holds it.
+#[derive(Debug)]
+pub struct Link {
+    pub(super) id: LinkId,
+    pub(super) side: usize,
+}
+
+/// A message with its payload.
+pub(super) struct Message {
+    header: MessageHeader,
+    payload: Vec<u8>,
+}
+
+/// What comes to an end.
+pub(super) enum Arrival {
+    Message(Message),
+    /// The peer has consumed so many.
+    Consumed(u32),
+    State(LinkState),
+}
+
+/// What the fabric keeps of one end.
+pub(super) struct End {
+    pub(super) machine: MachineId,
+    pub(super) is_closed: bool,
+    /// On the way here, each with how many looks it still takes.
+    pub(super) arrivals: VecDeque<(u32, Arrival)>,
+    /// Come, and not taken.
+    pub(super) inbox: VecDeque<Message>,
+    /// How many of ours the peer has consumed, as far as known here.
+    pub(super) consumed_count: u32,
+    /// What the peer says, as far as known here.
+    pub(super) peer_state: LinkState,
+    pub(super) sent_count: u32,
+    pub(super) unpublished: Vec<Message>,
+    pub(super) taken_count: u32,
+    pub(super) released_count: u32,
+    /// What this end says.
+    pub(super) said: LinkState,
+    /// A copy of this end's that is half way: whose key, which.
+    pub(super) copy: Option<(MachineId, u32)>,
+}
+
+impl End {
+    pub(super) fn new(machine: MachineId) -> Self {
+        Self {
+            machine,
+            is_closed: false,
+            arrivals: VecDeque::new(),
+            inbox: VecDeque::new(),
+            consumed_count: 0,
+            peer_state: LinkState::Ready,
+            sent_count: 0,
+            unpublished: Vec::new(),
+            taken_count: 0,
+            released_count: 0,
+            said: LinkState::Ready,
+            copy: None,
+        }
+    }
+}
+
+/// One port's way into the fabric.
+pub struct InProcessWire {
+    world: Arc<Mutex<World>>,
+    machine: MachineId,
+    attached: BTreeMap<u32, (LinkId, usize)>,
+}
+
+impl InProcessWire {
+    pub(super) fn new(world: Arc<Mutex<World>>, machine: MachineId) -> Self {
+        Self { world, machine, attached: BTreeMap::new() }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        lock(&self.world)
+    }
+}
+
+/// A test that panicked elsewhere has failed already.
+pub(super) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Wire for InProcessWire {
+    type Link = Link;
+
+    fn attach(&mut self, index: u32, link: &mut Link) {
+        self.attached.insert(index, (link.id, link.side));
+    }
+
+    fn detach(&mut self, index: u32, _link: &mut Link) {
+        self.attached.remove(&index);
+    }
+
+    fn news(&mut self, _now_ns: u64, indices: &mut Vec<u32>) {
+        let mut world = lock(&self.world);
+        for (&index, &(id, side)) in &self.attached {
+            if world.deliver(&Link { id, side }) {
+                indices.push(index);
+            }
+        }
+    }
+
+    fn send(&mut self, link: &mut Link, header: &MessageHeader, payload: &[LocalSegment]) -> Result<(), WireFull> {
+        let message = || {
+            let mut bytes = vec![0; header.len as usize];
+            let mut rest = bytes.as_mut_slice();
+            for segment in payload {
+                let (head, tail) = rest.split_at_mut(segment.memory.len());
+                segment.memory.read(0, head);
+                rest = tail;
+            }
+            Message { header: *header, payload: bytes }
+        };
+        if self.world().send(link, message) { Ok(()) } else { Err(WireFull) }
+    }
+
+    fn publish(&mut self, link: &mut Link) {
+        self.world().publish(link);
+    }
+
+    fn consumed_count(&mut self, link: &mut Link) -> Result<u32, PeerFault> {
+        Ok(self.world().end(link).map_or(0, |end| end.consumed_count))
+    }
+
+    fn peek(&mut self, link: &mut Link) -> Result<Option<MessageHeader>, PeerFault> {
+        Ok(self.world().end(link).and_then(|end| end.inbox.front().map(|message| message.header)))
+    }
+
+    fn take(&mut self, link: &mut Link, into: &[LocalSegment]) {
+        let mut world = self.world();
+        let Some(end) = world.end(link) else { return };
+        let Some(message) = end.inbox.pop_front() else { return };
+        end.taken_count = end.taken_count.wrapping_add(1);
+        let mut rest = message.payload.as_slice();
+        for segment in into {
+            let (head, tail) = rest.split_at(rest.len().min(segment.memory.len()));
+            segment.memory.write(0, head);
+            rest = tail;
+        }
+        assert!(rest.is_empty(), "a message was taken into segments that are too short");
+    }
+
+    fn release(&mut self, link: &mut Link) {
+        self.world().release(link);
+    }
+
+    fn peer_state(&mut self, link: &mut Link) -> LinkState {
+        self.world().end(link).map_or(LinkState::Gone, |end| end.peer_state)
+    }
+
+    fn set_state(&mut self, link: &mut Link, state: LinkState) {
+        self.world().set_state(link, state);
+    }
+
+    fn write(&mut self, link: &mut Link, key: u32, address: u64, from: &[LocalSegment]) -> Transfer {
+        self.world().copy(link, key, address, from, Direction::Write)
+    }
+
+    fn read(&mut self, link: &mut Link, key: u32, address: u64, into: &[LocalSegment]) -> Transfer {
+        self.world().copy(link, key, address, into, Direction::Read)
+    }
+
+    fn allows_local(&self, segment: &LocalSegment, write: bool) -> bool {
+        if segment.memory.is_empty() {
+            return true;
+        }
+        let world = self.world();
+        let checked = world.machines[self.machine.0].keys.check_local(segment, write);
+        assert!(
+            !(world.options.is_strict && checked == Err(KeyError::Ended)),
+            "local key {:#x} was used after its deregistration",
+            segment.local_key
+        );
+        checked.is_ok()
+    }
+
+    fn invalidate(&mut self, key: u32) -> Transfer {
+        let mut world = self.world();
+        let finish = !world.is_copying(self.machine, key);
+        if !world.machine(self.machine).keys.invalidate(key, finish) {
+            return Transfer::Denied;
+        }
+        if finish { Transfer::Done } else { Transfer::Unfinished }
+    }
+
+    fn bind(&mut self, key: u32, address: u64, len: u64) -> bool {
+        self.world().machine(self.machine).keys.bind(key, address, len)
+    }
+}

@@ -1,0 +1,301 @@
+//! What all machines of a fabric share: keys, links, mail between connection managers, the seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use reactor::Segment;
+
+use super::FabricOptions;
+use super::cm::Letter;
+use super::keys::{KeyError, Keys};
+use super::link::{Arrival, End, Link, LinkId, Message};
+use super::random::Random;
+use crate::soft::wire::{LinkState, Transfer};
+use crate::verbs::{Access, ListenerId, LocalSegment};
+
+/// A machine's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct MachineId(pub(super) usize);
+
+/// One machine as the others see it.
+pub(super) struct Machine {
+    pub(super) keys: Keys,
+    /// Letters to its connection manager, each with how many looks it still takes.
+    pub(super) mail: VecDeque<(u32, Letter)>,
+    pub(super) is_alive: bool,
+}
+
+/// The fabric.
+pub(super) struct World {
+    pub(super) random: Random,
+    pub(super) options: FabricOptions,
+    pub(super) machines: Vec<Machine>,
+    pub(super) listeners: BTreeMap<SocketAddr, (MachineId, ListenerId)>,
+    links: BTreeMap<LinkId, [End; 2]>,
+    next_link: u64,
+}
+
+/// Which way a copy goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Write,
+    Read,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, options: FabricOptions) -> Self {
+        Self {
+            random: Random::new(seed),
+            options,
+            machines: Vec::new(),
+            listeners: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+        }
+    }
+
+    pub(super) fn add_machine(&mut self) -> MachineId {
+        self.machines.push(Machine { keys: Keys::new(), mail: VecDeque::new(), is_alive: true });
+        MachineId(self.machines.len() - 1)
+    }
+
+    pub(super) fn machine(&mut self, machine: MachineId) -> &mut Machine {
+        &mut self.machines[machine.0]
+    }
+
+    /// How many looks a delivery takes.
+    pub(super) fn delay(&mut self) -> u32 {
+        self.random.up_to(self.options.delay_max)
+    }
+
+    /// Posts a letter. The dead get none.
+    pub(super) fn post(&mut self, to: MachineId, letter: Letter) {
+        let delay = self.delay();
+        let machine = self.machine(to);
+        if machine.is_alive {
+            machine.mail.push_back((delay, letter));
+        }
+    }
+
+    /// The next letter that has come. One look.
+    pub(super) fn next_letter(&mut self, machine: MachineId) -> Option<Letter> {
+        let mail = &mut self.machine(machine).mail;
+        let (remaining, _) = mail.front_mut()?;
+        if *remaining > 0 {
+            *remaining -= 1;
+            return None;
+        }
+        mail.pop_front().map(|(_, letter)| letter)
+    }
+
+    /// The two ends of a new link.
+    pub(super) fn connect(&mut self, machines: [MachineId; 2]) -> [Link; 2] {
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        self.links.insert(id, machines.map(End::new));
+        [Link { id, side: 0 }, Link { id, side: 1 }]
+    }
+
+    /// Ends of links that this machine has and that were not destroyed.
+    pub(super) fn link_count(&self, machine: MachineId) -> u64 {
+        self.links.values().flatten().filter(|end| end.machine == machine && !end.is_closed).count() as u64
+    }
+
+    /// Destroys one end: closes it, and forgets the link with the second. Until [`Self::is_quiet`] a copy of the peer may be half way.
+    pub(super) fn close(&mut self, link: &Link) {
+        let delay = self.delay();
+        let Some(ends) = self.links.get_mut(&link.id) else { return };
+        let (end, peer) = pair(ends, link.side);
+        end.is_closed = true;
+        end.copy = None;
+        if !is_error(end.said) {
+            end.said = LinkState::Error;
+            peer.arrivals.push_back((delay, Arrival::State(LinkState::Error)));
+        }
+        if peer.is_closed {
+            self.links.remove(&link.id);
+        }
+    }
+
+    /// Whether no copy of the peer to or from this end is half way.
+    pub(super) fn is_quiet(&self, link: &Link) -> bool {
+        self.links.get(&link.id).is_none_or(|ends| ends[1 - link.side].copy.is_none())
+    }
+
+    /// Whether a copy under this key of this machine is half way.
+    pub(super) fn is_copying(&self, machine: MachineId, key: u32) -> bool {
+        self.links.values().flatten().any(|end| end.copy == Some((machine, key)))
+    }
+
+    /// The machine stops in the midst of everything.
+    pub(super) fn kill(&mut self, machine: MachineId) {
+        self.machine(machine).is_alive = false;
+        self.machine(machine).mail.clear();
+        self.listeners.retain(|_, (of, _)| *of != machine);
+        let Self { links, random, options, .. } = self;
+        for ends in links.values_mut() {
+            for side in 0..2 {
+                let (end, peer) = pair(ends, side);
+                if end.machine == machine && !end.is_closed {
+                    end.is_closed = true;
+                    end.copy = None;
+                    end.said = LinkState::Gone;
+                    peer.arrivals.push_back((random.up_to(options.delay_max), Arrival::State(LinkState::Gone)));
+                }
+            }
+        }
+        links.retain(|_, ends| !ends.iter().all(|end| end.is_closed));
+    }
+
+    // What the wire does.
+
+    /// Delivers what has come to this end. Whether there was anything.
+    pub(super) fn deliver(&mut self, link: &Link) -> bool {
+        let Some(end) = self.end(link) else { return false };
+        let mut any = false;
+        while let Some((remaining, _)) = end.arrivals.front_mut() {
+            if *remaining > 0 {
+                *remaining -= 1;
+                break;
+            }
+            any = true;
+            match end.arrivals.pop_front() {
+                Some((_, Arrival::Message(message))) => end.inbox.push_back(message),
+                Some((_, Arrival::Consumed(count))) => end.consumed_count = count,
+                Some((_, Arrival::State(state))) => end.peer_state = state,
+                None => break,
+            }
+        }
+        any
+    }
+
+    pub(super) fn end(&mut self, link: &Link) -> Option<&mut End> {
+        self.links.get_mut(&link.id).map(|ends| &mut ends[link.side])
+    }
+
+    /// Sends what was not published yet on its way.
+    pub(super) fn publish(&mut self, link: &Link) {
+        let Self { links, random, options, .. } = self;
+        let Some(ends) = links.get_mut(&link.id) else { return };
+        let (end, peer) = pair(ends, link.side);
+        for message in end.unpublished.drain(..) {
+            peer.arrivals.push_back((random.up_to(options.delay_max), Arrival::Message(message)));
+        }
+    }
+
+    /// Sends the count of consumed messages on its way.
+    pub(super) fn release(&mut self, link: &Link) {
+        let delay = self.delay();
+        let Some(ends) = self.links.get_mut(&link.id) else { return };
+        let (end, peer) = pair(ends, link.side);
+        if end.released_count != end.taken_count {
+            end.released_count = end.taken_count;
+            peer.arrivals.push_back((delay, Arrival::Consumed(end.taken_count)));
+        }
+    }
+
+    /// Sends the state on its way; the gate for the peer's copies closes at once.
+    pub(super) fn set_state(&mut self, link: &Link, state: LinkState) {
+        let delay = self.delay();
+        let Some(ends) = self.links.get_mut(&link.id) else { return };
+        let (end, peer) = pair(ends, link.side);
+        end.said = state;
+        if is_error(state) {
+            end.copy = None;
+        }
+        peer.arrivals.push_back((delay, Arrival::State(state)));
+    }
+
+    /// Whether a message has room, and counts it.
+    pub(super) fn send(&mut self, link: &Link, message: impl FnOnce() -> Message) -> bool {
+        let room = self.options.ring_message_count;
+        let Some(end) = self.end(link) else { return true };
+        if end.sent_count.wrapping_sub(end.consumed_count) >= room {
+            return false;
+        }
+        end.sent_count = end.sent_count.wrapping_add(1);
+        end.unpublished.push(message());
+        true
+    }
+
+    /// A copy, all of it or its first half: the second half finds key and gate as they are then.
+    pub(super) fn copy(
+        &mut self,
+        link: &Link,
+        key: u32,
+        address: u64,
+        local: &[LocalSegment],
+        direction: Direction,
+    ) -> Transfer {
+        let (mayhalf, coin) = (self.options.splits_copies, self.random.coin());
+        let Some(ends) = self.links.get_mut(&link.id) else { return Transfer::Gone };
+        let (end, peer) = pair(ends, link.side);
+        let began = end.copy.take().is_some();
+        if is_error(peer.said) || peer.is_closed {
+            return Transfer::Gone;
+        }
+        let len: u64 = local.iter().map(|segment| segment.memory.len() as u64).sum();
+        if len == 0 {
+            // Neither key nor address are looked at (InfiniBand Architecture, volume 1, 9.7.5.2.8).
+            return Transfer::Done;
+        }
+        let machine = peer.machine;
+        let right = match direction {
+            Direction::Write => Access::REMOTE_WRITE,
+            Direction::Read => Access::REMOTE_READ,
+        };
+        let remote = match self.machines[machine.0].keys.find_remote(key, address, len, right) {
+            Ok(remote) => remote,
+            Err(error) => {
+                assert!(
+                    !(self.options.forbids_ended_remote_keys && error == KeyError::Ended),
+                    "remote key {key:#x} was used after it had ended"
+                );
+                return Transfer::Denied;
+            }
+        };
+        let half = remote.len() / 2;
+        if !began && mayhalf && coin && half > 0 {
+            copy_range(local, remote, direction, 0, half);
+            end.copy = Some((machine, key));
+            return Transfer::Unfinished;
+        }
+        copy_range(local, remote, direction, if began { half } else { 0 }, remote.len());
+        Transfer::Done
+    }
+}
+
+/// Copies bytes `from` to `to` of the remote segment, from or to the list.
+fn copy_range(local: &[LocalSegment], remote: Segment, direction: Direction, from: usize, to: usize) {
+    let mut offset = 0;
+    for segment in local {
+        let segment = segment.memory;
+        let (begin, end) = (from.max(offset), to.min(offset + segment.len()));
+        if begin < end {
+            let (here, there) = (segment.part(begin - offset, end - begin), remote.part(begin, end - begin));
+            match direction {
+                Direction::Write => here.copy_to(there),
+                Direction::Read => there.copy_to(here),
+            }
+        }
+        offset += segment.len();
+    }
+}
+
+/// Whether the state closes the gate.
+pub(super) fn is_error(state: LinkState) -> bool {
+    match state {
+        LinkState::Ready | LinkState::NoReceive => false,
+        LinkState::Error
+        | LinkState::RefusedLength
+        | LinkState::RefusedKey
+        | LinkState::RefusedOperation
+        | LinkState::Gone => true,
+    }
+}
+
+/// This end and the other.
+fn pair(ends: &mut [End; 2], side: usize) -> (&mut End, &mut End) {
+    let [first, second] = ends;
+    if side == 0 { (first, second) } else { (second, first) }
+}
