@@ -14,6 +14,9 @@
 //! 4. The memory behind what was unlinked is given back only by [`crate::Reaped`], which is made only by a limbo whose grace
 //!    period in this domain is over; everywhere else (a table dropped, an unlinked object dropped) it leaks.
 
+#[cfg(test)]
+mod model;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;

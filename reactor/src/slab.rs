@@ -42,7 +42,6 @@ impl<K> Handle<K> {
     /// Unpacks what [`Self::to_bits`] made; the top 8 bits are ignored. Any number is allowed: a wrong one is a miss.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "24 bits")]
         let index = (bits & 0xFF_FFFF) as u32;
         #[expect(clippy::cast_possible_truncation, reason = "the top 8 bits are ignored")]
         let generation = (bits >> 24) as u32;
@@ -298,7 +297,7 @@ mod tests {
             let mut model = BTreeMap::new();
             let mut every: Vec<Handle<u64>> = Vec::new();
             for step in 0..200 {
-                if random.next_u64() % 2 == 0 {
+                if random.next_u64().is_multiple_of(2) {
                     let promised = slab.next_handle();
                     match slab.insert(step) {
                         Ok(handle) => {

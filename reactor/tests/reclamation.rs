@@ -1,0 +1,224 @@
+//! Tables, published values and limbos in the simulation, over many seeds: nothing that a reader holds, or that a message of a
+//! reader names, is given back; and in the end everything is.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use reactor::{
+    Cpu, Domain, Grace, Guard, Limbo, Program, Progress, Published, Reader, Simulation, Table, Turn, Unlinked,
+};
+
+const CPU_COUNT: u16 = 4;
+const SLOTS_PER_CPU: u64 = 3;
+
+/// Shared by all programs of one simulation.
+struct World {
+    table: Table<Object>,
+    snapshot: Published<Object>,
+    /// Set when an object's grace is over: whoever still comes by it then fails.
+    reclaimed: Box<[AtomicBool]>,
+    next_number: AtomicU64,
+    mention_count: AtomicU64,
+    stop: AtomicBool,
+}
+
+struct Object {
+    number: u64,
+    poisoned: AtomicBool,
+}
+
+impl World {
+    fn new(domain: &Domain) -> Arc<Self> {
+        let capacity = usize::from(CPU_COUNT) * usize::try_from(SLOTS_PER_CPU).unwrap();
+        Arc::new(Self {
+            table: Table::new(domain, capacity),
+            snapshot: Published::new(domain, Box::new(Object { number: 0, poisoned: AtomicBool::new(false) })),
+            reclaimed: (0..4096).map(|_| AtomicBool::new(false)).collect(),
+            next_number: AtomicU64::new(1),
+            mention_count: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    fn make(&self) -> Box<Object> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        Box::new(Object { number, poisoned: AtomicBool::new(false) })
+    }
+
+    fn reclaim(&self, object: Box<Object>) {
+        object.poisoned.store(true, Ordering::Relaxed);
+        assert!(!self.reclaimed[usize::try_from(object.number).unwrap()].swap(true, Ordering::Relaxed));
+    }
+
+    fn is_reclaimed(&self, number: u64) -> bool {
+        self.reclaimed[usize::try_from(number).unwrap()].load(Ordering::Relaxed)
+    }
+
+    /// Everything that can be seen.
+    fn look_at_all<'t>(&self, guard: Guard<'t>) -> Vec<&'t Object> {
+        let linked = (0..self.table.capacity()).filter_map(|slot| self.table.look(guard, slot));
+        linked.chain([self.snapshot.load(guard)]).inspect(|object| self.check(object)).collect()
+    }
+
+    fn check(&self, object: &Object) {
+        assert!(!object.poisoned.load(Ordering::Relaxed), "object {} was given back", object.number);
+        assert!(!self.is_reclaimed(object.number));
+    }
+}
+
+/// Links, unlinks, looks, mentions what it saw to others.
+struct Owner {
+    world: Arc<World>,
+    /// What was only looked at by readers waits here, and the receivers of its number need not find it alive.
+    for_messages: Limbo<Unlinked<Object>>,
+}
+
+impl Program for Owner {
+    type Message = u64;
+
+    fn receive<'t>(&mut self, _turn: &mut Turn<'t, u64>, _from: Option<Cpu>, number: u64) {
+        assert!(!self.world.is_reclaimed(number), "a message of a reader names object {number}, which was given back");
+        self.world.mention_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn fire<'t>(&mut self, _turn: &mut Turn<'t, u64>, _token: u64) {}
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, u64>) -> Progress {
+        while let Some(reaped) = self.for_messages.reap(turn) {
+            self.world.reclaim(reaped.into_object());
+        }
+        let seen = self.world.look_at_all(turn.guard());
+        let first = u64::from(turn.cpu().0) * SLOTS_PER_CPU;
+        let slot = usize::try_from(first + turn.random() % SLOTS_PER_CPU).unwrap();
+        if self.world.stop.load(Ordering::Relaxed) {
+            for slot in (first..first + SLOTS_PER_CPU).filter_map(|slot| usize::try_from(slot).ok()) {
+                if let Some(object) = self.world.table.unlink(slot) {
+                    self.for_messages.retire(turn, object).unwrap();
+                }
+            }
+            turn.leave();
+        } else if turn.random().is_multiple_of(2) {
+            let old = match self.world.table.unlink(slot) {
+                Some(object) => Some(object),
+                None if turn.cpu() == Cpu(0) && turn.random().is_multiple_of(3) => {
+                    Some(self.world.snapshot.replace(self.world.make()))
+                }
+                None => {
+                    self.world.table.link(slot, self.world.make());
+                    None
+                }
+            };
+            if let Some(old) = old {
+                self.for_messages.retire(turn, old).unwrap();
+            }
+            let to = Cpu(u16::try_from(turn.random() % u64::from(CPU_COUNT)).unwrap());
+            let named = &seen[usize::try_from(turn.random() % seen.len() as u64).unwrap()];
+            turn.send(to, named.number);
+        }
+        // What this turn saw is there until its end, whatever was unlinked meanwhile.
+        seen.iter().for_each(|object| self.world.check(object));
+        Progress::Idle
+    }
+}
+
+fn start(seed: u64) -> (Simulation<u64>, Arc<World>, Reader) {
+    let mut simulation = Simulation::with_ring_capacity(seed, CPU_COUNT, 2);
+    let world = World::new(simulation.domain());
+    for cpu in (0..CPU_COUNT).map(Cpu) {
+        let world = Arc::clone(&world);
+        simulation.install(cpu, Owner { world, for_messages: Limbo::new(Grace::Messages, 1024) });
+    }
+    let reader = simulation.domain().register_reader().unwrap();
+    (simulation, world, reader)
+}
+
+#[test]
+fn nothing_that_can_be_reached_is_given_back_and_everything_is_in_the_end() {
+    let mut totals = (0, 0);
+    for seed in 0..1_500 {
+        let (mut simulation, world, mut reader) = start(seed);
+        for _ in 0..20 {
+            for _ in 0..simulation.random() % 12 {
+                simulation.step();
+            }
+            // A reading that lasts over many turns of the CPUs.
+            reader.read(|guard| {
+                let seen = world.look_at_all(guard);
+                for _ in 0..simulation.random() % 24 {
+                    simulation.step();
+                }
+                seen.iter().for_each(|object| world.check(object));
+                world.look_at_all(guard);
+            });
+        }
+        world.stop.store(true, Ordering::Relaxed);
+        assert!(simulation.run_until_left(20_000), "seed {seed}: {:?}", simulation.domain());
+        assert_eq!((simulation.domain().limbo_len(), simulation.domain().limbo_age_steps()), (0, 0));
+        let made_count = world.next_number.load(Ordering::Relaxed);
+        let kept: BTreeSet<u64> = (0..made_count).filter(|number| !world.is_reclaimed(*number)).collect();
+        let published = reader.read(|guard| world.snapshot.load(guard).number);
+        assert_eq!(kept, BTreeSet::from([published]), "seed {seed}: what is still linked, and nothing else, is kept");
+        totals.0 += made_count - 1;
+        totals.1 += world.mention_count.load(Ordering::Relaxed);
+    }
+    assert!(totals.0 > 20_000 && totals.1 > 100_000, "too little happened: {totals:?}");
+}
+
+#[test]
+fn the_epoch_rests_while_nothing_waits() {
+    let (mut simulation, world, _reader) = start(1);
+    world.stop.store(true, Ordering::Relaxed);
+    let before = simulation.domain().epoch();
+    for _ in 0..1_000 {
+        simulation.step();
+    }
+    assert_eq!(simulation.domain().epoch(), before);
+}
+
+#[test]
+fn a_reading_holds_everything_up_and_the_laggards_are_named() {
+    let (mut simulation, world, mut reader) = start(5);
+    for _ in 0..200 {
+        simulation.step();
+    }
+    reader.read(|_| {
+        for _ in 0..200 {
+            simulation.step();
+        }
+        let reclaimed_count = || world.reclaimed.iter().filter(|flag| flag.load(Ordering::Relaxed)).count();
+        let (before, epoch) = (reclaimed_count(), simulation.domain().epoch());
+        for _ in 0..200 {
+            simulation.step();
+        }
+        assert_eq!((reclaimed_count(), simulation.domain().epoch()), (before, epoch));
+        assert!(simulation.domain().limbo_len() > 0);
+        assert_eq!(simulation.domain().laggards().count(), 0, "no CPU is to blame");
+    });
+    let epoch = simulation.domain().epoch();
+    // All but one CPU turn: it is named, unless it happened to lie down.
+    for _ in 0..100 {
+        for cpu in [Cpu(0), Cpu(2), Cpu(3)] {
+            simulation.step_cpu(cpu);
+        }
+    }
+    let laggards: Vec<u16> = simulation.domain().laggards().collect();
+    assert!(laggards == [1] && simulation.domain().epoch() <= epoch + 1 || laggards.is_empty(), "{laggards:?}");
+}
+
+#[test]
+fn there_is_a_fixed_number_of_places_for_readers() {
+    let simulation: Simulation<()> = Simulation::new(0, 1);
+    let mut readers: Vec<_> = std::iter::from_fn(|| simulation.domain().register_reader()).collect();
+    assert_eq!(readers.len(), 8);
+    readers.pop();
+    assert!(simulation.domain().register_reader().is_some());
+}
+
+#[test]
+#[should_panic(expected = "a guard of one domain used on a table of another")]
+fn a_guard_of_another_domain_is_our_bug() {
+    let (ours, theirs): (Simulation<()>, Simulation<()>) = (Simulation::new(0, 1), Simulation::new(0, 1));
+    let table: Table<u64> = Table::new(ours.domain(), 1);
+    theirs.domain().register_reader().unwrap().read(|guard| table.look(guard, 0).copied());
+}
