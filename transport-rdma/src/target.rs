@@ -32,6 +32,9 @@ pub use control::Control;
 pub use cpu::TargetCpu;
 pub use message::Message;
 
+/// A counter or gauge: name, labels, value.
+pub type CounterRow = (String, Vec<(&'static str, String)>, u64);
+
 /// How a target is laid out.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetOptions {

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! 1. A slot is either in `free_slots`, or with the NVMe layer, or its response is posted: then its completion frees it.
-//! 2. `send_room` + requests posted and not accounted for = the send queue's room less one: the marker's place is never given away.
+//! 2. `send_room` + requests posted and not accounted for = the send queue's room less one: the marker's place is never given away. The request that
+//!    takes the last of it is signalled, so that room always comes back.
 //! 3. `command_count` counts capsules received whose response is not posted: those that wait for a slot included. At most `depth`.
 //! 4. Both waiting queues are bounded by the slots: a slot has at most one pull, one push in parts and one response under way.
 
@@ -31,8 +32,6 @@ pub(super) enum Life {
 pub(super) struct SlotWork {
     /// READs of its pull that have not completed, those that wait included.
     pub(super) read_count: u32,
-    /// Unsignalled WRITEs: the response's completion accounts for them.
-    pub(super) write_count: u32,
 }
 
 /// What is left of a pull that found no room.
@@ -78,6 +77,11 @@ pub(super) struct Body {
     pub(super) send_room_max: u32,
     pub(super) send_room: u32,
     pub(super) read_room: u32,
+    /// For each signalled request posted, oldest first: how many requests its completion accounts for, itself included. Requests of one send
+    /// queue complete in order.
+    signalled: VecDeque<u32>,
+    /// Requests posted since the last signalled one.
+    unsignalled_count: u32,
     pub(super) waiting_capsules: VecDeque<WaitingCapsule>,
     pub(super) waiting_pulls: VecDeque<WaitingPull>,
     pub(super) waiting_sends: VecDeque<WaitingSend>,
@@ -108,6 +112,8 @@ impl Body {
             send_room_max,
             send_room: send_room_max,
             read_room: u32::from(terms.read_depth),
+            signalled: VecDeque::with_capacity(send_room_max as usize),
+            unsignalled_count: 0,
             waiting_capsules: VecDeque::with_capacity(usize::from(terms.depth)),
             waiting_pulls: VecDeque::with_capacity(usize::from(slot_count)),
             waiting_sends: VecDeque::with_capacity(2 * usize::from(slot_count)),
@@ -144,10 +150,20 @@ impl Body {
         }
     }
 
-    /// Requests were accounted for.
+    /// A request was posted.
     #[inline]
-    pub(super) fn give_send_room(&mut self, count: u32) {
-        self.send_room = (self.send_room + count).min(self.send_room_max);
+    pub(super) fn take_send_room(&mut self, signalled: bool) {
+        self.send_room -= 1;
+        self.unsignalled_count += 1;
+        if signalled {
+            self.signalled.push_back(std::mem::take(&mut self.unsignalled_count));
+        }
+    }
+
+    /// A signalled request succeeded, and with it all that were posted before it.
+    #[inline]
+    pub(super) fn give_send_room(&mut self) {
+        self.send_room += self.signalled.pop_front().unwrap_or(0);
     }
 
     /// Requests that no completion has accounted for.

@@ -24,10 +24,11 @@ use reactor::{Cpu, Handle, Progress, Slab, Turn};
 pub(super) use admission::{CpuLoad, Limits, inline_len, send_count};
 use record::Record;
 
+use super::CounterRow;
 use super::counters::CpuCounters;
 use super::message::{ConnectionRecord, Kind, Message, ToCpu};
 use crate::binding::RejectStatus;
-use crate::verbs::{ConnectionId, Event, ListenerId, PortId, Provider, RegisteredMemory, Ticket};
+use crate::verbs::{ConnectionId, ListenerId, PortId, Provider, RegisteredMemory, Ticket};
 
 /// Events taken in one poll.
 const EVENT_LIMIT: usize = 64;
@@ -214,7 +215,7 @@ impl<P: Provider> Control<P> {
     /// Counters and gauges of the transport and the provider: name, labels, value. Names that end with `_live` are zero when nothing is connected
     /// (the provider's: when everything was destroyed).
     #[must_use]
-    pub fn counters(&self) -> Vec<(String, Vec<(&'static str, String)>, u64)> {
+    pub fn counters(&self) -> Vec<CounterRow> {
         let mut all = Vec::new();
         let mut plain = |name: &str, value: u64| all.push((format!("rdma_{name}"), Vec::new(), value));
         plain("connection_requests", self.counts.requests);
@@ -241,19 +242,17 @@ impl<P: Provider> Control<P> {
         all
     }
 
-    fn take_event(&mut self, turn: &mut Turn<'_, Message<P>>, event: Event<P::Port>) {
-        match event {
-            Event::Unlistened { .. } => {
-                if let Phase::Ending { listener_count } = self.phase {
-                    self.phase = Phase::Ending { listener_count: listener_count.saturating_sub(1) };
-                }
-            }
-            Event::Deregistered { .. } => {
-                if let Phase::Deregistering { region_count } = self.phase {
-                    self.phase = Phase::Deregistering { region_count: region_count.saturating_sub(1) };
-                }
-            }
-            other => self.take_connection_event(turn, other),
+    /// One listener is gone.
+    fn listener_gone(&mut self) {
+        if let Phase::Ending { listener_count } = self.phase {
+            self.phase = Phase::Ending { listener_count: listener_count.saturating_sub(1) };
+        }
+    }
+
+    /// One region is deregistered.
+    fn region_gone(&mut self) {
+        if let Phase::Deregistering { region_count } = self.phase {
+            self.phase = Phase::Deregistering { region_count: region_count.saturating_sub(1) };
         }
     }
 

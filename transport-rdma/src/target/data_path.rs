@@ -16,6 +16,8 @@
 
 mod arrivals;
 mod posting;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -94,8 +94,9 @@ pub(super) fn queue_pair_options(limits: &Limits, terms: Terms) -> QueuePairOpti
 
 /// Responses go inline where the device takes them so.
 pub(in crate::target) fn inline_len(device: &DeviceAttributes) -> u32 {
-    let response_len = crate::binding::RESPONSE_LEN as u32;
-    if device.inline_len_max >= response_len { response_len } else { 0 }
+    const RESPONSE_LEN: u32 = 16;
+    const _: () = assert!(RESPONSE_LEN as usize == crate::binding::RESPONSE_LEN);
+    if device.inline_len_max >= RESPONSE_LEN { RESPONSE_LEN } else { 0 }
 }
 
 /// The least loaded CPU that has room, the first of equals. Its load is raised.

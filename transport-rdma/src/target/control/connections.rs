@@ -17,7 +17,7 @@ use crate::verbs::{
 };
 
 impl<P: Provider> Control<P> {
-    pub(super) fn take_connection_event(&mut self, turn: &mut Turn<'_, Message<P>>, event: Event<P::Port>) {
+    pub(super) fn take_event(&mut self, turn: &mut Turn<'_, Message<P>>, event: Event<P::Port>) {
         match event {
             Event::ConnectRequest(request) => self.take_request(request),
             Event::QueuePairCreated { ticket, result } => self.queue_pair_created(turn, handle_of(ticket), result),
@@ -47,19 +47,19 @@ impl<P: Provider> Control<P> {
                 tracing::error!(provider = self.provider.name(), "the device is gone: every connection ends");
                 self.end_all(turn, DisconnectReason::PeerGone);
             }
-            Event::Registered { .. }
-            | Event::Deregistered { .. }
-            | Event::Unlistened { .. }
-            | Event::Resolved { .. } => self.counts.stale_events += 1,
+            Event::Unlistened { .. } => self.listener_gone(),
+            Event::Deregistered { .. } => self.region_gone(),
+            // Memory is registered before anything runs, and a target connects to nobody.
+            Event::Registered { .. } | Event::Resolved { .. } => self.counts.stale_events += 1,
         }
     }
 
     pub(super) fn take_answer(&mut self, turn: &mut Turn<'_, Message<P>>, answer: ToControl<P>) {
         match answer {
             ToControl::Adopted { record, qpair } => self.adopted(turn, record, qpair),
-            ToControl::Refused { record, queue_pair } => self.refused(record, queue_pair),
+            ToControl::Refused { record, queue_pair } => self.refused(record, *queue_pair),
             ToControl::Disconnect { record, qpair } => self.disconnect(turn, record, qpair),
-            ToControl::Destroy { record, queue_pair } => self.destroy(record, queue_pair),
+            ToControl::Destroy { record, queue_pair } => self.destroy(record, *queue_pair),
             ToControl::Reaped { record } => self.reaped(record),
             ToControl::Stopped => self.cpu_stopped(),
         }
@@ -179,7 +179,7 @@ impl<P: Provider> Control<P> {
     }
 
     /// The CPU has no room after all.
-    fn refused(&mut self, handle: Handle<ConnectionRecord>, queue_pair: Box<QueuePairOf<P>>) {
+    fn refused(&mut self, handle: Handle<ConnectionRecord>, queue_pair: QueuePairOf<P>) {
         let stage = match self.take_stage(handle) {
             Some(Stage::Adopting { request }) => Stage::Rejecting { request, status: RejectStatus::NoResources },
             Some(Stage::Unwanted { connection, .. }) => {
@@ -188,7 +188,7 @@ impl<P: Provider> Control<P> {
             stage => return self.miss(handle, stage),
         };
         self.put_stage(handle, stage);
-        self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), *queue_pair);
+        self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
     }
 
     // The end.
@@ -237,7 +237,7 @@ impl<P: Provider> Control<P> {
     }
 
     /// The drain is over.
-    fn destroy(&mut self, handle: Handle<ConnectionRecord>, queue_pair: Box<QueuePairOf<P>>) {
+    fn destroy(&mut self, handle: Handle<ConnectionRecord>, queue_pair: QueuePairOf<P>) {
         match self.take_stage(handle) {
             Some(Stage::Ending { connection, qpair }) => {
                 self.put_stage(handle, Stage::Destroying { connection, then: AfterDestroy::TellCpu(qpair) });
@@ -245,7 +245,7 @@ impl<P: Provider> Control<P> {
             stage => self.miss(handle, stage),
         }
         // Whatever the record says, a queue pair by value is destroyed.
-        self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), *queue_pair);
+        self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
     }
 
     fn queue_pair_destroyed(

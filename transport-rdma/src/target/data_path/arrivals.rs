@@ -54,9 +54,11 @@ impl<Q: Port> DataPath<Q> {
             }
             WorkKind::Send => self.take_response_sent(qpair, number, arrivals),
             WorkKind::Read => self.take_read(qpair, number, arrivals),
-            // WRITEs are unsignalled: only failures of theirs are seen. The others are none of this side's.
-            WorkKind::Write | WorkKind::Marker | WorkKind::SharedReceive | WorkKind::Bind | WorkKind::Invalidate => {
-                self.counters.stale_completions.add(1)
+            // One that was signalled since it took the last room.
+            WorkKind::Write => self.take_write(qpair),
+            // None of this side's, or handled before.
+            WorkKind::Marker | WorkKind::SharedReceive | WorkKind::Bind | WorkKind::Invalidate => {
+                self.counters.stale_completions.add(1);
             }
         }
     }
@@ -123,11 +125,10 @@ impl<Q: Port> DataPath<Q> {
     #[inline]
     fn take_response_sent(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
-        let Some((slot, work)) = slot_of(body, number) else {
+        body.give_send_room();
+        let Some((slot, _)) = slot_of(body, number) else {
             return self.counters.stale_completions.add(1);
         };
-        let write_count = std::mem::take(&mut work.write_count);
-        body.give_send_room(1 + write_count);
         if !body.is_live() {
             return;
         }
@@ -139,17 +140,24 @@ impl<Q: Port> DataPath<Q> {
         self.post_waiting(qpair);
     }
 
+    /// A WRITE completed: there is room again.
+    fn take_write(&mut self, qpair: Handle<Qpair>) {
+        let Some(body) = self.bodies.look_mut(qpair) else { return };
+        body.give_send_room();
+        self.post_waiting(qpair);
+    }
+
     /// One READ of a pull completed.
     #[inline]
     fn take_read(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
+        body.give_send_room();
+        body.read_room += 1;
         let Some((slot, work)) = slot_of(body, number) else {
             return self.counters.stale_completions.add(1);
         };
         work.read_count = work.read_count.saturating_sub(1);
         let pulled = work.read_count == 0;
-        body.give_send_room(1);
-        body.read_room += 1;
         if !body.is_live() {
             return;
         }
