@@ -1,1 +1,81 @@
 //! The limit of everything in this layer, and how they relate.
+//!
+//! What a command line may change lies in [`crate::spec::ControllerSpec`] and is checked against these; what is only here cannot be changed.
+//! A limit that is reached is answered with a status or counted under its own name, never a stall without a word.
+
+/// Polling CPUs of one target. The [`crate::Directory`] packs a CPU beside a 56-bit handle, and zero means *empty*.
+pub const CPU_COUNT_MAX: u16 = 254;
+/// Qpairs of one CPU: slots of its header table.
+pub const QPAIR_COUNT_MAX: usize = 4096;
+/// Headers of one CPU that are linked or wait in limbo.
+pub const HEADER_COUNT_MAX: usize = 2 * QPAIR_COUNT_MAX;
+/// Controllers of the whole target, and so the highest controller id.
+pub const CONTROLLER_COUNT_MAX: u16 = 4095;
+/// Subsystems of a target.
+pub const SUBSYSTEM_COUNT_MAX: usize = 256;
+/// Hosts in the list of one subsystem.
+pub const HOST_COUNT_MAX: usize = 1024;
+/// Listeners of one subsystem.
+pub const LISTENER_COUNT_MAX: usize = 64;
+/// Highest namespace id: a subsystem keeps a table of this many entries.
+pub const NSID_MAX: u32 = 1024;
+/// Entries of the discovery log.
+pub const DISCOVERY_ENTRY_COUNT_MAX: usize = SUBSYSTEM_COUNT_MAX * LISTENER_COUNT_MAX;
+
+/// Fewest entries of a queue: one would be full when it is empty [NVMe 1.4, 4.1].
+pub const QUEUE_DEPTH_MIN: u16 = 2;
+/// Smallest maximum that an admin queue may be offered with [NVMe over Fabrics 1.1, 5.3: ASQSZ is at least 32]. A host may take less.
+pub const ADMIN_QUEUE_DEPTH_MIN: u16 = 32;
+/// Most entries of a queue.
+pub const QUEUE_DEPTH_MAX: u16 = 4096;
+/// Request slots for each entry of a queue: a slot ends with its response's send, the entry already when that is posted.
+pub const SLOTS_PER_ENTRY: u16 = 2;
+/// I/O queues of one controller.
+pub const IO_QUEUE_COUNT_MAX: u16 = 1023;
+
+/// Smallest value of the largest transfer.
+pub const TRANSFER_LEN_MIN: u32 = 4096;
+/// Largest value of the largest transfer.
+pub const TRANSFER_LEN_MAX: u32 = 1 << 22;
+/// Most in-capsule data.
+pub const IN_CAPSULE_LEN_MAX: u32 = 1 << 16;
+/// Bytes of a small buffer: the half of all transfers that are 4 or 8 KiB, and all of Identify, take one.
+pub const SMALL_BUFFER_LEN: u32 = 8192;
+/// Alignment of every buffer, and so the strictest that a device may ask for.
+pub const BUFFER_ALIGNMENT: usize = 4096;
+/// The minimum memory page, in which MDTS is counted.
+pub const PAGE_LEN: u32 = 4096;
+
+/// Asynchronous Event Requests that a controller holds.
+pub const EVENT_REQUEST_COUNT_MAX: usize = 4;
+/// Abort commands that may be outstanding. Each is answered in the turn that fetches it.
+pub const ABORT_COUNT_MAX: u8 = 4;
+
+/// A qpair without a successful Connect is ended after this.
+pub const CONNECT_TIMEOUT_NS: u64 = 10_000_000_000;
+/// A Connect for a queue id whose old qpair has not left waits this long.
+pub const JOIN_WAIT_NS: u64 = 2_000_000_000;
+/// The keep-alive timeout is rounded up to a multiple of this.
+pub const KEEP_ALIVE_GRANULARITY_MS: u32 = 1000;
+/// Longest keep-alive timeout.
+pub const KEEP_ALIVE_MAX_MS: u32 = 24 * 60 * 60 * 1000;
+/// CAP.TO: how long a host waits for CSTS.RDY.
+pub const READY_TIMEOUT_NS: u64 = 15_000_000_000;
+
+// An operation's token: 16 bits of slot beside 24 of index and 24 of generation.
+const _: () = assert!((QUEUE_DEPTH_MAX as u32) * (SLOTS_PER_ENTRY as u32) <= 1 << 16);
+const _: () = assert!(QPAIR_COUNT_MAX <= 1 << 24 && HEADER_COUNT_MAX > QPAIR_COUNT_MAX);
+// A controller id is never one of the reserved ones [NVMe over Fabrics 1.1, 3.3: FFF0h to FFFFh].
+const _: () = assert!(CONTROLLER_COUNT_MAX < 0xFFF0);
+const _: () = assert!(CPU_COUNT_MAX < u8::MAX as u16);
+const _: () = assert!(ADMIN_QUEUE_DEPTH_MIN >= QUEUE_DEPTH_MIN && ADMIN_QUEUE_DEPTH_MIN <= QUEUE_DEPTH_MAX);
+// A zero-based SQSIZE and MQES fit their 16 bits; 0xFFFF marks "no flow control" in SQHD and so is never a head.
+const _: () = assert!(QUEUE_DEPTH_MAX < u16::MAX);
+// Admin commands that hold their slot for ever must leave room for others.
+const _: () = assert!(EVENT_REQUEST_COUNT_MAX + ABORT_COUNT_MAX as usize + 2 <= ADMIN_QUEUE_DEPTH_MIN as usize);
+const _: () = assert!(TRANSFER_LEN_MIN.is_power_of_two() && TRANSFER_LEN_MAX.is_power_of_two());
+const _: () = assert!(TRANSFER_LEN_MIN <= SMALL_BUFFER_LEN && SMALL_BUFFER_LEN <= TRANSFER_LEN_MAX);
+const _: () = assert!(SMALL_BUFFER_LEN as usize % BUFFER_ALIGNMENT == 0 && PAGE_LEN as usize % BUFFER_ALIGNMENT == 0);
+// A draining qpair's Connect is answered before a host would give up on the new one.
+const _: () = assert!(JOIN_WAIT_NS < CONNECT_TIMEOUT_NS && CONNECT_TIMEOUT_NS < READY_TIMEOUT_NS);
+const _: () = assert!(KEEP_ALIVE_MAX_MS % KEEP_ALIVE_GRANULARITY_MS == 0);

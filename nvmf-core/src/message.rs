@@ -1,5 +1,77 @@
 //! What poll groups and the control plane send each other. Opaque to transports, which carry it inside their own message.
+//!
+//! Messages name objects by handle, never by reference, and each receiver looks the handle up: a stale one is a miss, counted and dropped.
+//! Of each kind at most one is outstanding per object, so backlogs are bounded.
+
+use reactor::Handle;
+
+use crate::membership::{ControllerLease, Join, Remote};
+use crate::status::Status;
+use crate::transport::DisconnectReason;
+use crate::{ControllerKind, Qpair};
 
 /// One message of this layer.
 #[derive(Debug)]
-pub enum Message {}
+pub struct Message(pub(crate) Letter);
+
+impl From<Letter> for Message {
+    fn from(letter: Letter) -> Self {
+        Self(letter)
+    }
+}
+
+/// What is said.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// Poll group to control plane: a controller was made and needs an id. Once per controller; answered by `Admitted` or `NotAdmitted`.
+    Admit {
+        /// Where it lives.
+        controller: Remote<ControllerKind>,
+    },
+    /// Poll group to control plane: the controller is gone, its id is free.
+    Retire {
+        /// Its id.
+        controller_id: u16,
+    },
+    /// Control plane to poll group: the controller has an id, and can be found under it.
+    Admitted {
+        /// Which.
+        controller: Handle<ControllerKind>,
+        /// Its id.
+        controller_id: u16,
+    },
+    /// Control plane to poll group: no.
+    NotAdmitted {
+        /// Which.
+        controller: Handle<ControllerKind>,
+        /// Why.
+        status: Status,
+    },
+    /// I/O Connect: from the qpair's CPU to the controller's. Once per qpair and Connect; answered by `Joined` or `NotJoined`.
+    Join(Box<Join>),
+    /// The qpair is a member for as long as it has the lease.
+    Joined {
+        /// Which.
+        qpair: Handle<Qpair>,
+        /// What it holds from now on.
+        lease: ControllerLease,
+    },
+    /// No.
+    NotJoined {
+        /// Which.
+        qpair: Handle<Qpair>,
+        /// Why.
+        status: Status,
+        /// What Connect's result says about it.
+        result: u64,
+    },
+    /// The qpair is reaped; its lease goes home.
+    Leave(ControllerLease),
+    /// From a controller's CPU to a member's: end that qpair. Once per member.
+    End {
+        /// Which.
+        qpair: Handle<Qpair>,
+        /// Why.
+        reason: DisconnectReason,
+    },
+}

@@ -1,16 +1,44 @@
 //! One CPU's qpairs and controllers, and the walk of their commands.
+//!
+//! Owned by its CPU's program, and called on that CPU alone. Owns the bodies of the CPU's qpairs, their requests, the controllers whose admin qpair
+//! is here, the data buffers and the channels into the devices. Everything of other CPUs it reaches by message.
+//!
+//! Invariants:
+//! - every command that was fetched has exactly one response, unless its qpair drains before;
+//! - what a request holds is given back in one place ([`PollGroup::give_back`]), when the transport is done with it or when its drained qpair
+//!   releases everything;
+//! - on the data path nothing is allocated: batches keep their room, queues are reserved when a qpair opens.
+
+mod association;
+mod buffers;
+mod connect;
+mod control;
+mod fetch;
+mod io;
+mod respond;
+mod teardown;
+#[cfg(test)]
+mod tests;
+mod timers;
 
 use std::sync::Arc;
 
-use reactor::{Cpu, Full, Handle, Progress, Segment, Turn};
+use bdev::Completion;
+use reactor::{Cpu, Full, Grace, Handle, Limbo, Progress, Segment, Slab, Turn, Unlinked};
 
-use crate::Qpair;
+use crate::controller::Controller;
+use crate::counters::PollGroupCounters;
+use crate::devices::Devices;
+use crate::limits::{CONNECT_TIMEOUT_NS, HEADER_COUNT_MAX, QPAIR_COUNT_MAX, SLOTS_PER_ENTRY};
 use crate::message::Message;
+use crate::qpair::QpairBody;
+use crate::qpair::header::QpairHeader;
 use crate::target::Directory;
-use crate::transport::{DisconnectReason, QpairSpec, Transport};
-
-/// Timer tokens of this layer have this bit; those without it are the transport's.
-pub const TIMER_BIT: u64 = 1 << 63;
+use crate::transport::{Arrival, QpairSpec, Transport};
+use crate::{ControllerKind, Qpair};
+use buffers::{Buffers, RequestName};
+pub use timers::TIMER_BIT;
+use timers::{Timer, token};
 
 /// What a poll group is made with.
 pub struct PollGroupOptions {
@@ -20,7 +48,7 @@ pub struct PollGroupOptions {
     pub control: Cpu,
     /// Most qpairs on this CPU.
     pub qpair_count_max: usize,
-    /// Memory for data buffers, registered with the transport.
+    /// Memory for data buffers, registered with the transport. At least a few times the largest transfer.
     pub data_memory: Segment,
     /// What is shared.
     pub directory: Arc<Directory>,
@@ -28,7 +56,27 @@ pub struct PollGroupOptions {
 
 /// One CPU's part of the target.
 pub struct PollGroup {
-    _todo: (),
+    cpu: Cpu,
+    control: Cpu,
+    directory: Arc<Directory>,
+    counters: Arc<PollGroupCounters>,
+
+    qpairs: Slab<QpairBody, Qpair>,
+    /// The live handle of each slot: operations' tokens have no room for a whole one.
+    handles: Vec<Option<Handle<Qpair>>>,
+    headers: Limbo<Unlinked<QpairHeader>>,
+    controllers: Slab<Controller, ControllerKind>,
+    buffers: Buffers,
+    devices: Devices,
+    requests_live: u64,
+
+    // Batches of one turn, empty between turns but for what messages and timers have completed since.
+    arrivals: Vec<Arrival>,
+    control_batch: Vec<RequestName>,
+    io_batch: Vec<RequestName>,
+    completions: Vec<Completion>,
+    completed: Vec<RequestName>,
+    scratch: Vec<u8>,
 }
 
 impl PollGroup {
@@ -37,32 +85,50 @@ impl PollGroup {
     /// # Errors
     /// If a device refuses a channel.
     pub fn new(options: PollGroupOptions) -> Result<Self, bdev::BdevError> {
-        let _ = options;
-        todo!()
+        let qpair_count_max = options.qpair_count_max.clamp(1, QPAIR_COUNT_MAX);
+        let directory = options.directory;
+        let devices = Devices::open(directory.devices().iter().map(|device| &**device))?;
+        Ok(Self {
+            cpu: options.cpu,
+            control: options.control,
+            counters: directory.counters(options.cpu),
+            qpairs: Slab::new(qpair_count_max),
+            handles: vec![None; qpair_count_max],
+            headers: Limbo::new(Grace::Messages, HEADER_COUNT_MAX),
+            controllers: Slab::new(qpair_count_max),
+            buffers: Buffers::new(options.data_memory, directory.transfer_len_max()),
+            devices,
+            requests_live: 0,
+            arrivals: Vec::new(),
+            control_batch: Vec::new(),
+            io_batch: Vec::new(),
+            completions: Vec::new(),
+            completed: Vec::new(),
+            scratch: Vec::new(),
+            directory,
+        })
     }
 
     /// Steps 1 to 9, once.
     pub fn walk<M: From<Message>, T: Transport>(&mut self, turn: &mut Turn<'_, M>, transport: &mut T) -> Progress {
-        let _ = (turn, transport);
-        todo!()
-    }
-
-    /// A message of the control plane or of another poll group.
-    pub fn receive<M: From<Message>, T: Transport>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        transport: &mut T,
-        from: Option<Cpu>,
-        message: Message,
-    ) {
-        let _ = (turn, transport, from, message);
-        todo!()
-    }
-
-    /// A timer with [`TIMER_BIT`].
-    pub fn fire<M: From<Message>, T: Transport>(&mut self, turn: &mut Turn<'_, M>, transport: &mut T, token: u64) {
-        let _ = (turn, transport, token);
-        todo!()
+        // 1: completions become arrivals.
+        let mut progress = transport.poll(turn, &mut self.arrivals);
+        // 2, 3: 64 bytes become a typed command, in its slot; what was pulled is taken on, what is finished gives everything back.
+        self.fetch(turn, transport);
+        // Buffers that came back go to those who wait longest.
+        self.grant_buffers(turn, transport);
+        // 4: Fabrics and admin commands.
+        self.begin_control_batch(turn, transport);
+        // 5, 6: I/O commands become block operations; what a write needs is pulled first.
+        self.begin_io_batch(turn, transport);
+        // 7: submit, poll.
+        progress = progress.or(self.run_devices());
+        // 8, 9: data is pushed, responses are posted, one doorbell.
+        progress = progress.or(self.respond(transport));
+        transport.ring();
+        self.reap_headers(turn);
+        self.publish_gauges();
+        progress
     }
 
     /// A connection is being made: its qpair exists from now on, and waits for a Connect capsule.
@@ -74,46 +140,72 @@ impl PollGroup {
         turn: &mut Turn<'_, M>,
         spec: QpairSpec,
     ) -> Result<Handle<Qpair>, Full<QpairSpec>> {
-        let _ = turn;
-        Err(Full(spec))
-    }
-
-    /// Teardown, first step: no command is taken any more, what waits for a buffer or a message is dropped, no transfer or response is
-    /// started. If this was an admin qpair, its controller's other qpairs are told to end. Once only per qpair.
-    pub fn begin_drain<M: From<Message>, T: Transport>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        transport: &mut T,
-        qpair: Handle<Qpair>,
-        reason: DisconnectReason,
-    ) {
-        let _ = (turn, transport, qpair, reason);
-        todo!()
+        // A place in limbo is reserved now, so that closing can never fail.
+        let has_limbo = self.headers.len() + self.qpairs.len() < HEADER_COUNT_MAX;
+        let Some(handle) = self.qpairs.next_handle().filter(|_| has_limbo) else { return Err(Full(spec)) };
+        let slot_count = usize::from(spec.depth) * usize::from(SLOTS_PER_ENTRY);
+        self.reserve(slot_count);
+        let now_ns = turn.now_ns();
+        let timer = turn.arm(now_ns + CONNECT_TIMEOUT_NS, token(Timer::Connect(handle)));
+        let header = Box::new(QpairHeader::new(handle, &spec, now_ns));
+        match self.qpairs.insert(QpairBody::new(spec, timer)) {
+            Ok(inserted) => debug_assert_eq!(inserted, handle),
+            Err(Full(body)) => {
+                turn.cancel(timer);
+                return Err(Full(body.spec));
+            }
+        }
+        self.handles[handle.index()] = Some(handle);
+        self.directory.link_header(self.cpu, header);
+        Ok(handle)
     }
 
     /// Block operations of a draining qpair that have not completed, and messages of it that have not been answered. They are waited for, never cut.
     #[must_use]
     pub fn outstanding_count(&self, qpair: Handle<Qpair>) -> usize {
-        let _ = qpair;
-        todo!()
-    }
-
-    /// Teardown, second step: no work request of the qpair can touch memory any more, and [`Self::outstanding_count`] is zero. Buffers,
-    /// receive permits and device leases that its requests still hold are released.
-    pub fn release_requests<T: Transport>(&mut self, transport: &mut T, qpair: Handle<Qpair>) {
-        let _ = (transport, qpair);
-        todo!()
-    }
-
-    /// Teardown, last step: the qpair is reaped. Its handle is stale from now on, and its lease on the controller goes home.
-    pub fn close<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, qpair: Handle<Qpair>) {
-        let _ = (turn, qpair);
-        todo!()
+        self.qpairs.look(qpair).map_or(0, QpairBody::awaited_count)
     }
 
     /// Qpairs, controllers and buffers in use on this CPU, and values in limbo: the CPU may leave when it is zero.
     #[must_use]
     pub fn live_count(&self) -> usize {
-        todo!()
+        self.qpairs.len() + self.controllers.len() + self.buffers.taken() + self.headers.len()
+    }
+
+    /// What this CPU counts.
+    #[must_use]
+    pub fn counters(&self) -> Arc<PollGroupCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Room for the requests of one more qpair in everything that they may queue in.
+    fn reserve(&mut self, slot_count: usize) {
+        self.buffers.reserve(slot_count);
+        self.devices.reserve(slot_count);
+        self.control_batch.reserve(slot_count);
+        self.io_batch.reserve(slot_count);
+        self.completed.reserve(slot_count);
+        self.completions.reserve(slot_count);
+    }
+
+    fn reap_headers<M>(&mut self, turn: &mut Turn<'_, M>) {
+        while let Some(header) = self.headers.reap(turn) {
+            drop(header.into_object());
+        }
+    }
+
+    fn publish_gauges(&self) {
+        let counters = &self.counters;
+        counters.qpairs_live.set(self.qpairs.len() as u64);
+        counters.controllers_live.set(self.controllers.len() as u64);
+        counters.requests_live.set(self.requests_live);
+        counters.buffers_taken.set(self.buffers.taken() as u64);
+        counters.buffers_awaited.set(self.buffers.waiting_count() as u64);
+        counters.device_leases.set(self.devices.lease_count());
+        counters.headers_in_limbo.set(self.headers.len() as u64);
+    }
+
+    fn header<'t, M>(&self, turn: &Turn<'t, M>, qpair: Handle<Qpair>) -> Option<&'t QpairHeader> {
+        self.directory.header(turn.guard(), self.cpu, qpair.index())
     }
 }

@@ -1,0 +1,259 @@
+//! Step 4 of the walk: a controller, and its admin commands.
+//!
+//! Lives on the CPU of its admin qpair, which alone changes it. It is *closed* when that qpair begins to drain, and *gone* when that qpair is
+//! reaped and every member's lease has come home; only then may its id be used again.
+
+mod features;
+mod identify;
+mod log;
+pub(crate) mod members;
+mod properties;
+
+use reactor::{Handle, TimerId};
+
+use crate::Qpair;
+use crate::command::{AdminCommand, PropertyGet, PropertySet};
+use crate::limits::{EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
+use crate::membership::Host;
+use crate::status::Status;
+use crate::subsystem::{Snapshot, Subject};
+use crate::transport::Slot;
+use features::Features;
+use members::Members;
+pub(crate) use properties::Effect;
+use properties::Properties;
+
+/// Where a controller is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The control plane has been asked for an id.
+    Admitting,
+    /// It serves.
+    Live {
+        /// CNTLID.
+        id: u16,
+    },
+    /// Its admin qpair drains; its members have been told to end. `None`: no id ever came.
+    Closing {
+        /// CNTLID.
+        id: Option<u16>,
+    },
+    /// Its admin qpair is reaped; leases are out.
+    Leaving {
+        /// CNTLID.
+        id: Option<u16>,
+    },
+}
+
+impl Stage {
+    /// CNTLID, where it has one.
+    pub(crate) fn id(self) -> Option<u16> {
+        match self {
+            Self::Admitting => None,
+            Self::Live { id } => Some(id),
+            Self::Closing { id } | Self::Leaving { id } => id,
+        }
+    }
+}
+
+/// What becomes of an admin command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It ends. Where there is data, it is for the host.
+    Done {
+        /// How.
+        status: Status,
+        /// DW0 and DW1.
+        result: u64,
+    },
+    /// It is held until there is an event.
+    Held,
+    /// Somebody looks for this command.
+    Abort {
+        /// On which queue.
+        sqid: u16,
+        /// Which.
+        command_id: u16,
+    },
+}
+
+impl Answer {
+    const SUCCESS: Self = Self::Done { status: Status::SUCCESS, result: 0 };
+}
+
+impl From<Status> for Answer {
+    fn from(status: Status) -> Self {
+        Self::Done { status, result: 0 }
+    }
+}
+
+/// A host that says nothing for this long is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeepAlive {
+    /// 0: no limit.
+    timeout_ms: u32,
+    /// When the last Keep Alive was fetched: a stamp of the CPU's turns.
+    seen_ns: u64,
+    /// Armed while there is a limit.
+    pub(crate) timer: Option<TimerId>,
+}
+
+impl KeepAlive {
+    /// When it is too late.
+    pub(crate) fn deadline_ns(&self) -> Option<u64> {
+        (self.timeout_ms != 0).then(|| self.seen_ns + u64::from(self.timeout_ms) * 1_000_000)
+    }
+
+    fn set_timeout(&mut self, timeout_ms: u32, now_ns: u64) {
+        // Rounded up to what KAS promises; a limit beyond reason is taken as the longest one.
+        let rounded = timeout_ms.min(KEEP_ALIVE_MAX_MS).next_multiple_of(KEEP_ALIVE_GRANULARITY_MS);
+        self.timeout_ms = rounded;
+        self.seen_ns = now_ns;
+    }
+}
+
+/// One controller, on the CPU of its admin qpair.
+pub(crate) struct Controller {
+    /// Its admin qpair.
+    pub(crate) admin: Handle<Qpair>,
+    /// Of what.
+    pub(crate) subject: Subject,
+    /// For whom.
+    pub(crate) host: Host,
+    /// Where it is in its life.
+    pub(crate) stage: Stage,
+    /// Its I/O qpairs.
+    pub(crate) members: Members,
+    /// Fires when a Join has waited long enough.
+    pub(crate) join_timer: Option<TimerId>,
+    /// The host's sign of life.
+    pub(crate) keep_alive: KeepAlive,
+    properties: Properties,
+    features: Features,
+    held_events: Vec<Slot>,
+}
+
+/// What a new controller is made of.
+pub(crate) struct NewController {
+    pub(crate) admin: Handle<Qpair>,
+    pub(crate) subject: Subject,
+    pub(crate) host: Host,
+    pub(crate) keep_alive_ms: u32,
+    pub(crate) now_ns: u64,
+}
+
+impl Controller {
+    /// A controller that waits for its id.
+    pub(crate) fn new(new: NewController, snapshot: &Snapshot) -> Self {
+        let limits = &snapshot.controller;
+        let io_queue_count = match new.subject {
+            // A discovery controller has no I/O queues [NVMe over Fabrics 1.1, 1.5.7].
+            Subject::Discovery => 0,
+            Subject::Nvm(_) => limits.io_queue_count_max,
+        };
+        let mut keep_alive = KeepAlive { timeout_ms: 0, seen_ns: new.now_ns, timer: None };
+        keep_alive.set_timeout(new.keep_alive_ms, new.now_ns);
+        Self {
+            admin: new.admin,
+            subject: new.subject,
+            host: new.host,
+            stage: Stage::Admitting,
+            members: Members::new(io_queue_count),
+            join_timer: None,
+            keep_alive,
+            properties: Properties::new(limits.queue_depth_max),
+            features: Features::new(io_queue_count),
+            held_events: Vec::with_capacity(EVENT_REQUEST_COUNT_MAX),
+        }
+    }
+
+    /// Bytes that a command brings to the host.
+    pub(crate) fn data_len(command: &AdminCommand) -> u32 {
+        match command {
+            AdminCommand::Identify(identify) => identify.data.len(),
+            AdminCommand::GetLogPage(page) => page.len,
+            AdminCommand::GetFeatures(get) => features::data_len(get.feature),
+            AdminCommand::SetFeatures(_)
+            | AdminCommand::KeepAlive
+            | AdminCommand::AsyncEventRequest
+            | AdminCommand::Abort { .. } => 0,
+        }
+    }
+
+    /// Answers an admin command. What goes to the host with it is put into `data`, which is empty and at most [`Self::data_len`] long in the end.
+    pub(crate) fn execute(
+        &mut self,
+        slot: Slot,
+        command: &AdminCommand,
+        snapshot: &Snapshot,
+        now_ns: u64,
+        data: &mut Vec<u8>,
+    ) -> Answer {
+        // Before CSTS.RDY only Fabrics commands are served [NVMe over Fabrics 1.1, 3.3]. Keep Alive may come at any time.
+        if !self.properties.is_ready() && !matches!(command, AdminCommand::KeepAlive) {
+            return Status::COMMAND_SEQUENCE_ERROR.into();
+        }
+        match command {
+            AdminCommand::KeepAlive => {
+                self.keep_alive.seen_ns = now_ns;
+                Answer::SUCCESS
+            }
+            AdminCommand::AsyncEventRequest => {
+                if self.held_events.len() == EVENT_REQUEST_COUNT_MAX {
+                    return Status::EVENT_REQUEST_LIMIT_EXCEEDED.into();
+                }
+                self.held_events.push(slot);
+                Answer::Held
+            }
+            AdminCommand::Abort { sqid, command_id } => Answer::Abort { sqid: *sqid, command_id: *command_id },
+            AdminCommand::Identify(identify) => match self.identify(identify, snapshot, data) {
+                Ok(()) => Answer::SUCCESS,
+                Err(status) => status.into(),
+            },
+            AdminCommand::GetLogPage(page) => match self.log_page(page, snapshot, data) {
+                Ok(()) => Answer::SUCCESS,
+                Err(status) => status.into(),
+            },
+            AdminCommand::GetFeatures(get) => self.read_feature(get, snapshot, data),
+            AdminCommand::SetFeatures(set) => self.change_feature(set, snapshot, now_ns),
+        }
+    }
+
+    /// Property Get.
+    pub(crate) fn property(&self, get: &PropertyGet) -> Answer {
+        match self.properties.value(get.offset, get.is_wide) {
+            Ok(result) => Answer::Done { status: Status::SUCCESS, result },
+            Err(status) => status.into(),
+        }
+    }
+
+    /// Property Set.
+    pub(crate) fn set_property(&mut self, set: &PropertySet) -> Result<Effect, Status> {
+        self.properties.set(set.offset, set.is_wide, set.value, self.members.count())
+    }
+
+    /// Whether I/O queues may be connected.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.properties.is_ready()
+    }
+
+    /// Whether it has granted this queue id.
+    pub(crate) fn grants(&self, qid: u16) -> bool {
+        (1..=self.features.io_queue_count()).contains(&qid)
+    }
+
+    /// The last member has left: a reset or shutdown that waited for this ends.
+    pub(crate) fn queues_ended(&mut self) {
+        self.properties.queues_ended();
+    }
+
+    /// The held event requests, which are held no more.
+    pub(crate) fn release_events(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.held_events)
+    }
+
+    /// One held event request is held no more.
+    pub(crate) fn release_event(&mut self, slot: Slot) {
+        self.held_events.retain(|held| *held != slot);
+    }
+}

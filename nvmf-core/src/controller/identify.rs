@@ -1,0 +1,154 @@
+//! Identify: what a controller says of itself and of its namespaces.
+
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::properties::VERSION;
+use super::{Controller, features};
+use crate::command::Identify;
+use crate::limits::{ABORT_COUNT_MAX, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN};
+use crate::namespace::Namespace;
+use crate::status::Status;
+use crate::subsystem::{Snapshot, Subject, Subsystem};
+use crate::wire::identify::{
+    IdentifyController, IdentifyKind, IdentifyNamespace, LbaFormat, NamespaceIdentifiers, NamespaceList,
+};
+use crate::wire::{DISCOVERY_NQN, SUBMISSION_ENTRY_LEN, U16, U32, U64, U128, pad_text};
+
+/// NSIDs from here on start no list [NVMe 1.4, 5.15.2.3].
+const NSID_LIST_END: u32 = 0xFFFF_FFFE;
+/// Slot 1 is the only one and is read only [NVMe 1.4, figure 247, FRMW].
+const FIRMWARE_SLOTS: u8 = 1 << 1 | 1;
+/// 64 bytes required and largest.
+const SUBMISSION_ENTRY_EXPONENTS: u8 = 0x66;
+/// 16 bytes required and largest.
+const COMPLETION_ENTRY_EXPONENTS: u8 = 0x44;
+/// Capsule sizes and offsets are counted in these.
+const CAPSULE_UNIT: u32 = 16;
+
+impl Controller {
+    /// Puts the structure that was asked for into `data`.
+    pub(super) fn identify(
+        &self,
+        command: &Identify,
+        snapshot: &Snapshot,
+        data: &mut Vec<u8>,
+    ) -> Result<(), Status> {
+        let subsystem = match self.subject {
+            Subject::Discovery => None,
+            Subject::Nvm(index) => Some(snapshot.subsystem(index).ok_or(Status::INTERNAL_ERROR)?),
+        };
+        match (command.kind, subsystem) {
+            (IdentifyKind::Controller, _) => {
+                data.extend_from_slice(self.page(snapshot, subsystem).as_bytes());
+                Ok(())
+            }
+            (IdentifyKind::Namespace, Some(subsystem)) => {
+                let page = match subsystem.namespace(command.nsid) {
+                    Some(namespace) => namespace_page(namespace),
+                    // An id that is legal and not active has a page of zeroes [NVMe 1.4, 5.15.2.1].
+                    None if (1..=subsystem.nsid_max()).contains(&command.nsid) => IdentifyNamespace::new_zeroed(),
+                    None => return Err(Status::INVALID_NAMESPACE),
+                };
+                data.extend_from_slice(page.as_bytes());
+                Ok(())
+            }
+            (IdentifyKind::ActiveNamespaces, Some(subsystem)) => {
+                if command.nsid >= NSID_LIST_END {
+                    return Err(Status::INVALID_NAMESPACE);
+                }
+                let nsids = subsystem.active_namespaces().map(|namespace| namespace.nsid);
+                data.extend_from_slice(NamespaceList::new(nsids, command.nsid).as_bytes());
+                Ok(())
+            }
+            (IdentifyKind::NamespaceDescriptors, Some(subsystem)) => {
+                let namespace = subsystem.namespace(command.nsid).ok_or(Status::INVALID_NAMESPACE)?;
+                let identifiers = NamespaceIdentifiers {
+                    eui64: None,
+                    nguid: Some(namespace.nguid),
+                    uuid: Some(namespace.uuid.into_bytes()),
+                    command_set: None,
+                };
+                data.extend_from_slice(&identifiers.to_page());
+                Ok(())
+            }
+            // What a discovery controller has not; what belongs to 2.0's command sets or to namespace management, which are not there.
+            (
+                IdentifyKind::Namespace
+                | IdentifyKind::ActiveNamespaces
+                | IdentifyKind::NamespaceDescriptors
+                | IdentifyKind::CommandSetNamespace
+                | IdentifyKind::CommandSetController
+                | IdentifyKind::CommandSetActiveNamespaces
+                | IdentifyKind::IndependentNamespace
+                | IdentifyKind::AllocatedNamespaces
+                | IdentifyKind::AttachedControllers
+                | IdentifyKind::SubsystemControllers
+                | IdentifyKind::CommandSetCombinations,
+                _,
+            ) => Err(Status::INVALID_FIELD),
+        }
+    }
+
+    fn page(&self, snapshot: &Snapshot, subsystem: Option<&Subsystem>) -> IdentifyController {
+        let limits = &snapshot.controller;
+        let mut page = IdentifyController::new_zeroed();
+        page.firmware_revision = pad_text(env!("CARGO_PKG_VERSION"));
+        page.cmic = IdentifyController::CMIC_PORTS | IdentifyController::CMIC_CONTROLLERS;
+        page.mdts = (limits.transfer_len_max / PAGE_LEN).trailing_zeros().to_le_bytes()[0];
+        page.controller_id = U16::new(self.stage.id().unwrap_or(0));
+        page.version = U32::new(VERSION.0);
+        page.ctratt = U32::new(IdentifyController::CTRATT_HOST_ID_128);
+        page.abort_limit_zero_based = ABORT_COUNT_MAX - 1;
+        page.event_request_limit_zero_based = (EVENT_REQUEST_COUNT_MAX - 1).to_le_bytes()[0];
+        page.frmw = FIRMWARE_SLOTS;
+        page.lpa = IdentifyController::LPA_OFFSET;
+        page.keep_alive_granularity_100ms = U16::new((KEEP_ALIVE_GRANULARITY_MS / 100).try_into().unwrap_or(u16::MAX));
+        page.sgls = U32::new(
+            IdentifyController::SGLS_SUPPORTED | IdentifyController::SGLS_KEYED | IdentifyController::SGLS_OFFSET,
+        );
+        page.submission_entry_exponents = SUBMISSION_ENTRY_EXPONENTS;
+        page.completion_entry_exponents = COMPLETION_ENTRY_EXPONENTS;
+        page.command_count_max = U16::new(limits.queue_depth_max);
+        page.response_capsule_16b = U32::new(1);
+        page.data_block_descriptors_max = 1;
+        let mut capsule_len = u32::try_from(SUBMISSION_ENTRY_LEN).unwrap_or(0);
+        let Some(subsystem) = subsystem else {
+            page.controller_type = IdentifyController::TYPE_DISCOVERY;
+            page.serial_number = pad_text("");
+            page.model_number = pad_text("Discovery");
+            page.subsystem_nqn[..DISCOVERY_NQN.len()].copy_from_slice(DISCOVERY_NQN.as_bytes());
+            page.command_capsule_16b = U32::new(capsule_len / CAPSULE_UNIT);
+            return page;
+        };
+        capsule_len += limits.in_capsule_len;
+        page.controller_type = IdentifyController::TYPE_IO;
+        page.serial_number = pad_text(&subsystem.serial_number);
+        page.model_number = pad_text(&subsystem.model_number);
+        page.subsystem_nqn = subsystem.nqn.to_field();
+        page.namespace_count = U32::new(subsystem.nsid_max());
+        page.oncs = U16::new(IdentifyController::ONCS_WRITE_ZEROES);
+        let cache = if features::has_volatile_cache(self.subject, snapshot) { IdentifyController::VWC_PRESENT } else { 0 };
+        page.volatile_write_cache = cache | IdentifyController::VWC_FLUSH_ALL_NOT_SUPPORTED;
+        page.ofcs = U16::new(IdentifyController::OFCS_DISCONNECT);
+        page.command_capsule_16b = U32::new(capsule_len / CAPSULE_UNIT);
+        page
+    }
+}
+
+fn namespace_page(namespace: &Namespace) -> IdentifyNamespace {
+    let geometry = &namespace.geometry;
+    let mut page = IdentifyNamespace::new_zeroed();
+    page.block_count = U64::new(geometry.block_count);
+    page.capacity_block_count = page.block_count;
+    page.used_block_count = page.block_count;
+    page.nmic = IdentifyNamespace::NMIC_SHARED;
+    page.dlfeat = IdentifyNamespace::DLFEAT_READ_ZERO | IdentifyNamespace::DLFEAT_WRITE_ZEROES_DEALLOCATE;
+    page.capacity_bytes = U128::new(u128::from(geometry.block_count) * u128::from(geometry.block_len));
+    page.nsattr = if geometry.read_only { IdentifyNamespace::NSATTR_WRITE_PROTECTED } else { 0 };
+    page.nguid = namespace.nguid;
+    page.lba_formats[0] = LbaFormat {
+        block_len_exponent: geometry.block_len.trailing_zeros().to_le_bytes()[0],
+        ..LbaFormat::default()
+    };
+    page
+}

@@ -1,0 +1,50 @@
+//! What one CPU counts of this layer. One writer, its CPU; anybody may read.
+
+use reactor::Counter;
+
+/// Counters and gauges of one poll group.
+#[derive(Debug, Default)]
+pub struct PollGroupCounters {
+    /// Read commands fetched.
+    pub read_count: Counter,
+    /// Write commands fetched.
+    pub write_count: Counter,
+    /// Flush commands fetched.
+    pub flush_count: Counter,
+    /// Other I/O commands fetched.
+    pub other_count: Counter,
+    /// Admin and Fabrics commands fetched.
+    pub admin_count: Counter,
+    /// Bytes that reads have brought to hosts.
+    pub read_bytes: Counter,
+    /// Bytes that writes have put on devices.
+    pub written_bytes: Counter,
+    /// Commands that ended with an error status.
+    pub error_count: Counter,
+    /// Commands that found no buffer and waited.
+    pub buffer_wait_count: Counter,
+    /// Reads that went out of a device's own memory, without a copy.
+    pub in_place_count: Counter,
+    /// Messages and arrivals whose handle was stale.
+    pub stale_handle_count: Counter,
+    /// Controllers that ended for want of a Keep Alive.
+    pub keep_alive_expired_count: Counter,
+    /// Qpairs that ended for want of a Connect.
+    pub connect_timeout_count: Counter,
+    /// Connects answered with an error status.
+    pub connect_refused_count: Counter,
+    /// Gauge: qpairs, draining ones included.
+    pub qpairs_live: Counter,
+    /// Gauge: controllers, closing ones included.
+    pub controllers_live: Counter,
+    /// Gauge: request slots in use.
+    pub requests_live: Counter,
+    /// Gauge: data buffers that are out.
+    pub buffers_taken: Counter,
+    /// Gauge: requests that wait for a buffer.
+    pub buffers_awaited: Counter,
+    /// Gauge: leases on devices.
+    pub device_leases: Counter,
+    /// Gauge: qpair headers in limbo.
+    pub headers_in_limbo: Counter,
+}

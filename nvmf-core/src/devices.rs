@@ -1,0 +1,97 @@
+//! Step 7: one CPU's channels into the devices, the operations that wait for room in them, and the leases that are out.
+//!
+//! A device may be closed or its memory freed only when every CPU's lease count on it is zero. Leases are move-only values in request slots and are
+//! counted with plain arithmetic, since they never leave their CPU.
+
+use std::collections::VecDeque;
+
+use bdev::{BdevError, Channel, Completion, Device, Operation};
+use reactor::{Progress, Segment};
+
+use crate::namespace::DeviceIndex;
+
+/// The right to a device's memory and channel: held from the start of an operation until the last transfer out of the device's memory has been
+/// returned.
+#[derive(Debug)]
+#[must_use = "a lease goes back to its device"]
+pub(crate) struct DeviceLease {
+    device: DeviceIndex,
+}
+
+struct Port {
+    channel: Box<dyn Channel>,
+    operations: VecDeque<Operation>,
+    lease_count: u64,
+}
+
+/// All devices of the target, as this CPU reaches them.
+pub(crate) struct Devices {
+    ports: Vec<Port>,
+}
+
+impl Devices {
+    /// Opens a channel into each.
+    pub(crate) fn open<'d>(devices: impl Iterator<Item = &'d dyn Device>) -> Result<Self, BdevError> {
+        let ports = devices
+            .map(|device| {
+                Ok(Port { channel: device.open_channel()?, operations: VecDeque::new(), lease_count: 0 })
+            })
+            .collect::<Result<Vec<_>, BdevError>>()?;
+        Ok(Self { ports })
+    }
+
+    /// Makes sure that `request_count` more operations can wait in each port without an allocation.
+    pub(crate) fn reserve(&mut self, request_count: usize) {
+        for port in &mut self.ports {
+            port.operations.reserve(request_count);
+        }
+    }
+
+    /// A lease on the device.
+    pub(crate) fn lease(&mut self, device: DeviceIndex) -> DeviceLease {
+        self.port(device).lease_count += 1;
+        DeviceLease { device }
+    }
+
+    /// Takes a lease back.
+    pub(crate) fn give(&mut self, lease: DeviceLease) {
+        let port = self.port(lease.device);
+        assert!(port.lease_count > 0, "a lease is given back once");
+        port.lease_count -= 1;
+    }
+
+    /// Leases that are out, on all devices.
+    pub(crate) fn lease_count(&self) -> u64 {
+        self.ports.iter().map(|port| port.lease_count).sum()
+    }
+
+    /// The blocks' own memory, where the device has such.
+    pub(crate) fn in_place(&self, device: DeviceIndex, start_block: u64, block_count: u64) -> Option<Segment> {
+        self.ports[usize::from(device.0)].channel.in_place(start_block, block_count)
+    }
+
+    /// Queues an operation for this turn's submission.
+    pub(crate) fn queue(&mut self, device: DeviceIndex, operation: Operation) {
+        self.port(device).operations.push_back(operation);
+    }
+
+    /// Submits what is queued, one batch a channel, and collects what has completed.
+    pub(crate) fn run(&mut self, completions: &mut Vec<Completion>) -> Progress {
+        let mut progress = Progress::Idle;
+        for port in &mut self.ports {
+            if !port.operations.is_empty() {
+                port.channel.submit(&mut port.operations);
+                progress = Progress::Busy;
+            }
+            // A port without leases has nothing outstanding: idle devices cost a load.
+            if port.lease_count > 0 {
+                progress = progress.or(port.channel.poll(completions));
+            }
+        }
+        progress
+    }
+
+    fn port(&mut self, device: DeviceIndex) -> &mut Port {
+        &mut self.ports[usize::from(device.0)]
+    }
+}

@@ -1,0 +1,117 @@
+//! The data buffers of one CPU: two pools, each with a queue of the requests that found it empty.
+//!
+//! Strictly first come, first served in each pool, so that a stream of small commands cannot starve one that waits. Owned by the poll group;
+//! nothing here allocates once a qpair is open ([`Buffers::reserve`]).
+
+use std::collections::VecDeque;
+
+use reactor::{Buffer, Handle, Pool, Segment};
+
+use crate::Qpair;
+use crate::limits::{BUFFER_ALIGNMENT, SMALL_BUFFER_LEN};
+use crate::transport::Slot;
+
+/// A request, named.
+pub(crate) type RequestName = (Handle<Qpair>, Slot);
+
+/// Which pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    Small,
+    Large,
+}
+
+struct Shelf {
+    pool: Pool,
+    waiting: VecDeque<RequestName>,
+}
+
+/// Both pools.
+pub(crate) struct Buffers {
+    small: Shelf,
+    large: Shelf,
+}
+
+impl Buffers {
+    /// Cuts `memory` in two: one half for small buffers, the rest for buffers of `transfer_len_max`. Where the half would not hold one large buffer,
+    /// all of it is for large ones.
+    pub(crate) fn new(memory: Segment, transfer_len_max: u32) -> Self {
+        let large_len = transfer_len_max as usize;
+        let small_len = SMALL_BUFFER_LEN as usize;
+        let misaligned = (memory.address() % BUFFER_ALIGNMENT as u64) as usize;
+        let skip = if misaligned == 0 { 0 } else { (BUFFER_ALIGNMENT - misaligned).min(memory.len()) };
+        let memory = memory.part(skip, memory.len() - skip);
+        let half = memory.len() / 2 / small_len * small_len;
+        let half = if half < large_len { 0 } else { half };
+        let (small, large) = (memory.part(0, half), memory.part(half, memory.len() - half));
+        let shelf = |pool| Shelf { pool, waiting: VecDeque::new() };
+        Self { small: shelf(Pool::new(small, small_len)), large: shelf(Pool::new(large, large_len)) }
+    }
+
+    /// Makes sure that `request_count` more requests can wait without an allocation.
+    pub(crate) fn reserve(&mut self, request_count: usize) {
+        self.small.waiting.reserve(request_count);
+        self.large.waiting.reserve(request_count);
+    }
+
+    /// The pool that serves transfers of `len` bytes.
+    pub(crate) fn size_for(&self, len: usize) -> Size {
+        // Without small buffers the large ones serve all.
+        if len <= SMALL_BUFFER_LEN as usize && self.small.pool.available() + self.small.pool.taken() > 0 {
+            Size::Small
+        } else {
+            Size::Large
+        }
+    }
+
+    /// A buffer of at least `len` bytes, unless others wait for one already.
+    pub(crate) fn take(&mut self, len: usize) -> Option<Buffer> {
+        let shelf = self.shelf(self.size_for(len));
+        if shelf.waiting.is_empty() { shelf.pool.take() } else { None }
+    }
+
+    /// Puts a request at the end of the queue for `len` bytes.
+    pub(crate) fn wait(&mut self, len: usize, request: RequestName) {
+        let size = self.size_for(len);
+        self.shelf(size).waiting.push_back(request);
+    }
+
+    /// The request that waits longest in this pool and a buffer for it, if there are both.
+    pub(crate) fn grant(&mut self, size: Size) -> Option<(RequestName, Buffer)> {
+        let shelf = self.shelf(size);
+        let request = *shelf.waiting.front()?;
+        let buffer = shelf.pool.take()?;
+        shelf.waiting.pop_front();
+        Some((request, buffer))
+    }
+
+    /// Requests that match wait no longer.
+    pub(crate) fn forget(&mut self, matches: impl Fn(RequestName) -> bool) {
+        for shelf in [&mut self.small, &mut self.large] {
+            shelf.waiting.retain(|request| !matches(*request));
+        }
+    }
+
+    /// Takes a buffer back.
+    pub(crate) fn give(&mut self, buffer: Buffer) {
+        let is_large = buffer.segment().len() == self.large.pool.buffer_len();
+        self.shelf(if is_large { Size::Large } else { Size::Small }).pool.give(buffer);
+    }
+
+    /// Buffers that are out.
+    pub(crate) fn taken(&self) -> usize {
+        self.small.pool.taken() + self.large.pool.taken()
+    }
+
+    /// Requests that wait.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.small.waiting.len() + self.large.waiting.len()
+    }
+
+    fn shelf(&mut self, size: Size) -> &mut Shelf {
+        match size {
+            Size::Small => &mut self.small,
+            Size::Large => &mut self.large,
+        }
+    }
+}

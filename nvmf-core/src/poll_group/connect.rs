@@ -1,0 +1,264 @@
+//! Connect: the queue's first command, which ties it to a controller.
+//!
+//! The admin queue makes a controller here and asks the control plane for its id; an I/O queue asks the controller's CPU. Meanwhile the qpair
+//! is `Connecting`, and what else comes on it waits, in order, in its slots.
+
+use reactor::{Full, Handle, Turn};
+
+use super::PollGroup;
+use super::buffers::RequestName;
+use crate::Qpair;
+use crate::command::{Connect, DataPointer};
+use crate::controller::{Controller, NewController};
+use crate::limits::QUEUE_DEPTH_MIN;
+use crate::membership::{Host, Join, Remote};
+use crate::message::{Letter, Message};
+use crate::qpair::header::QpairStage;
+use crate::qpair::request::RequestEvent;
+use crate::qpair::{Membership, QpairBody, Stage};
+use crate::status::Status;
+use crate::subsystem::{Snapshot, Subject};
+use crate::transport::{QpairSpec, Transport};
+use crate::wire::{ConnectData, ConnectParameters, ConnectRefusal, ConnectResult, DYNAMIC_CONTROLLER_ID};
+
+/// Status and result of a refused Connect.
+pub(super) type Refusal = (Status, u64);
+
+const DATA_LEN: usize = ConnectData::LEN as usize;
+
+fn invalid(field: ConnectRefusal) -> Refusal {
+    (Status::CONNECT_INVALID_PARAMETERS, field.to_result())
+}
+
+impl PollGroup {
+    /// Connect was fetched: its data is in the capsule, or has to be pulled.
+    pub(super) fn begin_connect<M: From<Message>, T: Transport>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        transport: &mut T,
+        name: RequestName,
+        connect: &Connect,
+    ) {
+        let (handle, slot) = name;
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        // A second time, once it has a buffer.
+        if !matches!(qpair.stage, Stage::Connecting { .. }) {
+            qpair.stage = match qpair.take_stage() {
+                Stage::AwaitingConnect { timer } => Stage::Connecting { timer, slot, membership: Membership::None },
+                other => other,
+            };
+        }
+        match connect.data {
+            DataPointer::InCapsule { .. } => self.connect_data_is_here(turn, name, connect),
+            DataPointer::Keyed { buffer: from, .. } => {
+                if !self.ensure_buffer(name, ConnectData::LEN) {
+                    return;
+                }
+                let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+                qpair.must_advance(slot, RequestEvent::Pull);
+                if let Some(buffer) = &qpair.request(slot).buffer {
+                    transport.pull(handle, slot, from, buffer.segment().part(0, DATA_LEN));
+                }
+            }
+            DataPointer::None => self.refuse_connect(handle, (Status::SGL_LENGTH_INVALID, 0)),
+        }
+    }
+
+    /// The 1024 bytes are there: copied out once, then checked.
+    pub(super) fn connect_data_is_here<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        name: RequestName,
+        connect: &Connect,
+    ) {
+        let (handle, slot) = name;
+        let mut bytes = [0; DATA_LEN];
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let request = qpair.request(slot);
+        let data = match connect.data {
+            DataPointer::InCapsule { offset, len } => request.in_capsule(offset, len),
+            DataPointer::Keyed { .. } | DataPointer::None => {
+                request.buffer.as_ref().map(|buffer| buffer.segment().part(0, DATA_LEN)).ok_or(Status::INTERNAL_ERROR)
+            }
+        };
+        match data {
+            Ok(data) => data.read(0, &mut bytes),
+            Err(status) => return self.refuse_connect(handle, (status, 0)),
+        }
+        let outcome = match ConnectData::parse(&bytes) {
+            Ok(parameters) => self.seek_controller(turn, name, connect, parameters),
+            Err(error) => Err((error.status(), error.refusal().to_result())),
+        };
+        if let Err(refusal) = outcome {
+            self.refuse_connect(handle, refusal);
+        }
+    }
+
+    fn seek_controller<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        name: RequestName,
+        connect: &Connect,
+        parameters: ConnectParameters,
+    ) -> Result<(), Refusal> {
+        let snapshot = self.directory.snapshot(turn.guard());
+        let Some(qpair) = self.qpairs.look(name.0) else { return Ok(()) };
+        let subject = check(snapshot, &qpair.spec, connect, &parameters)?;
+        let host = Host { nqn: parameters.host_nqn, id: parameters.host_id };
+        if connect.qid == 0 {
+            self.make_controller(turn, name, connect, subject, host)
+        } else {
+            self.ask_to_join(turn, name, connect, subject, host, parameters.controller_id)
+        }
+    }
+
+    fn make_controller<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        (handle, slot): RequestName,
+        connect: &Connect,
+        subject: Subject,
+        host: Host,
+    ) -> Result<(), Refusal> {
+        let snapshot = self.directory.snapshot(turn.guard());
+        let new = NewController {
+            admin: handle,
+            subject,
+            host,
+            keep_alive_ms: connect.keep_alive_ms,
+            now_ns: turn.now_ns(),
+        };
+        let controller = self
+            .controllers
+            .insert(Controller::new(new, snapshot))
+            .map_err(|Full(_)| (Status::CONNECT_CONTROLLER_BUSY, 0))?;
+        let remote = Remote { cpu: self.cpu, handle: controller };
+        turn.send(self.control, Message(Letter::Admit { controller: remote }).into());
+        self.wait_for_controller((handle, slot), Membership::Owner(controller));
+        Ok(())
+    }
+
+    fn ask_to_join<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        (handle, slot): RequestName,
+        connect: &Connect,
+        subject: Subject,
+        host: Host,
+        controller_id: u16,
+    ) -> Result<(), Refusal> {
+        let controller =
+            self.directory.controller(controller_id).ok_or(invalid(ConnectRefusal::CONTROLLER_ID))?;
+        let join = Box::new(Join {
+            controller: controller.handle,
+            controller_id,
+            qpair: Remote { cpu: self.cpu, handle },
+            qid: connect.qid,
+            subject,
+            host,
+        });
+        turn.send(controller.cpu, Message(Letter::Join(join)).into());
+        self.wait_for_controller((handle, slot), Membership::None);
+        Ok(())
+    }
+
+    fn wait_for_controller(&mut self, (handle, slot): RequestName, membership: Membership) {
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        qpair.must_advance(slot, RequestEvent::AwaitController);
+        qpair.stage = match qpair.take_stage() {
+            Stage::Connecting { timer, slot, .. } => Stage::Connecting { timer, slot, membership },
+            other => other,
+        };
+    }
+
+    /// Connect succeeded: the queue serves, and what waited behind Connect is begun in the next turn's batches.
+    pub(super) fn connected<M>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        handle: Handle<Qpair>,
+        controller_id: u16,
+        next: Stage,
+    ) {
+        let stage = if matches!(next, Stage::Admin { .. }) { QpairStage::Admin } else { QpairStage::Io };
+        let header = self.header(turn, handle);
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let Stage::Connecting { timer, slot, .. } = std::mem::replace(&mut qpair.stage, next) else {
+            return tracing::error!(?handle, "a qpair that was not connecting was connected");
+        };
+        turn.cancel(timer);
+        if let Ok(crate::command::Command::Fabrics(crate::command::FabricsCommand::Connect(connect))) =
+            qpair.request(slot).command
+        {
+            qpair.size_queue(&connect);
+        }
+        if let Some(header) = header {
+            header.set_controller_id(controller_id);
+            header.set_stage(stage);
+        }
+        let result = ConnectResult { controller_id, authentication: 0 }.to_result();
+        self.complete((handle, slot), Status::SUCCESS, result);
+        self.unstall(handle);
+    }
+
+    /// Connect is answered with an error. The host may try again until the qpair's time is over.
+    pub(super) fn refuse_connect(&mut self, handle: Handle<Qpair>, (status, result): Refusal) {
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let stage = qpair.take_stage();
+        let Stage::Connecting { timer, slot, .. } = stage else {
+            qpair.stage = stage;
+            return;
+        };
+        qpair.stage = Stage::AwaitingConnect { timer };
+        self.counters.connect_refused_count.add(1);
+        self.complete((handle, slot), status, result);
+        self.unstall(handle);
+    }
+
+    /// What waited behind Connect starts now.
+    fn unstall(&mut self, handle: Handle<Qpair>) {
+        let Some(QpairBody { stalled, .. }) = self.qpairs.look_mut(handle) else { return };
+        self.control_batch.extend(stalled.drain(..).map(|slot| (handle, slot)));
+    }
+}
+
+/// What a Connect is to: or why not.
+fn check(
+    snapshot: &Snapshot,
+    spec: &QpairSpec,
+    connect: &Connect,
+    parameters: &ConnectParameters,
+) -> Result<Subject, Refusal> {
+    if snapshot.is_closing {
+        return Err((Status::CONNECT_CONTROLLER_BUSY, 0));
+    }
+    // What the transport's connection request said [NVMe over Fabrics 1.1, 3.3; RDMA private data].
+    if connect.qid != spec.qid {
+        return Err(invalid(ConnectRefusal::QUEUE_ID));
+    }
+    let limits = &snapshot.controller;
+    let depth_max = if connect.qid == 0 { limits.admin_queue_depth_max } else { limits.queue_depth_max };
+    let depth_max = u32::from(depth_max.min(spec.depth));
+    if !(u32::from(QUEUE_DEPTH_MIN)..=depth_max).contains(&connect.entry_count) {
+        return Err(invalid(ConnectRefusal::QUEUE_SIZE));
+    }
+    let subject = snapshot
+        .subject(&parameters.subsystem_nqn, spec.listener)
+        .ok_or(invalid(ConnectRefusal::SUBSYSTEM_NQN))?;
+    let is_allowed = match subject {
+        // Whoever may ask is told only of what it may use.
+        Subject::Discovery => true,
+        Subject::Nvm(index) => {
+            snapshot.subsystem(index).is_some_and(|subsystem| subsystem.allows(parameters.host_nqn.as_str()))
+        }
+    };
+    if !is_allowed {
+        return Err((Status::CONNECT_INVALID_HOST, ConnectRefusal::HOST_NQN.to_result()));
+    }
+    match (connect.qid, subject) {
+        // The dynamic model: a controller is made for each admin queue [NVMe over Fabrics 1.1, 1.5.4].
+        (0, _) if parameters.controller_id != DYNAMIC_CONTROLLER_ID => Err(invalid(ConnectRefusal::CONTROLLER_ID)),
+        (0, _) => Ok(subject),
+        (_, Subject::Discovery) => Err(invalid(ConnectRefusal::QUEUE_ID)),
+        (_, Subject::Nvm(_)) => Ok(subject),
+    }
+}

@@ -1,0 +1,233 @@
+//! Step 4: where a request starts, and the Fabrics and admin commands.
+
+use reactor::{Handle, Turn};
+
+use super::PollGroup;
+use super::buffers::RequestName;
+use super::fetch::data_pointer;
+use crate::ControllerKind;
+use crate::command::{AdminCommand, Command, DataPointer, FabricsCommand, PropertySet};
+use crate::controller::{Answer, Controller, Effect};
+use crate::message::Message;
+use crate::qpair::Stage;
+use crate::qpair::request::{RequestEvent, RequestState};
+use crate::status::Status;
+use crate::transport::{DisconnectReason, Transport};
+
+/// DW0 bit 0 of Abort's response: the command was not aborted [NVMe 1.4, 5.1].
+const NOT_ABORTED: u64 = 1;
+
+impl PollGroup {
+    /// Starts what was fetched and is not I/O.
+    pub(super) fn begin_control_batch<M: From<Message>, T: Transport>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        transport: &mut T,
+    ) {
+        let mut batch = std::mem::take(&mut self.control_batch);
+        for name in batch.drain(..) {
+            self.begin(turn, transport, name);
+        }
+        // What a refused Connect has set free meanwhile is begun in the next turn.
+        if self.control_batch.is_empty() {
+            self.control_batch = batch;
+        }
+    }
+
+    /// Starts a request, or takes it up again once it has a buffer.
+    pub(super) fn begin<M: From<Message>, T: Transport>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        transport: &mut T,
+        name: RequestName,
+    ) {
+        let (handle, slot) = name;
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let command = match qpair.request(slot).command {
+            Ok(command) => command,
+            Err(status) => return self.complete(name, status, 0),
+        };
+        match (&qpair.stage, command) {
+            (Stage::Draining { .. }, _) => {}
+            (Stage::Connecting { slot: connect, .. }, _) if *connect != slot => qpair.stalled.push_back(slot),
+            (
+                Stage::AwaitingConnect { .. } | Stage::Connecting { .. },
+                Command::Fabrics(FabricsCommand::Connect(connect)),
+            ) => self.begin_connect(turn, transport, name, &connect),
+            // The first command is Connect, and it comes once [NVMe over Fabrics 1.1, 3.3].
+            (Stage::AwaitingConnect { .. } | Stage::Connecting { .. }, _)
+            | (Stage::Admin { .. } | Stage::Io { .. }, Command::Fabrics(FabricsCommand::Connect(_))) => {
+                self.complete(name, Status::COMMAND_SEQUENCE_ERROR, 0);
+            }
+            (Stage::Admin { controller }, Command::Admin(command)) => {
+                let controller = *controller;
+                self.execute_admin(turn, name, controller, &command);
+            }
+            (Stage::Admin { controller }, Command::Fabrics(command)) => {
+                let controller = *controller;
+                self.execute_fabrics(turn, name, controller, &command);
+            }
+            (Stage::Io { lease }, Command::Io(command)) => {
+                let subject = lease.subject();
+                self.begin_io(turn, transport, name, subject, &command);
+            }
+            (Stage::Io { .. }, Command::Fabrics(FabricsCommand::Disconnect)) => {
+                // The connection ends when the host has been told so.
+                qpair.last_slot = Some(slot);
+                self.complete(name, Status::SUCCESS, 0);
+            }
+            // The parser lets no command of the other kind of queue through.
+            (Stage::Io { .. }, Command::Fabrics(_) | Command::Admin(_)) | (Stage::Admin { .. }, Command::Io(_)) => {
+                self.complete(name, Status::INVALID_OPCODE, 0);
+            }
+        }
+    }
+
+    /// A request's end is known. Its response is posted at step 9 of this turn, or of the next where a message or timer was the cause.
+    pub(super) fn complete(&mut self, name: RequestName, status: Status, result: u64) {
+        let (handle, slot) = name;
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        qpair.must_advance(slot, RequestEvent::Complete);
+        let request = qpair.request(slot);
+        request.status = status;
+        request.result = result;
+        if request.state == RequestState::Completed {
+            self.completed.push(name);
+        }
+    }
+
+    fn execute_admin<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        name: RequestName,
+        controller: Handle<ControllerKind>,
+        command: &AdminCommand,
+    ) {
+        let (handle, slot) = name;
+        let snapshot = self.directory.snapshot(turn.guard());
+        let data_len = Controller::data_len(command);
+        if data_len > snapshot.controller.transfer_len_max {
+            return self.complete(name, Status::INVALID_FIELD, 0);
+        }
+        // The buffer first: once executed, a command has had its effect.
+        if data_len > 0 && !self.ensure_buffer(name, data_len) {
+            return;
+        }
+        let Some(owner) = self.controllers.look_mut(controller) else {
+            return self.complete(name, Status::INTERNAL_ERROR, 0);
+        };
+        self.scratch.clear();
+        match owner.execute(slot, command, snapshot, turn.now_ns(), &mut self.scratch) {
+            Answer::Done { status, result } => {
+                if status.is_success()
+                    && !self.scratch.is_empty()
+                    && let Some(qpair) = self.qpairs.look_mut(handle)
+                {
+                    let request = qpair.request(slot);
+                    if let (Some(buffer), Some(DataPointer::Keyed { buffer: to, .. })) =
+                        (&request.buffer, data_pointer(&Command::Admin(*command)))
+                    {
+                        let segment = buffer.segment().part(0, self.scratch.len());
+                        segment.write(0, &self.scratch);
+                        request.push = Some((segment, to));
+                    }
+                }
+                self.complete(name, status, result);
+                if matches!(command, AdminCommand::SetFeatures(_)) {
+                    self.watch_keep_alive(turn, controller);
+                }
+            }
+            Answer::Held => {
+                if let Some(qpair) = self.qpairs.look_mut(handle) {
+                    qpair.must_advance(slot, RequestEvent::AwaitEvent);
+                }
+            }
+            Answer::Abort { sqid, command_id } => {
+                let aborted = self.abort(name, controller, sqid, command_id);
+                self.complete(name, Status::SUCCESS, if aborted { 0 } else { NOT_ABORTED });
+            }
+        }
+    }
+
+    fn execute_fabrics<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        name: RequestName,
+        controller: Handle<ControllerKind>,
+        command: &FabricsCommand,
+    ) {
+        let Some(owner) = self.controllers.look_mut(controller) else {
+            return self.complete(name, Status::INTERNAL_ERROR, 0);
+        };
+        match command {
+            FabricsCommand::PropertyGet(get) => match owner.property(get) {
+                Answer::Done { status, result } => self.complete(name, status, result),
+                Answer::Held | Answer::Abort { .. } => self.complete(name, Status::INTERNAL_ERROR, 0),
+            },
+            FabricsCommand::PropertySet(set) => self.set_property(turn, name, controller, set),
+            // Connect's AUTHREQ was 0: nobody has to authenticate, and nobody can.
+            FabricsCommand::AuthenticationSend
+            | FabricsCommand::AuthenticationReceive
+            | FabricsCommand::Connect(_)
+            | FabricsCommand::Disconnect => self.complete(name, Status::INVALID_OPCODE, 0),
+        }
+    }
+
+    fn set_property<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        name: RequestName,
+        controller: Handle<ControllerKind>,
+        set: &PropertySet,
+    ) {
+        let Some(owner) = self.controllers.look_mut(controller) else { return };
+        match owner.set_property(set) {
+            Ok(Effect::None) => self.complete(name, Status::SUCCESS, 0),
+            Ok(Effect::EndQueues) => {
+                self.end_queues(turn, controller);
+                self.complete(name, Status::SUCCESS, 0);
+            }
+            Err(status) => self.complete(name, status, 0),
+        }
+    }
+
+    /// A reset or shutdown: the I/O qpairs end, those that want to come in are turned away, held event requests are aborted.
+    fn end_queues<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, controller: Handle<ControllerKind>) {
+        self.end_members(turn, controller, DisconnectReason::ControllerGone);
+        let Some(owner) = self.controllers.look_mut(controller) else { return };
+        let admin = owner.admin;
+        for slot in owner.release_events() {
+            self.complete((admin, slot), Status::ABORTED_QUEUE_DELETED, 0);
+        }
+    }
+
+    /// Aborts a command that is held or waits for a buffer. Anything else is on its way already, here or on another CPU.
+    fn abort(
+        &mut self,
+        (admin, _): RequestName,
+        controller: Handle<ControllerKind>,
+        sqid: u16,
+        command_id: u16,
+    ) -> bool {
+        let Some(owner) = self.controllers.look_mut(controller) else { return false };
+        let handle = match owner.members.member(sqid) {
+            _ if sqid == 0 => admin,
+            Some(member) if member.cpu == self.cpu => member.handle,
+            Some(_) | None => return false,
+        };
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return false };
+        let found = qpair.slots().find(|slot| {
+            let request = qpair.request(*slot);
+            request.command_id == command_id
+                && matches!(request.state, RequestState::WaitingEvent | RequestState::WaitingBuffer)
+        });
+        let Some(slot) = found else { return false };
+        if qpair.request(slot).state == RequestState::WaitingEvent {
+            owner.release_event(slot);
+        } else {
+            self.buffers.forget(|request| request == (handle, slot));
+        }
+        self.complete((handle, slot), Status::ABORT_REQUESTED, 0);
+        true
+    }
+}

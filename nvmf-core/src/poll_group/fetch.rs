@@ -1,0 +1,153 @@
+//! Steps 1 to 3: arrivals are taken in order; a capsule becomes a request.
+
+use reactor::{Handle, Segment, Turn};
+
+use super::PollGroup;
+use crate::Qpair;
+use crate::command::{Command, DataPointer, FabricsCommand, IoKind, command_id};
+use crate::message::Message;
+use crate::qpair::request::{RequestEvent, RequestState};
+use crate::transport::{Arrival, DisconnectReason, Receive, Slot, Transport};
+
+impl PollGroup {
+    /// Takes all arrivals of this turn.
+    pub(super) fn fetch<M: From<Message>, T: Transport>(&mut self, turn: &mut Turn<'_, M>, transport: &mut T) {
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        for arrival in arrivals.drain(..) {
+            match arrival {
+                Arrival::Command { qpair, slot, command, data, receive } => {
+                    self.fetch_command(turn, transport, (qpair, slot), &command, data, receive);
+                }
+                Arrival::Pulled { qpair, slot } => self.pulled(turn, transport, qpair, slot),
+                Arrival::Finished { qpair, slot } => self.finished(transport, qpair, slot),
+            }
+        }
+        self.arrivals = arrivals;
+    }
+
+    fn fetch_command<M, T: Transport>(
+        &mut self,
+        turn: &Turn<'_, M>,
+        transport: &mut T,
+        (handle, slot): (Handle<Qpair>, Slot),
+        bytes: &[u8; 64],
+        data: Option<Segment>,
+        receive: Receive,
+    ) {
+        let header = self.header(turn, handle);
+        let Some(qpair) = self.qpairs.look_mut(handle) else {
+            self.counters.stale_handle_count.add(1);
+            return transport.consumed(receive);
+        };
+        if qpair.is_draining() {
+            return transport.consumed(receive);
+        }
+        // Two commands with one id are not told apart: looking for one costs more than it would protect, since a host that does this harms itself alone.
+        let command = Command::parse(qpair.kind(), bytes).map_err(|error| error.status());
+        qpair.must_advance(slot, RequestEvent::Arrive);
+        qpair.count_fetched();
+        let request = qpair.request(slot);
+        request.begin(command_id(bytes), command, receive, data);
+        request.invalidate = command.ok().and_then(|command| data_pointer(&command)?.invalidate_key());
+        // A capsule without data of its own is read: the host's next command may use its place.
+        if !command.is_ok_and(|command| matches!(data_pointer(&command), Some(DataPointer::InCapsule { .. }))) {
+            request.capsule_data = None;
+            if let Some(receive) = request.receive.take() {
+                transport.consumed(receive);
+            }
+        }
+        if let Some(header) = header {
+            header.command_count.add(1);
+        }
+        self.requests_live += 1;
+        self.count(&command);
+        if matches!(command, Ok(Command::Io(_))) {
+            self.io_batch.push((handle, slot));
+        } else {
+            self.control_batch.push((handle, slot));
+        }
+    }
+
+    fn pulled<M: From<Message>, T: Transport>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        transport: &mut T,
+        handle: Handle<Qpair>,
+        slot: Slot,
+    ) {
+        let Some(qpair) = self.qpairs.look_mut(handle) else {
+            return self.counters.stale_handle_count.add(1);
+        };
+        // A draining qpair's pull is of no use any more.
+        let request = qpair.request(slot);
+        if request.state != RequestState::Pulling {
+            return;
+        }
+        match request.command {
+            Ok(Command::Io(_)) => self.operate_on_buffer((handle, slot)),
+            Ok(Command::Fabrics(FabricsCommand::Connect(connect))) => {
+                self.connect_data_is_here(turn, (handle, slot), &connect);
+            }
+            Ok(Command::Fabrics(_) | Command::Admin(_)) | Err(_) => {
+                tracing::error!(?handle, slot, "data was pulled for a command that takes none");
+                transport.disconnect(handle, DisconnectReason::Protocol);
+            }
+        }
+    }
+
+    fn finished<T: Transport>(&mut self, transport: &mut T, handle: Handle<Qpair>, slot: Slot) {
+        let Some(qpair) = self.qpairs.look_mut(handle) else {
+            return self.counters.stale_handle_count.add(1);
+        };
+        let is_last = qpair.last_slot == Some(slot);
+        // What was dropped is given back when its qpair releases its requests.
+        if qpair.advance(slot, RequestEvent::Finish).is_none() {
+            return;
+        }
+        self.give_back(transport, (handle, slot));
+        if is_last {
+            transport.disconnect(handle, DisconnectReason::Host);
+        }
+    }
+
+    fn count(&self, command: &Result<Command, crate::status::Status>) {
+        let counters = &self.counters;
+        match command {
+            Ok(Command::Io(io)) => match io.kind {
+                IoKind::Read { .. } => counters.read_count.add(1),
+                IoKind::Write { .. } => counters.write_count.add(1),
+                IoKind::Flush => counters.flush_count.add(1),
+                IoKind::WriteZeroes { .. } => counters.other_count.add(1),
+            },
+            Ok(Command::Admin(_) | Command::Fabrics(_)) => counters.admin_count.add(1),
+            Err(_) => counters.other_count.add(1),
+        }
+    }
+}
+
+/// Where a command's data is, if it has any.
+pub(super) fn data_pointer(command: &Command) -> Option<DataPointer> {
+    use crate::command::AdminCommand as A;
+    match command {
+        Command::Io(io) => match io.kind {
+            IoKind::Read { data, .. } | IoKind::Write { data, .. } => Some(data),
+            IoKind::Flush | IoKind::WriteZeroes { .. } => None,
+        },
+        Command::Admin(admin) => match admin {
+            A::Identify(identify) => Some(identify.data),
+            A::GetLogPage(page) => Some(page.data),
+            A::GetFeatures(get) => get.data.ok(),
+            // No feature that is supported takes data; its key is invalidated all the same.
+            A::SetFeatures(set) => set.data.ok(),
+            A::KeepAlive | A::AsyncEventRequest | A::Abort { .. } => None,
+        },
+        Command::Fabrics(FabricsCommand::Connect(connect)) => Some(connect.data),
+        Command::Fabrics(
+            FabricsCommand::PropertySet(_)
+            | FabricsCommand::PropertyGet(_)
+            | FabricsCommand::AuthenticationSend
+            | FabricsCommand::AuthenticationReceive
+            | FabricsCommand::Disconnect,
+        ) => None,
+    }
+}

@@ -1,0 +1,268 @@
+//! Steps 5 to 7: an I/O command becomes a block operation, with memory for its data; operations are submitted and polled.
+
+use bdev::{Completion, Operation, OperationKind};
+use reactor::{Handle, Progress, Segment, Turn};
+
+use super::PollGroup;
+use super::buffers::{RequestName, Size};
+use crate::Qpair;
+use crate::command::{Command, DataPointer, IoCommand, IoKind};
+use crate::message::Message;
+use crate::namespace::{DeviceIndex, Plan};
+use crate::qpair::request::{RequestEvent, RequestState};
+use crate::status::Status;
+use crate::subsystem::Subject;
+use crate::transport::{RemoteBuffer, Slot, Transport};
+
+impl PollGroup {
+    /// Starts the I/O commands of this turn.
+    pub(super) fn begin_io_batch<M: From<Message>, T: Transport>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        transport: &mut T,
+    ) {
+        let mut batch = std::mem::take(&mut self.io_batch);
+        for name in batch.drain(..) {
+            self.begin(turn, transport, name);
+        }
+        self.io_batch = batch;
+    }
+
+    /// Gives buffers that came back to the requests that wait for one, each pool first come, first served.
+    pub(super) fn grant_buffers<M: From<Message>, T: Transport>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        transport: &mut T,
+    ) {
+        for size in [Size::Small, Size::Large] {
+            while let Some((name, buffer)) = self.buffers.grant(size) {
+                let request = self.qpairs.look_mut(name.0).map(|qpair| qpair.request(name.1));
+                match request {
+                    Some(request) if request.state == RequestState::WaitingBuffer => {
+                        request.buffer = Some(buffer);
+                        self.begin(turn, transport, name);
+                    }
+                    // It was aborted or its qpair drains.
+                    Some(_) | None => self.buffers.give(buffer),
+                }
+            }
+        }
+    }
+
+    /// Plans an I/O command and starts it, or puts it in the queue for a buffer.
+    pub(super) fn begin_io<M, T: Transport>(
+        &mut self,
+        turn: &Turn<'_, M>,
+        transport: &mut T,
+        name: RequestName,
+        subject: Subject,
+        command: &IoCommand,
+    ) {
+        let snapshot = self.directory.snapshot(turn.guard());
+        let namespace = match subject {
+            Subject::Nvm(index) => snapshot.subsystem(index).and_then(|subsystem| subsystem.namespace(command.nsid)),
+            Subject::Discovery => None,
+        };
+        let Some(namespace) = namespace else { return self.complete(name, Status::INVALID_NAMESPACE, 0) };
+        let plan = match namespace.plan(&command.kind, snapshot.controller.transfer_len_max) {
+            Ok(plan) => plan,
+            Err(status) => return self.complete(name, status, 0),
+        };
+        let device = namespace.device;
+        let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
+        let request = qpair.request(name.1);
+        request.work = Some((device, plan));
+        if request.lease.is_none() {
+            request.lease = Some(self.devices.lease(device));
+        }
+        match command.kind {
+            IoKind::Flush | IoKind::WriteZeroes { .. } => self.operate(name, None),
+            IoKind::Read { data: DataPointer::Keyed { buffer: to, .. }, .. } => {
+                self.begin_read(transport, name, device, &plan, to);
+            }
+            IoKind::Write { data: DataPointer::Keyed { buffer: from, .. }, .. } => {
+                self.begin_pulled_write(transport, name, &plan, from);
+            }
+            IoKind::Write { data: DataPointer::InCapsule { offset, len }, .. } => {
+                let alignment = namespace.geometry.data_alignment;
+                self.begin_capsule_write(transport, name, alignment, offset, len);
+            }
+            // A read has no data in its capsule, and a plan has data.
+            IoKind::Read { .. } | IoKind::Write { .. } => self.complete(name, Status::SGL_TYPE_INVALID, 0),
+        }
+    }
+
+    fn begin_read<T: Transport>(
+        &mut self,
+        transport: &T,
+        name: RequestName,
+        device: DeviceIndex,
+        plan: &Plan,
+        to: RemoteBuffer,
+    ) {
+        // Straight out of the device's own memory: the lease keeps it until the push has been returned.
+        let in_place = self.devices.in_place(device, plan.start_block, plan.block_count);
+        if let Some(segment) = in_place.filter(|segment| transport.is_registered(segment.region())) {
+            let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
+            qpair.request(name.1).push = Some((segment, to));
+            self.counters.in_place_count.add(1);
+            self.counters.read_bytes.add(u64::from(plan.data_len));
+            return self.complete(name, Status::SUCCESS, 0);
+        }
+        if self.ensure_buffer(name, plan.data_len) {
+            self.operate_on_buffer(name);
+        }
+    }
+
+    fn begin_pulled_write<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        name: RequestName,
+        plan: &Plan,
+        from: RemoteBuffer,
+    ) {
+        if !self.ensure_buffer(name, plan.data_len) {
+            return;
+        }
+        let (handle, slot) = name;
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let Some(into) = qpair.request(slot).data_segment(plan.data_len) else { return };
+        qpair.must_advance(slot, RequestEvent::Pull);
+        transport.pull(handle, slot, from, into);
+    }
+
+    fn begin_capsule_write<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        name: RequestName,
+        alignment: usize,
+        offset: u64,
+        len: u32,
+    ) {
+        let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
+        let data = match qpair.request(name.1).in_capsule(offset, len) {
+            Ok(data) => data,
+            Err(status) => return self.complete(name, status, 0),
+        };
+        // The receive buffer itself, held until the device is done with it.
+        if data.address() % alignment as u64 == 0 {
+            return self.operate(name, Some(data));
+        }
+        if !self.ensure_buffer(name, len) {
+            return;
+        }
+        let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
+        let request = qpair.request(name.1);
+        let Some(copy) = request.data_segment(len) else { return };
+        data.copy_to(copy);
+        request.capsule_data = None;
+        if let Some(receive) = request.receive.take() {
+            transport.consumed(receive);
+        }
+        self.operate(name, Some(copy));
+    }
+
+    /// The data of a request is in its buffer, or shall come there.
+    pub(super) fn operate_on_buffer(&mut self, name: RequestName) {
+        let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
+        let request = qpair.request(name.1);
+        let data = request.work.and_then(|(_, plan)| request.data_segment(plan.data_len));
+        self.operate(name, data);
+    }
+
+    fn operate(&mut self, name: RequestName, data: Option<Segment>) {
+        let (handle, slot) = name;
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let Some((device, plan)) = qpair.request(slot).work else { return };
+        qpair.must_advance(slot, RequestEvent::Operate);
+        let Plan { kind, start_block, block_count, .. } = plan;
+        self.devices.queue(device, Operation { token: token(handle, slot), kind, start_block, block_count, data });
+    }
+
+    /// Whether the request has a buffer of at least `len` bytes now. If not it waits for one, and is begun again.
+    pub(super) fn ensure_buffer(&mut self, name: RequestName, len: u32) -> bool {
+        let Some(qpair) = self.qpairs.look_mut(name.0) else { return false };
+        if qpair.request(name.1).buffer.is_some() {
+            return true;
+        }
+        let len = len as usize;
+        if let Some(buffer) = self.buffers.take(len) {
+            qpair.request(name.1).buffer = Some(buffer);
+            return true;
+        }
+        qpair.must_advance(name.1, RequestEvent::AwaitBuffer);
+        self.buffers.wait(len, name);
+        self.counters.buffer_wait_count.add(1);
+        false
+    }
+
+    /// Submits what was queued on every channel, and takes what has completed.
+    pub(super) fn run_devices(&mut self) -> Progress {
+        let mut completions = std::mem::take(&mut self.completions);
+        let progress = self.devices.run(&mut completions);
+        for completion in completions.drain(..) {
+            self.operation_ended(completion);
+        }
+        self.completions = completions;
+        progress
+    }
+
+    fn operation_ended(&mut self, completion: Completion) {
+        let (index, slot) = untoken(completion.token);
+        let handle = self.handles.get(index).copied().flatten();
+        let Some(handle) = handle.filter(|handle| token(*handle, slot) == completion.token) else {
+            return self.counters.stale_handle_count.add(1);
+        };
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let request = qpair.request(slot);
+        let Some((_, plan)) = request.work else {
+            return self.counters.stale_handle_count.add(1);
+        };
+        let status = match completion.result {
+            Ok(()) => Status::SUCCESS,
+            Err(error) => error.into(),
+        };
+        if status.is_success() {
+            match (plan.kind, request.command) {
+                (OperationKind::Read, Ok(Command::Io(IoCommand { kind: IoKind::Read { data, .. }, .. }))) => {
+                    if let DataPointer::Keyed { buffer: to, .. } = data {
+                        request.push = request.data_segment(plan.data_len).map(|segment| (segment, to));
+                    }
+                    self.counters.read_bytes.add(u64::from(plan.data_len));
+                }
+                (OperationKind::Write { .. }, _) => self.counters.written_bytes.add(u64::from(plan.data_len)),
+                (OperationKind::Read | OperationKind::Flush | OperationKind::WriteZeroes { .. }, _) => {}
+            }
+        }
+        self.complete((handle, slot), status, 0);
+    }
+}
+
+const SLOT_SHIFT: u32 = 24;
+const GENERATION_SHIFT: u32 = 40;
+const INDEX_MASK: u64 = 0xFF_FFFF;
+
+/// 24 bits of slot number, 16 of request slot, 24 of generation: enough, since a qpair is closed only when no operation of it is outstanding.
+fn token(handle: Handle<Qpair>, slot: Slot) -> u64 {
+    handle.index() as u64 | u64::from(slot) << SLOT_SHIFT | u64::from(handle.generation()) << GENERATION_SHIFT
+}
+
+fn untoken(token: u64) -> (usize, Slot) {
+    let [_, _, _, low, high, ..] = token.to_le_bytes();
+    // 24 bits always fit.
+    (usize::try_from(token & INDEX_MASK).unwrap_or(usize::MAX), Slot::from_le_bytes([low, high]))
+}
+
+#[cfg(test)]
+mod token_tests {
+    use super::*;
+
+    #[test]
+    fn tokens_name_slot_and_request() {
+        let handle: Handle<Qpair> = Handle::from_bits(0xAB_CDEF_0123_4567);
+        let made = token(handle, 0xBEEF);
+        assert_eq!(untoken(made), (handle.index(), 0xBEEF));
+        let later: Handle<Qpair> = Handle::from_bits(handle.to_bits() + (1 << 24));
+        assert_ne!(token(later, 0xBEEF), made, "another generation is another token");
+    }
+}

@@ -1,0 +1,90 @@
+//! What everybody may know of a qpair: facts fixed when it was made, its stage, and counters; all with one writer, its CPU.
+//!
+//! Headers stand in the [`crate::Directory`]'s table of their CPU, under their handle's index, and are read by reference for one turn.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+
+use reactor::{Counter, Handle};
+
+use crate::Qpair;
+use crate::transport::QpairSpec;
+
+/// Where a qpair is in its life, as others see it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QpairStage {
+    /// The connection stands; Connect has not succeeded.
+    Connecting = 0,
+    /// An admin queue with a controller.
+    Admin = 1,
+    /// An I/O queue of a controller.
+    Io = 2,
+    /// It ends.
+    Draining = 3,
+}
+
+/// A qpair's public side.
+#[derive(Debug)]
+pub struct QpairHeader {
+    /// Its name on its CPU.
+    pub handle: Handle<Qpair>,
+    /// Where the host connected to.
+    pub listener: SocketAddr,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// Queue id.
+    pub qid: u16,
+    /// Entries agreed at transport level.
+    pub depth: u16,
+    /// When it was made.
+    pub opened_ns: u64,
+    /// Commands fetched.
+    pub command_count: Counter,
+    stage: AtomicU8,
+    controller_id: AtomicU16,
+}
+
+impl QpairHeader {
+    pub(crate) fn new(handle: Handle<Qpair>, spec: &QpairSpec, now_ns: u64) -> Self {
+        Self {
+            handle,
+            listener: spec.listener,
+            peer: spec.peer,
+            qid: spec.qid,
+            depth: spec.depth,
+            opened_ns: now_ns,
+            command_count: Counter::new(),
+            stage: AtomicU8::new(QpairStage::Connecting as u8),
+            controller_id: AtomicU16::new(0),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn stage(&self) -> QpairStage {
+        // Relaxed: the byte stands for itself, nothing is read because of it.
+        match self.stage.load(Ordering::Relaxed) {
+            0 => QpairStage::Connecting,
+            1 => QpairStage::Admin,
+            2 => QpairStage::Io,
+            _ => QpairStage::Draining,
+        }
+    }
+
+    /// Its controller, once Connect has succeeded.
+    #[must_use]
+    pub fn controller_id(&self) -> Option<u16> {
+        Some(self.controller_id.load(Ordering::Relaxed)).filter(|id| *id != 0)
+    }
+
+    /// Only its CPU may.
+    pub(crate) fn set_stage(&self, stage: QpairStage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Only its CPU may.
+    pub(crate) fn set_controller_id(&self, id: u16) {
+        self.controller_id.store(id, Ordering::Relaxed);
+    }
+}

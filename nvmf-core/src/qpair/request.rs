@@ -1,0 +1,300 @@
+//! A request slot: what a command holds, what it is doing, and who may touch its data meanwhile.
+//!
+//! The state is a flat table, kept whole in the test below. Steps 3 to 9 of the walk move it.
+
+use reactor::{Buffer, Segment};
+
+use crate::command::Command;
+use crate::devices::DeviceLease;
+use crate::namespace::{DeviceIndex, Plan};
+use crate::status::Status;
+use crate::transport::{Receive, RemoteBuffer};
+use crate::wire::CompletionEntry;
+
+/// One slot. Everything that it holds is given back in [`crate::PollGroup`]'s one place for that.
+pub(crate) struct Request {
+    /// What it is doing.
+    pub(crate) state: RequestState,
+    /// The host's name for it.
+    pub(crate) command_id: u16,
+    /// What the host wants, or the answer to what was no command.
+    pub(crate) command: Result<Command, Status>,
+    /// The receive permit, until the in-capsule data is consumed.
+    pub(crate) receive: Option<Receive>,
+    /// What came after the 64 bytes: valid while the permit is held.
+    pub(crate) capsule_data: Option<Segment>,
+    /// A data buffer.
+    pub(crate) buffer: Option<Buffer>,
+    /// A device that must not go away.
+    pub(crate) lease: Option<DeviceLease>,
+    /// Where data goes before the response, and which.
+    pub(crate) push: Option<(Segment, RemoteBuffer)>,
+    /// The key that the host wants invalidated with the response.
+    pub(crate) invalidate: Option<u32>,
+    /// What its device is to do, and which that is.
+    pub(crate) work: Option<(DeviceIndex, Plan)>,
+    /// How it ended.
+    pub(crate) status: Status,
+    /// What the response carries besides.
+    pub(crate) result: u64,
+}
+
+impl Request {
+    /// A free slot.
+    pub(crate) fn new() -> Self {
+        Self {
+            state: RequestState::Free,
+            command_id: 0,
+            command: Err(Status::SUCCESS),
+            receive: None,
+            capsule_data: None,
+            buffer: None,
+            lease: None,
+            push: None,
+            invalidate: None,
+            work: None,
+            status: Status::SUCCESS,
+            result: 0,
+        }
+    }
+
+    /// A command moves in.
+    pub(crate) fn begin(
+        &mut self,
+        command_id: u16,
+        command: Result<Command, Status>,
+        receive: Receive,
+        capsule_data: Option<Segment>,
+    ) {
+        debug_assert!(self.buffer.is_none() && self.lease.is_none() && self.receive.is_none());
+        self.command_id = command_id;
+        self.command = command;
+        self.receive = Some(receive);
+        self.capsule_data = capsule_data;
+        self.push = None;
+        self.invalidate = None;
+        self.work = None;
+        self.status = Status::SUCCESS;
+        self.result = 0;
+    }
+
+    /// The first `len` bytes of its buffer.
+    pub(crate) fn data_segment(&self, len: u32) -> Option<Segment> {
+        let len = usize::try_from(len).ok()?;
+        self.buffer.as_ref().map(|buffer| buffer.segment().part(0, len))
+    }
+
+    /// In-capsule data: inside what came after the 64 bytes, both numbers widened [NVMe over Fabrics 1.1, 2.3].
+    pub(crate) fn in_capsule(&self, offset: u64, len: u32) -> Result<Segment, Status> {
+        let (Some(data), Ok(offset), Ok(len)) = (self.capsule_data, usize::try_from(offset), usize::try_from(len)) else {
+            return Err(Status::SGL_OFFSET_INVALID);
+        };
+        if offset > data.len() || len > data.len() - offset {
+            return Err(Status::SGL_OFFSET_INVALID);
+        }
+        Ok(data.part(offset, len))
+    }
+
+    /// Its end, as the host sees it.
+    pub(crate) fn response(&self, sq_head: u16) -> [u8; 16] {
+        CompletionEntry::new(self.command_id, self.status).with_result(self.result).with_sq_head(sq_head).to_bytes()
+    }
+}
+
+/// Where a request is. Each state says who may touch the request's data.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestState {
+    /// No command. No data.
+    Free,
+    /// Fetched; its turn of the walk has not come, or its qpair waits for the answer to Connect. The host owns the data.
+    Admitted,
+    /// Waits in a pool's queue. The host owns the data.
+    WaitingBuffer,
+    /// The transport writes the buffer.
+    Pulling,
+    /// The device reads or writes the data.
+    Operating,
+    /// Connect: the control plane or the controller's CPU has been asked. No data.
+    WaitingController,
+    /// Asynchronous Event Request: held until there is an event. No data.
+    WaitingEvent,
+    /// Its end is known; the response is posted before this turn ends. The walk owns the data.
+    Completed,
+    /// Data and response are posted. The transport reads the data.
+    Responding,
+    /// Its qpair drains; the transport may still touch the data.
+    Dropped,
+    /// Its qpair drains; the device still touches the data.
+    DroppedOperating,
+    /// Its qpair drains; an answer to Connect is still on its way.
+    DroppedWaiting,
+}
+
+/// What can happen to a request.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestEvent {
+    /// A capsule came.
+    Arrive,
+    /// The pool is empty.
+    AwaitBuffer,
+    /// A transfer from the host was started.
+    Pull,
+    /// A block operation was queued.
+    Operate,
+    /// A message was sent for it.
+    AwaitController,
+    /// It is held for an event.
+    AwaitEvent,
+    /// Its end is known (for a dropped request: the device or the answer has come back).
+    Complete,
+    /// Data and response were posted.
+    Respond,
+    /// The transport is done with it.
+    Finish,
+    /// Its qpair drains.
+    Drain,
+    /// Its drained qpair gives everything back.
+    Release,
+}
+
+impl RequestState {
+    /// The state after `event`. `None`: this cannot happen here, and the caller says what it means (our bug, or a late arrival of a qpair
+    /// that drains).
+    pub(crate) const fn next(self, event: RequestEvent) -> Option<Self> {
+        use RequestEvent as E;
+        use RequestState as S;
+        match (self, event) {
+            (S::Free, E::Arrive) => Some(S::Admitted),
+
+            (S::Admitted, E::AwaitBuffer) => Some(S::WaitingBuffer),
+            (S::Admitted | S::WaitingBuffer, E::Pull) => Some(S::Pulling),
+            (S::Admitted | S::WaitingBuffer | S::Pulling, E::Operate) => Some(S::Operating),
+            (S::Admitted | S::Pulling, E::AwaitController) => Some(S::WaitingController),
+            (S::Admitted, E::AwaitEvent) => Some(S::WaitingEvent),
+
+            (
+                S::Admitted
+                | S::WaitingBuffer
+                | S::Pulling
+                | S::Operating
+                | S::WaitingController
+                | S::WaitingEvent,
+                E::Complete,
+            ) => Some(S::Completed),
+            (S::Completed, E::Respond) => Some(S::Responding),
+            (S::Responding, E::Finish) => Some(S::Free),
+
+            (S::Admitted | S::WaitingBuffer | S::Pulling | S::WaitingEvent | S::Completed, E::Drain) => Some(S::Dropped),
+            (S::Operating, E::Drain) => Some(S::DroppedOperating),
+            (S::WaitingController, E::Drain) => Some(S::DroppedWaiting),
+            // The transport reports or flushes it; what it does not report ends with the release.
+            (S::Responding, E::Drain) => Some(S::Responding),
+            (S::DroppedOperating | S::DroppedWaiting, E::Complete) => Some(S::Dropped),
+            (S::Dropped | S::Responding, E::Release) => Some(S::Free),
+
+            _ => None,
+        }
+    }
+
+    /// Whether something other than the transport must still come back before a draining qpair may give the request up.
+    pub(crate) const fn is_awaited(self) -> bool {
+        matches!(self, Self::Operating | Self::WaitingController | Self::DroppedOperating | Self::DroppedWaiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RequestEvent as E, RequestState as S};
+
+    const STATES: [S; 12] = [
+        S::Free,
+        S::Admitted,
+        S::WaitingBuffer,
+        S::Pulling,
+        S::Operating,
+        S::WaitingController,
+        S::WaitingEvent,
+        S::Completed,
+        S::Responding,
+        S::Dropped,
+        S::DroppedOperating,
+        S::DroppedWaiting,
+    ];
+    const EVENTS: [E; 11] = [
+        E::Arrive,
+        E::AwaitBuffer,
+        E::Pull,
+        E::Operate,
+        E::AwaitController,
+        E::AwaitEvent,
+        E::Complete,
+        E::Respond,
+        E::Finish,
+        E::Drain,
+        E::Release,
+    ];
+
+    /// Every edge. A new one shows here, and has to be argued.
+    const TABLE: &str = "\
+Free Arrive Admitted
+Admitted AwaitBuffer WaitingBuffer
+Admitted Pull Pulling
+Admitted Operate Operating
+Admitted AwaitController WaitingController
+Admitted AwaitEvent WaitingEvent
+Admitted Complete Completed
+Admitted Drain Dropped
+WaitingBuffer Pull Pulling
+WaitingBuffer Operate Operating
+WaitingBuffer Complete Completed
+WaitingBuffer Drain Dropped
+Pulling Operate Operating
+Pulling AwaitController WaitingController
+Pulling Complete Completed
+Pulling Drain Dropped
+Operating Complete Completed
+Operating Drain DroppedOperating
+WaitingController Complete Completed
+WaitingController Drain DroppedWaiting
+WaitingEvent Complete Completed
+WaitingEvent Drain Dropped
+Completed Respond Responding
+Completed Drain Dropped
+Responding Finish Free
+Responding Drain Responding
+Responding Release Free
+Dropped Release Free
+DroppedOperating Complete Dropped
+DroppedWaiting Complete Dropped
+";
+
+    #[test]
+    fn the_whole_table() {
+        let mut text = String::new();
+        for state in STATES {
+            for event in EVENTS {
+                if let Some(next) = state.next(event) {
+                    text.push_str(&format!("{state:?} {event:?} {next:?}\n"));
+                }
+            }
+        }
+        assert_eq!(text, TABLE);
+    }
+
+    #[test]
+    fn every_state_but_free_can_be_drained_and_then_ends() {
+        for state in STATES {
+            if matches!(state, S::Free | S::Dropped | S::DroppedOperating | S::DroppedWaiting) {
+                continue;
+            }
+            let mut state = state.next(E::Drain).expect("drains");
+            if state.is_awaited() {
+                assert_eq!(state.next(E::Release), None, "a device or an answer is waited for, never cut");
+                state = state.next(E::Complete).expect("comes back");
+            }
+            assert_eq!(state.next(E::Release), Some(S::Free));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Checks a [`TargetSpec`]: what passes here needs no check later.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use crate::limits as l;
+use crate::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use crate::wire::{DISCOVERY_NQN, Nqn};
+
+/// Why a target cannot be made of a [`TargetSpec`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A field is out of range.
+    #[error("{subject}: {field} is {value}: {allowed}")]
+    Field {
+        /// Of what.
+        subject: String,
+        /// Which field.
+        field: &'static str,
+        /// What it was.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+/// Whether `spec` is one that can be served by `cpu_count` CPUs.
+pub(super) fn check(cpu_count: u16, spec: &TargetSpec) -> Result<(), SpecError> {
+    let subject = "target";
+    within(subject, "cpu_count", cpu_count, 1, l::CPU_COUNT_MAX)?;
+    within(subject, "subsystems (their number)", spec.subsystems.len(), 0, l::SUBSYSTEM_COUNT_MAX)?;
+    controller(&spec.controller)?;
+    let mut nqns = BTreeSet::new();
+    let mut devices = BTreeSet::new();
+    for subsystem in &spec.subsystems {
+        if !nqns.insert(&subsystem.nqn) {
+            return refuse(&subsystem.nqn, "nqn", &subsystem.nqn, "a name that no other subsystem has");
+        }
+        check_subsystem(subsystem)?;
+        for namespace in &subsystem.namespaces {
+            if !devices.insert(namespace.device.name()) {
+                let allowed = "a device that no other namespace of this target uses";
+                return refuse(&named(subsystem, namespace), "device", namespace.device.name(), allowed);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn controller(spec: &ControllerSpec) -> Result<(), SpecError> {
+    let subject = "controller";
+    within(subject, "io_queue_count_max", spec.io_queue_count_max, 1, l::IO_QUEUE_COUNT_MAX)?;
+    within(subject, "queue_depth_max", spec.queue_depth_max, l::QUEUE_DEPTH_MIN, l::QUEUE_DEPTH_MAX)?;
+    let admin = spec.admin_queue_depth_max;
+    within(subject, "admin_queue_depth_max", admin, l::ADMIN_QUEUE_DEPTH_MIN, l::QUEUE_DEPTH_MAX)?;
+    within(subject, "transfer_len_max", spec.transfer_len_max, l::TRANSFER_LEN_MIN, l::TRANSFER_LEN_MAX)?;
+    if !spec.transfer_len_max.is_power_of_two() {
+        return refuse(subject, "transfer_len_max", spec.transfer_len_max, "a power of two");
+    }
+    within(subject, "in_capsule_len", spec.in_capsule_len, 0, l::IN_CAPSULE_LEN_MAX)?;
+    if spec.in_capsule_len % 16 != 0 {
+        return refuse(subject, "in_capsule_len", spec.in_capsule_len, "a multiple of 16");
+    }
+    Ok(())
+}
+
+fn check_subsystem(spec: &SubsystemSpec) -> Result<(), SpecError> {
+    let subject = format!("subsystem {}", spec.nqn);
+    nqn(&subject, "nqn", &spec.nqn)?;
+    if spec.nqn == DISCOVERY_NQN {
+        return refuse(&subject, "nqn", &spec.nqn, "a name of its own: the discovery service is always there");
+    }
+    text(&subject, "serial_number", &spec.serial_number, 20)?;
+    text(&subject, "model_number", &spec.model_number, 40)?;
+    within(&subject, "hosts (their number)", spec.hosts.len(), 0, l::HOST_COUNT_MAX)?;
+    for host in &spec.hosts {
+        nqn(&subject, "hosts", host)?;
+    }
+    within(&subject, "listeners (their number)", spec.listeners.len(), 0, l::LISTENER_COUNT_MAX)?;
+    for (index, listener) in spec.listeners.iter().enumerate() {
+        if spec.listeners[..index].contains(listener) {
+            return refuse(&subject, "listeners", listener, "each address once");
+        }
+    }
+    let mut nsids = BTreeSet::new();
+    for namespace in &spec.namespaces {
+        let subject = named(spec, namespace);
+        within(&subject, "nsid", namespace.nsid, 1, l::NSID_MAX)?;
+        if !nsids.insert(namespace.nsid) {
+            return refuse(&subject, "nsid", namespace.nsid, "a number that no other namespace of the subsystem has");
+        }
+        check_device(&subject, namespace)?;
+    }
+    Ok(())
+}
+
+fn check_device(subject: &str, namespace: &NamespaceSpec) -> Result<(), SpecError> {
+    let geometry = namespace.device.geometry();
+    if !matches!(geometry.block_len, 512 | 4096) {
+        return refuse(subject, "device's block length", geometry.block_len, "512 or 4096");
+    }
+    if geometry.block_count == 0 {
+        return refuse(subject, "device's block count", geometry.block_count, "at least 1");
+    }
+    let alignment = geometry.data_alignment;
+    if !alignment.is_power_of_two() || alignment > l::BUFFER_ALIGNMENT {
+        let allowed = format!("a power of two of at most {}", l::BUFFER_ALIGNMENT);
+        return refuse(subject, "device's data alignment", alignment, allowed);
+    }
+    Ok(())
+}
+
+/// A legal name.
+pub(super) fn nqn(subject: &str, field: &'static str, value: &str) -> Result<Nqn, SpecError> {
+    Nqn::new(value).map_err(|error| SpecError::Field {
+        subject: subject.into(),
+        field,
+        value: value.into(),
+        allowed: error.to_string(),
+    })
+}
+
+/// ASCII without control characters, which is padded with spaces on the wire [NVMe 1.4, 1.5].
+fn text(subject: &str, field: &'static str, value: &str, len_max: usize) -> Result<(), SpecError> {
+    if value.is_empty() || value.len() > len_max || !value.bytes().all(|byte| matches!(byte, 0x20..=0x7E)) {
+        return refuse(subject, field, format!("{value:?}"), format!("1 to {len_max} printable ASCII characters"));
+    }
+    Ok(())
+}
+
+fn within<T: PartialOrd + Display>(
+    subject: &str,
+    field: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), SpecError> {
+    if value < least || value > most {
+        return refuse(subject, field, value, format!("{least} to {most}"));
+    }
+    Ok(())
+}
+
+fn named(subsystem: &SubsystemSpec, namespace: &NamespaceSpec) -> String {
+    format!("namespace {} of subsystem {}", namespace.nsid, subsystem.nqn)
+}
+
+fn refuse(
+    subject: &str,
+    field: &'static str,
+    value: impl Display,
+    allowed: impl Into<String>,
+) -> Result<(), SpecError> {
+    Err(SpecError::Field { subject: subject.into(), field, value: value.to_string(), allowed: allowed.into() })
+}
