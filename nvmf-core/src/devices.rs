@@ -33,9 +33,7 @@ impl Devices {
     /// Opens a channel into each.
     pub(crate) fn open<'d>(devices: impl Iterator<Item = &'d dyn Device>) -> Result<Self, BdevError> {
         let ports = devices
-            .map(|device| {
-                Ok(Port { channel: device.open_channel()?, operations: VecDeque::new(), lease_count: 0 })
-            })
+            .map(|device| Ok(Port { channel: device.open_channel()?, operations: VecDeque::new(), lease_count: 0 }))
             .collect::<Result<Vec<_>, BdevError>>()?;
         Ok(Self { ports })
     }

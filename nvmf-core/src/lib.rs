@@ -4,23 +4,40 @@
 #![forbid(unsafe_code)]
 
 pub mod host;
-pub mod limits;
-pub mod message;
+
 pub mod poll_group;
-pub mod spec;
 pub mod target;
+
+mod controller;
+mod discovery;
+mod message;
+mod qpair;
+
+mod devices;
+mod membership;
+mod namespace;
+mod subsystem;
 
 pub mod command;
 pub mod wire;
 
+pub mod counters;
+pub mod limits;
+pub mod spec;
 pub mod status;
 pub mod transport;
 
+pub use counters::PollGroupCounters;
 pub use message::Message;
 pub use poll_group::{PollGroup, PollGroupOptions};
+pub use qpair::header::{QpairHeader, QpairStage};
 pub use target::{Directory, Target};
 pub use transport::{Arrival, DisconnectReason, QpairSpec, Receive, RemoteBuffer, Slot, Transport};
 
 /// The kind that a qpair's handles are named for. The poll group keeps the NVMe side under it, the transport its queue pair.
 #[derive(Debug)]
 pub enum Qpair {}
+
+/// The kind that a controller's handles are named for.
+#[derive(Debug)]
+pub(crate) enum ControllerKind {}

@@ -17,8 +17,6 @@ mod fetch;
 mod io;
 mod respond;
 mod teardown;
-#[cfg(test)]
-mod tests;
 mod timers;
 
 use std::sync::Arc;

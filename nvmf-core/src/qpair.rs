@@ -10,11 +10,11 @@ use std::collections::VecDeque;
 
 use reactor::{Handle, TimerId};
 
+use crate::ControllerKind;
 use crate::command::{Connect, QueueKind};
 use crate::limits::SLOTS_PER_ENTRY;
 use crate::membership::ControllerLease;
 use crate::transport::{QpairSpec, Slot};
-use crate::ControllerKind;
 use request::{Request, RequestEvent, RequestState};
 
 /// Where a qpair is in its life. Consumed by value at each step.
@@ -156,8 +156,7 @@ impl QpairBody {
         let was = request.state;
         let next = was.next(event)?;
         request.state = next;
-        self.awaited_count =
-            self.awaited_count + usize::from(next.is_awaited()) - usize::from(was.is_awaited());
+        self.awaited_count = self.awaited_count + usize::from(next.is_awaited()) - usize::from(was.is_awaited());
         self.live_count =
             self.live_count + usize::from(next != RequestState::Free) - usize::from(was != RequestState::Free);
         Some(next)

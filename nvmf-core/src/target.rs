@@ -114,7 +114,7 @@ impl Target {
     /// Housekeeping, once per turn: what waits in limbo.
     pub fn poll<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>) {
         while let Some(old) = self.limbo.reap(turn) {
-            drop(old.into_inner().into_object());
+            drop(old.into_object());
         }
         if self.closing == Closing::Unpublished && self.limbo.len() < SNAPSHOT_LIMBO_MAX {
             self.closing = Closing::Published;

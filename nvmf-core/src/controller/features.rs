@@ -77,10 +77,7 @@ pub(super) fn data_len(feature: FeatureId) -> u32 {
 
 /// Whether a discovery controller has it.
 fn is_for_discovery(feature: FeatureId) -> bool {
-    matches!(
-        feature,
-        FeatureId::AsyncEventConfiguration | FeatureId::KeepAliveTimer | FeatureId::HostIdentifier
-    )
+    matches!(feature, FeatureId::AsyncEventConfiguration | FeatureId::KeepAliveTimer | FeatureId::HostIdentifier)
 }
 
 impl Controller {

@@ -27,12 +27,7 @@ const CAPSULE_UNIT: u32 = 16;
 
 impl Controller {
     /// Puts the structure that was asked for into `data`.
-    pub(super) fn identify(
-        &self,
-        command: &Identify,
-        snapshot: &Snapshot,
-        data: &mut Vec<u8>,
-    ) -> Result<(), Status> {
+    pub(super) fn identify(&self, command: &Identify, snapshot: &Snapshot, data: &mut Vec<u8>) -> Result<(), Status> {
         let subsystem = match self.subject {
             Subject::Discovery => None,
             Subject::Nvm(index) => Some(snapshot.subsystem(index).ok_or(Status::INTERNAL_ERROR)?),
@@ -127,7 +122,8 @@ impl Controller {
         page.subsystem_nqn = subsystem.nqn.to_field();
         page.namespace_count = U32::new(subsystem.nsid_max());
         page.oncs = U16::new(IdentifyController::ONCS_WRITE_ZEROES);
-        let cache = if features::has_volatile_cache(self.subject, snapshot) { IdentifyController::VWC_PRESENT } else { 0 };
+        let cache =
+            if features::has_volatile_cache(self.subject, snapshot) { IdentifyController::VWC_PRESENT } else { 0 };
         page.volatile_write_cache = cache | IdentifyController::VWC_FLUSH_ALL_NOT_SUPPORTED;
         page.ofcs = U16::new(IdentifyController::OFCS_DISCONNECT);
         page.command_capsule_16b = U32::new(capsule_len / CAPSULE_UNIT);
@@ -146,9 +142,7 @@ fn namespace_page(namespace: &Namespace) -> IdentifyNamespace {
     page.capacity_bytes = U128::new(u128::from(geometry.block_count) * u128::from(geometry.block_len));
     page.nsattr = if geometry.read_only { IdentifyNamespace::NSATTR_WRITE_PROTECTED } else { 0 };
     page.nguid = namespace.nguid;
-    page.lba_formats[0] = LbaFormat {
-        block_len_exponent: geometry.block_len.trailing_zeros().to_le_bytes()[0],
-        ..LbaFormat::default()
-    };
+    page.lba_formats[0] =
+        LbaFormat { block_len_exponent: geometry.block_len.trailing_zeros().to_le_bytes()[0], ..LbaFormat::default() };
     page
 }

@@ -17,12 +17,7 @@ const SPARE: u8 = 100;
 
 impl Controller {
     /// Puts the part of the page that was asked for into `data`. What is behind the page's end reads as zero.
-    pub(super) fn log_page(
-        &self,
-        command: &GetLogPage,
-        snapshot: &Snapshot,
-        data: &mut Vec<u8>,
-    ) -> Result<(), Status> {
+    pub(super) fn log_page(&self, command: &GetLogPage, snapshot: &Snapshot, data: &mut Vec<u8>) -> Result<(), Status> {
         // MDTS bounds this as it does every transfer.
         if command.len > snapshot.controller.transfer_len_max {
             return Err(Status::INVALID_FIELD);

@@ -234,11 +234,7 @@ impl PollGroup {
     }
 
     /// The admin qpair is reaped: the controller is gone as soon as every lease is home.
-    pub(super) fn admin_is_reaped<M: From<Message>>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        handle: Handle<ControllerKind>,
-    ) {
+    pub(super) fn admin_is_reaped<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, handle: Handle<ControllerKind>) {
         let Some(controller) = self.controllers.look_mut(handle) else { return };
         controller.stage = ControllerStage::Leaving { id: controller.stage.id() };
         self.retire_if_gone(turn, handle);

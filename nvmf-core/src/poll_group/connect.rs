@@ -121,13 +121,8 @@ impl PollGroup {
         host: Host,
     ) -> Result<(), Refusal> {
         let snapshot = self.directory.snapshot(turn.guard());
-        let new = NewController {
-            admin: handle,
-            subject,
-            host,
-            keep_alive_ms: connect.keep_alive_ms,
-            now_ns: turn.now_ns(),
-        };
+        let new =
+            NewController { admin: handle, subject, host, keep_alive_ms: connect.keep_alive_ms, now_ns: turn.now_ns() };
         let controller = self
             .controllers
             .insert(Controller::new(new, snapshot))
@@ -147,8 +142,7 @@ impl PollGroup {
         host: Host,
         controller_id: u16,
     ) -> Result<(), Refusal> {
-        let controller =
-            self.directory.controller(controller_id).ok_or(invalid(ConnectRefusal::CONTROLLER_ID))?;
+        let controller = self.directory.controller(controller_id).ok_or(invalid(ConnectRefusal::CONTROLLER_ID))?;
         let join = Box::new(Join {
             controller: controller.handle,
             controller_id,
@@ -241,9 +235,8 @@ fn check(
     if !(u32::from(QUEUE_DEPTH_MIN)..=depth_max).contains(&connect.entry_count) {
         return Err(invalid(ConnectRefusal::QUEUE_SIZE));
     }
-    let subject = snapshot
-        .subject(&parameters.subsystem_nqn, spec.listener)
-        .ok_or(invalid(ConnectRefusal::SUBSYSTEM_NQN))?;
+    let subject =
+        snapshot.subject(&parameters.subsystem_nqn, spec.listener).ok_or(invalid(ConnectRefusal::SUBSYSTEM_NQN))?;
     let is_allowed = match subject {
         // Whoever may ask is told only of what it may use.
         Subject::Discovery => true,

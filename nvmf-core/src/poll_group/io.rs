@@ -16,11 +16,7 @@ use crate::transport::{RemoteBuffer, Slot, Transport};
 
 impl PollGroup {
     /// Starts the I/O commands of this turn.
-    pub(super) fn begin_io_batch<M: From<Message>, T: Transport>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        transport: &mut T,
-    ) {
+    pub(super) fn begin_io_batch<M: From<Message>, T: Transport>(&mut self, turn: &mut Turn<'_, M>, transport: &mut T) {
         let mut batch = std::mem::take(&mut self.io_batch);
         for name in batch.drain(..) {
             self.begin(turn, transport, name);
@@ -29,11 +25,7 @@ impl PollGroup {
     }
 
     /// Gives buffers that came back to the requests that wait for one, each pool first come, first served.
-    pub(super) fn grant_buffers<M: From<Message>, T: Transport>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        transport: &mut T,
-    ) {
+    pub(super) fn grant_buffers<M: From<Message>, T: Transport>(&mut self, turn: &mut Turn<'_, M>, transport: &mut T) {
         for size in [Size::Small, Size::Large] {
             while let Some((name, buffer)) = self.buffers.grant(size) {
                 let request = self.qpairs.look_mut(name.0).map(|qpair| qpair.request(name.1));

@@ -86,7 +86,8 @@ impl Request {
 
     /// In-capsule data: inside what came after the 64 bytes, both numbers widened [NVMe over Fabrics 1.1, 2.3].
     pub(crate) fn in_capsule(&self, offset: u64, len: u32) -> Result<Segment, Status> {
-        let (Some(data), Ok(offset), Ok(len)) = (self.capsule_data, usize::try_from(offset), usize::try_from(len)) else {
+        let (Some(data), Ok(offset), Ok(len)) = (self.capsule_data, usize::try_from(offset), usize::try_from(len))
+        else {
             return Err(Status::SGL_OFFSET_INVALID);
         };
         if offset > data.len() || len > data.len() - offset {
@@ -175,18 +176,15 @@ impl RequestState {
             (S::Admitted, E::AwaitEvent) => Some(S::WaitingEvent),
 
             (
-                S::Admitted
-                | S::WaitingBuffer
-                | S::Pulling
-                | S::Operating
-                | S::WaitingController
-                | S::WaitingEvent,
+                S::Admitted | S::WaitingBuffer | S::Pulling | S::Operating | S::WaitingController | S::WaitingEvent,
                 E::Complete,
             ) => Some(S::Completed),
             (S::Completed, E::Respond) => Some(S::Responding),
             (S::Responding, E::Finish) => Some(S::Free),
 
-            (S::Admitted | S::WaitingBuffer | S::Pulling | S::WaitingEvent | S::Completed, E::Drain) => Some(S::Dropped),
+            (S::Admitted | S::WaitingBuffer | S::Pulling | S::WaitingEvent | S::Completed, E::Drain) => {
+                Some(S::Dropped)
+            }
             (S::Operating, E::Drain) => Some(S::DroppedOperating),
             (S::WaitingController, E::Drain) => Some(S::DroppedWaiting),
             // The transport reports or flushes it; what it does not report ends with the release.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bdev::Device;
 use reactor::{Cpu, Domain, Guard, Handle, Published, Table, Unlinked};
 
+use crate::ControllerKind;
 use crate::counters::PollGroupCounters;
 use crate::limits::{CONTROLLER_COUNT_MAX, QPAIR_COUNT_MAX};
 use crate::membership::Remote;
 use crate::qpair::header::QpairHeader;
 use crate::subsystem::Snapshot;
-use crate::ControllerKind;
 
 /// Shared by all CPUs of a target. Nothing in it is written by two.
 pub struct Directory {
@@ -34,8 +34,10 @@ const HANDLE_BITS: u32 = 56;
 
 impl Directory {
     pub(super) fn new(domain: &Domain, cpu_count: u16, snapshot: Box<Snapshot>, devices: Vec<Arc<dyn Device>>) -> Self {
-        let per_cpu =
-            || PerCpu { headers: Table::new(domain, QPAIR_COUNT_MAX), counters: Arc::new(PollGroupCounters::default()) };
+        let per_cpu = || PerCpu {
+            headers: Table::new(domain, QPAIR_COUNT_MAX),
+            counters: Arc::new(PollGroupCounters::default()),
+        };
         Self {
             transfer_len_max: snapshot.controller.transfer_len_max,
             snapshot: Published::new(domain, snapshot),
