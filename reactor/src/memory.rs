@@ -162,7 +162,7 @@ mod tests {
         let memory = arena(16 * 1024);
         let other = arena(16 * 1024);
         let pattern: Vec<u8> = (0..=250).cycle().take(9000).collect();
-        for len in (0..=600).chain([1023, 4096, 4097, 8191, 9000]) {
+        for len in (0..=600).chain([1023, 1024, 1025, 4096, 4097, 8191, 9000]) {
             for offset in [0, 1, 7, 8, 63] {
                 let bytes = &pattern[..len];
                 memory.zero();

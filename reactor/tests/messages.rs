@@ -1,5 +1,7 @@
 //! Messages, timers and leaving, in the simulation.
 
+#![expect(clippy::unwrap_used, reason = "a test: panicking is how it fails")]
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -101,10 +103,13 @@ fn a_seed_gives_the_same_history_every_time() {
     assert_ne!(history(7), history(8));
 }
 
+/// In which turn a message came, and from whom.
+type Arrival = (u64, Option<Cpu>);
+
 /// Posts a message to itself for every one that it gets, and notes the turn in which each came.
 struct Echo {
     turn_number: u64,
-    seen: Rc<RefCell<Vec<(u64, Option<Cpu>)>>>,
+    seen: Rc<RefCell<Vec<Arrival>>>,
 }
 
 impl Program for Echo {

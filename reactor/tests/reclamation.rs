@@ -1,6 +1,8 @@
 //! Tables, published values and limbos in the simulation, over many seeds: nothing that a reader holds, or that a message of a
 //! reader names, is given back; and in the end everything is.
 
+#![expect(clippy::unwrap_used, reason = "a test: panicking is how it fails")]
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

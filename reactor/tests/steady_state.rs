@@ -1,5 +1,7 @@
 //! Once a mesh runs, turns, messages, looks and retiring allocate nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test: panicking is how it fails")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
