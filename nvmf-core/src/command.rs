@@ -12,6 +12,7 @@ mod io;
 pub use admin::{AdminCommand, GetFeatures, GetLogPage, Identify, IdentifyKind, SetFeatures};
 pub use error::CommandError;
 pub use fabrics::{Connect, FabricsCommand, PropertyGet, PropertySet};
+pub(crate) use io::cdw12;
 pub use io::{BlockRange, IoCommand, IoKind};
 
 pub use crate::wire::DataPointer;
