@@ -18,6 +18,9 @@
 //! What real devices do in teardown (flush in order per queue; no order between the queues; LAST_WQE only with an SRQ and not on all
 //! devices; DISCONNECTED never, late or twice; first receive before ESTABLISHED) every provider may do.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+
 mod event;
 mod port;
 mod provider;

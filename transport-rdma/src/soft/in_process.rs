@@ -29,6 +29,9 @@ mod world;
 mod keys;
 mod random;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex};
 
 use bitflags::bitflags;

@@ -177,6 +177,7 @@ impl<W: Wire> Nic<W> {
             device.say(queue_pair, &mut link, LinkState::Error);
             queue_pair.link = Some(link);
         }
+        device.end.send(PortEvent::Connected { queue_pair: serial });
     }
 
     /// Every queue pair breaks, and nothing completes any more.

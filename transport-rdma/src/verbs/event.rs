@@ -168,6 +168,12 @@ impl<P: Port> Unacknowledged<P> {
         Self { event }
     }
 
+    /// For the contract's cases: whether it is the queue pair's and not the connection's.
+    #[cfg(any(test, feature = "contract"))]
+    pub(super) fn is_of_queue_pair(&self) -> bool {
+        matches!(self.event, Event::LastWqeReached { .. } | Event::QueuePairFatal { .. })
+    }
+
     /// For [`super::Provider::acknowledge`] alone.
     pub(crate) fn into_event(self) -> Event<P> {
         self.event

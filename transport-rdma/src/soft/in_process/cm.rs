@@ -36,6 +36,14 @@ pub(super) enum Letter {
     PeerDied { machine: MachineId },
 }
 
+/// What is done once the queue pair has its link.
+pub(super) enum Awaited {
+    /// The passive side answers.
+    Reply { link: Link, private_data: Vec<u8>, depths: Depths },
+    /// The active side is up.
+    Established { private_data: Vec<u8>, depths: (u8, u8) },
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -130,21 +138,50 @@ impl InProcessProvider {
 
     fn receive_reply(&mut self, to: ConnectionId, from: Place, link: Link, private_data: Vec<u8>, depths: Depths) {
         let queue_pair = self.advance(to, &[Stage::Connecting], Stage::Established);
-        let Some(queue_pair) = queue_pair.flatten() else {
+        let (Some(queue_pair), Some(connection)) = (queue_pair.flatten(), self.connections.get_mut(&to)) else {
             // We have left meanwhile.
             let mut world = self.world();
             world.close(&link);
             world.post(from.0, Letter::Reject { to: from.1, reason: RejectReason::Consumer(Vec::new()) });
             return;
         };
-        let mut parameters = LinkParameters { retry_count: 0, rnr_retry_count: 0 };
-        if let Some(connection) = self.connections.get_mut(&to) {
-            connection.peer = Some(from);
-            parameters = connection.parameters;
-        }
+        connection.peer = Some(from);
+        let depths = (depths.responder_resources, depths.initiator_depth);
+        connection.awaited = Some(Awaited::Established { private_data, depths });
+        let parameters = connection.parameters;
         self.command(queue_pair.port, PortCommand::Connect { queue_pair: queue_pair.serial, link, parameters });
-        self.world().post(from.0, Letter::ReadyToUse { to: from.1 });
-        self.push_established(to, private_data, (depths.responder_resources, depths.initiator_depth));
+    }
+
+    /// The queue pair has its link.
+    pub(super) fn receive_connected(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let (stage, peer) = (connection.stage, connection.peer);
+        let (Some(awaited), Some((machine, to))) = (connection.awaited.take(), peer) else { return };
+        match (awaited, stage) {
+            (Awaited::Reply { link, private_data, depths }, Stage::Accepting) => {
+                let from = (self.machine, id);
+                self.world().post(machine, Letter::Reply { to, from, link, private_data, depths });
+            }
+            (Awaited::Established { private_data, depths }, Stage::Established) => {
+                self.world().post(machine, Letter::ReadyToUse { to });
+                self.push_established(id, private_data, depths);
+            }
+            (Awaited::Reply { link, .. }, _) => self.world().close(&link),
+            (Awaited::Established { .. }, _) => {}
+        }
+    }
+
+    /// The connection ends before its queue pair had its link: the peer hears of it as a rejection. Whether that was so.
+    pub(super) fn give_up(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let (Some(awaited), Some((machine, to))) = (connection.awaited.take(), connection.peer) else { return false };
+        connection.stage = Stage::Ended;
+        let mut world = self.world();
+        if let Awaited::Reply { link, .. } = awaited {
+            world.close(&link);
+        }
+        world.post(machine, Letter::Reject { to, reason: RejectReason::Consumer(Vec::new()) });
+        true
     }
 
     fn receive_disconnect(&mut self, to: ConnectionId) {

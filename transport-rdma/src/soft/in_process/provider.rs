@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::cm::{Depths, Letter, Place, Stage};
+use super::cm::{Awaited, Depths, Letter, Place, Stage};
 use super::ending::{Ending, What};
 use super::link::{InProcessWire, Link, lock};
 use super::world::{MachineId, World};
@@ -49,6 +49,8 @@ pub(super) struct Record {
     pub(super) peer_depths: Depths,
     pub(super) parameters: LinkParameters,
     pub(super) queue_pair: Option<Member>,
+    /// What is done once the queue pair has its link.
+    pub(super) awaited: Option<Awaited>,
     /// When its timewait ends.
     pub(super) timewait_ns: Option<u64>,
 }
@@ -148,6 +150,7 @@ impl InProcessProvider {
             peer_depths: none,
             parameters: LinkParameters { retry_count: 0, rnr_retry_count: 0 },
             queue_pair: None,
+            awaited: None,
             timewait_ns: None,
         };
         self.connections.insert(id, record);
@@ -217,7 +220,17 @@ impl InProcessProvider {
                         }
                     }
                     PortEvent::Swept { queue_pair, removed_count: _ } => self.set_swept(queue_pair),
-                    PortEvent::Unconnected { queue_pair: _, link } => self.world().close(&link),
+                    PortEvent::Connected { queue_pair } => {
+                        if let Some(connection) = self.connection_of(queue_pair) {
+                            self.receive_connected(connection);
+                        }
+                    }
+                    PortEvent::Unconnected { queue_pair, link } => {
+                        self.world().close(&link);
+                        if let Some(connection) = self.connection_of(queue_pair) {
+                            self.give_up(connection);
+                        }
+                    }
                     PortEvent::CompletionQueueOverrun => {
                         assert!(!self.is_strict(), "the completion queue of port {port} overran");
                     }
@@ -470,7 +483,9 @@ impl Provider for InProcessProvider {
         let command = PortCommand::Connect { queue_pair: member.serial, link, parameters: link_parameters };
         self.command(member.port, command);
         let (private_data, depths) = (parameters.private_data.to_vec(), Depths::of(&parameters));
-        self.world().post(machine, Letter::Reply { to, from: (ours, id), link: theirs, private_data, depths });
+        if let Some(record) = self.connections.get_mut(&id) {
+            record.awaited = Some(Awaited::Reply { link: theirs, private_data, depths });
+        }
     }
 
     fn reject(&mut self, request: ConnectionRequest, private_data: &[u8]) {
@@ -496,6 +511,10 @@ impl Provider for InProcessProvider {
         if let Some(member) = record.queue_pair.clone() {
             self.ports[member.port.0 as usize].fail(&member.control);
         }
+        if self.give_up(connection) {
+            return;
+        }
+        let Some(record) = self.connections.get_mut(&connection) else { return };
         match record.stage {
             Stage::Accepting | Stage::Established => {
                 record.stage = Stage::Ended;
@@ -514,6 +533,8 @@ impl Provider for InProcessProvider {
         let record = self.connections.get(&id);
         let record = record.unwrap_or_else(|| panic!("{id:?} is destroyed and does not exist"));
         assert!(record.queue_pair.is_none(), "{id:?} is destroyed before its queue pair");
+        self.give_up(id);
+        let record = &self.connections[&id];
         if let Some((machine, to)) = record.peer {
             match record.stage {
                 Stage::Requested => {

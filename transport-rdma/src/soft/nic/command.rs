@@ -58,6 +58,12 @@ pub enum PortCommand<L> {
 /// The NIC to the provider.
 #[derive(Debug)]
 pub enum PortEvent<L> {
+    /// [`PortCommand::Connect`] is done. Before this a send of the queue pair would be refused, so nobody is told earlier that the connection is up: the active
+    /// side raises ESTABLISHED then, the passive side answers its peer then.
+    Connected {
+        /// Which.
+        queue_pair: QueuePairSerial,
+    },
     /// A queue pair on an SRQ came to the error state and takes no receive any more. Once.
     LastWqe {
         /// Which.

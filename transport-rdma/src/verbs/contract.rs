@@ -1,0 +1,75 @@
+//! What every provider must do, as cases that run over any of them.
+//!
+//! A provider's tests make a [`Rig`] and call [`run`] with it; every case connects two machines, does its part, takes everything down again and checks that
+//! nothing is alive. Built for tests, and with the feature `contract`.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`messages`] | SEND: order, receives, limits, errors |
+//! | [`transfers`] | READ, WRITE, windows: rights, bounds, keys that end |
+//! | [`endings`] | flush, disconnect, destroy, events that are owed |
+//! | [`connecting`] | private data, rejection, order of events |
+//! | [`pair`] | two machines and what is common to the cases |
+
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
+
+mod connecting;
+mod endings;
+mod messages;
+mod transfers;
+
+mod pair;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use reactor::SharedArena;
+
+use super::provider::Provider;
+
+/// What the cases need of a provider's test set-up.
+pub trait Rig {
+    /// The provider.
+    type Provider: Provider;
+
+    /// Two machines that reach each other. Asked once per rig.
+    fn machines(&mut self) -> [Self::Provider; 2];
+
+    /// Memory for each of the two, at least [`MEMORY_LEN`] long and used by no other case meanwhile.
+    fn memory(&mut self, side: usize) -> Arc<SharedArena>;
+
+    /// An address on the second machine where nobody listens.
+    fn address(&mut self) -> SocketAddr;
+
+    /// The time, called before each step; real rigs give way to other threads here.
+    fn step(&mut self) -> u64;
+
+    /// Takes a machine away in the midst of everything.
+    fn kill(&mut self, provider: Self::Provider) {
+        drop(provider);
+    }
+}
+
+/// Bytes of memory per side.
+pub const MEMORY_LEN: usize = 64 << 10;
+
+/// A case.
+pub type Case<R> = fn(R);
+
+/// All cases, by name.
+#[must_use]
+pub fn cases<R: Rig>() -> Vec<(&'static str, Case<R>)> {
+    let mut cases: Vec<(&'static str, Case<R>)> = Vec::new();
+    cases.extend(messages::cases());
+    cases.extend(transfers::cases());
+    cases.extend(endings::cases());
+    cases.extend(connecting::cases());
+    cases
+}
+
+/// Runs every case on a rig of its own.
+pub fn run<R: Rig>(mut rig: impl FnMut(&'static str) -> R) {
+    for (name, case) in cases::<R>() {
+        case(rig(name));
+    }
+}
