@@ -1,0 +1,204 @@
+//! The program of the control plane's reactor: the target's control part, signals, and the connections of RPC and metrics.
+//!
+//! Owns all of these; sleeps on one epoll instance that watches them. Nothing here waits.
+
+mod facts;
+mod server;
+
+use std::os::fd::RawFd;
+
+use reactor::{Cpu, Program, Progress, Turn};
+use transport_rdma::target::{Control, Message};
+use transport_rdma::verbs::Provider;
+
+pub use facts::Facts;
+use server::Server;
+pub use server::{ListenError, Listener, Service};
+
+use crate::rpc::methods;
+use crate::system::{Epoll, Interest};
+use crate::{metrics, rpc};
+
+/// Tokens of the epoll instance; the server has its own.
+const TRANSPORT_TOKEN: u64 = 1;
+const SIGNAL_TOKEN: u64 = 2;
+
+/// Timers of this program; all others are the target's.
+const TICK_TIMER: u64 = 1 << 62 | 1;
+const DEADLINE_TIMER: u64 = 1 << 62 | 2;
+
+/// How often deadlines of connections are looked at.
+const TICK_NS: u64 = 1_000_000_000;
+
+/// What the program is made of.
+pub struct ControlParts<P: Provider> {
+    /// The target's own part.
+    pub control: Control<P>,
+    /// What is shown by RPC and metrics.
+    pub facts: Facts,
+    /// The signals that end the target.
+    pub signals: crate::target::Signals,
+    /// Where RPC and metrics are reached.
+    pub listeners: Vec<Listener>,
+    /// How long a shutdown may take.
+    pub shutdown_deadline_ns: u64,
+}
+
+/// The control plane.
+pub struct ControlProgram<P: Provider> {
+    control: Control<P>,
+    facts: Facts,
+    signals: crate::target::Signals,
+    epoll: Epoll,
+    server: Server,
+    shutdown_deadline_ns: u64,
+    stage: Stage,
+    is_ticking: bool,
+    tokens: Vec<u64>,
+}
+
+/// Where it is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    Draining { since_ns: u64 },
+    Left,
+}
+
+impl<P: Provider> ControlProgram<P> {
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// If the system refuses an epoll instance.
+    pub fn new(parts: ControlParts<P>) -> std::io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let readable = Interest { read: true, write: false };
+        if let Some(descriptor) = parts.control.wake_descriptor() {
+            epoll.add(descriptor, TRANSPORT_TOKEN, readable)?;
+        }
+        epoll.add(parts.signals.as_raw_fd(), SIGNAL_TOKEN, readable)?;
+        let server = Server::new(parts.listeners, &epoll)?;
+        Ok(Self {
+            control: parts.control,
+            facts: parts.facts,
+            signals: parts.signals,
+            epoll,
+            server,
+            shutdown_deadline_ns: parts.shutdown_deadline_ns,
+            stage: Stage::Serving,
+            is_ticking: false,
+            tokens: Vec::new(),
+        })
+    }
+
+    fn take_signals(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        while let Some(signal) = self.signals.next() {
+            match self.stage {
+                Stage::Serving => {
+                    tracing::info!(signal, "shutting down: no new connections, the others are drained");
+                    self.stage = Stage::Draining { since_ns: turn.now_ns() };
+                    turn.arm(turn.now_ns() + self.shutdown_deadline_ns, DEADLINE_TIMER);
+                    self.control.begin_shutdown(turn);
+                }
+                Stage::Draining { .. } => {
+                    tracing::warn!(signal, "a second signal: the target ends at once, undrained");
+                    self.abandon();
+                }
+                Stage::Left => {}
+            }
+        }
+    }
+
+    fn serve(&mut self, turn: &Turn<'_, Message<P>>, token: u64) {
+        let (control, facts) = (&self.control, &self.facts);
+        let mut answer = |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>| match service {
+            Service::Rpc => rpc::answer(incoming, outgoing, |method, parameters| {
+                let reactors = facts.reactors();
+                let subsystems = control.core().subsystems();
+                let view =
+                    methods::View { subsystems, devices: facts.devices(), reactors: &reactors, transport_type: "RDMA" };
+                methods::perform(view, method, parameters)
+            }),
+            Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control)),
+        };
+        self.server.take(&self.epoll, token, turn.now_ns(), &mut answer);
+    }
+
+    /// The deadline has come: says what is still there, and ends the process.
+    fn give_up(&mut self) {
+        let alive: Vec<String> = self.facts.alive(&self.control);
+        tracing::error!(
+            deadline_s = self.shutdown_deadline_ns / 1_000_000_000,
+            alive = alive.join(", "),
+            "the target could not be drained in time (target.shutdown_deadline_s)"
+        );
+        self.abandon();
+    }
+
+    /// Ends the process without waiting for anything. Only sockets are put away.
+    fn abandon(&mut self) {
+        self.server.close();
+        std::process::exit(1);
+    }
+
+    fn leave_if_drained(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        if let Stage::Draining { since_ns } = self.stage
+            && self.control.is_drained()
+        {
+            let took_ms = (turn.now_ns() - since_ns) / 1_000_000;
+            tracing::info!(took_ms, "drained");
+            self.stage = Stage::Left;
+            self.server.close();
+            turn.leave();
+        }
+    }
+}
+
+impl<P: Provider> Program for ControlProgram<P> {
+    type Message = Message<P>;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, from: Option<Cpu>, message: Message<P>) {
+        self.control.receive(turn, from, message);
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, token: u64) {
+        match token {
+            TICK_TIMER => {
+                self.is_ticking = false;
+                self.server.tick(&self.epoll, turn.now_ns());
+            }
+            DEADLINE_TIMER if matches!(self.stage, Stage::Draining { .. }) => self.give_up(),
+            DEADLINE_TIMER => {}
+            theirs => self.control.fire(turn, theirs),
+        }
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Progress {
+        if self.stage == Stage::Left {
+            return Progress::Idle;
+        }
+        let progress = self.control.poll(turn);
+        let mut tokens = std::mem::take(&mut self.tokens);
+        self.epoll.ready(&mut tokens);
+        let ready = !tokens.is_empty();
+        for token in tokens.drain(..) {
+            match token {
+                // The control part has been polled.
+                TRANSPORT_TOKEN => {}
+                SIGNAL_TOKEN => self.take_signals(turn),
+                theirs => self.serve(turn, theirs),
+            }
+        }
+        self.tokens = tokens;
+        if !self.is_ticking && self.server.needs_time() {
+            self.is_ticking = true;
+            turn.arm(turn.now_ns() + TICK_NS, TICK_TIMER);
+        }
+        self.leave_if_drained(turn);
+        progress.or(Progress::busy_if(ready))
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        Some(self.epoll.as_raw_fd())
+    }
+}

@@ -1,0 +1,166 @@
+//! System calls that the standard library has not: epoll, signals as a descriptor, who is at the other end of a Unix socket.
+//!
+//! # Invariants of the unsafe code
+//! 1. A descriptor that becomes an `OwnedFd` was opened by the call just before, successfully, and has no other owner.
+//! 2. Structures given to the kernel are plain numbers (all zeroes is a valid one), live through the call, and are as long as it is told.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+/// Events of one wait.
+const EVENT_MAX: usize = 32;
+
+/// The signals that end the target.
+const SIGNALS: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// What a descriptor is watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+/// An epoll instance, level-triggered. Its tokens are the caller's.
+#[derive(Debug)]
+pub(crate) struct Epoll {
+    descriptor: OwnedFd,
+}
+
+impl Epoll {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no memory is involved.
+        let number = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        Ok(Self { descriptor: owned(number)? })
+    }
+
+    pub(crate) fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+
+    pub(crate) fn add(&self, watched: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.change(libc::EPOLL_CTL_ADD, watched, token, interest)
+    }
+
+    pub(crate) fn modify(&self, watched: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.change(libc::EPOLL_CTL_MOD, watched, token, interest)
+    }
+
+    pub(crate) fn remove(&self, watched: RawFd) -> io::Result<()> {
+        self.change(libc::EPOLL_CTL_DEL, watched, 0, Interest { read: false, write: false })
+    }
+
+    fn change(&self, operation: libc::c_int, watched: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        let mut events = 0;
+        if interest.read {
+            events |= libc::EPOLLIN;
+        }
+        if interest.write {
+            events |= libc::EPOLLOUT;
+        }
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
+        // SAFETY: invariant 2.
+        let result = unsafe { libc::epoll_ctl(self.as_raw_fd(), operation, watched, &raw mut event) };
+        succeeded(result)
+    }
+
+    /// The tokens of what is ready now, without waiting.
+    pub(crate) fn ready(&self, tokens: &mut Vec<u64>) {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENT_MAX];
+        // SAFETY: invariant 2.
+        let count = unsafe { libc::epoll_wait(self.as_raw_fd(), events.as_mut_ptr(), EVENT_MAX as libc::c_int, 0) };
+        // A failure (EINTR) is as good as nothing ready: it is asked again.
+        let count = usize::try_from(count).unwrap_or(0);
+        tokens.extend(events[..count].iter().map(|event| event.u64));
+    }
+}
+
+/// SIGTERM, SIGINT and SIGHUP as a descriptor.
+#[derive(Debug)]
+pub struct Signals {
+    file: File,
+}
+
+impl Signals {
+    /// Blocks the signals in this thread, and so in all threads that it starts later: to be called before the first of them.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn block() -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: invariant 2.
+        succeeded(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
+        for signal in SIGNALS {
+            // SAFETY: invariant 2.
+            succeeded(unsafe { libc::sigaddset(set.as_mut_ptr(), signal) })?;
+        }
+        // SAFETY: invariant 2.
+        let errno = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) };
+        if errno != 0 {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        // SAFETY: invariant 2.
+        let number = unsafe { libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        Ok(Self { file: File::from(owned(number)?) })
+    }
+
+    pub(crate) fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// The name of a signal that has come.
+    pub(crate) fn next(&mut self) -> Option<&'static str> {
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        self.file.read_exact(&mut record).ok()?;
+        // signalfd(2): ssi_signo is the first field, 32 bits.
+        let [one, two, three, four, ..] = record;
+        match i32::from_ne_bytes([one, two, three, four]) {
+            libc::SIGTERM => Some("SIGTERM"),
+            libc::SIGINT => Some("SIGINT"),
+            libc::SIGHUP => Some("SIGHUP"),
+            _ => Some("a signal"),
+        }
+    }
+}
+
+/// The user at the other end, as it was when the connection was made.
+pub(crate) fn peer_user(stream: &UnixStream) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    let into = (&raw mut peer).cast();
+    // SAFETY: invariant 2.
+    let result =
+        unsafe { libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, into, &raw mut len) };
+    succeeded(result)?;
+    Ok(peer.uid)
+}
+
+/// Who we are.
+pub(crate) fn user() -> u32 {
+    // SAFETY: no memory is involved, and it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Runs `make` with a mask that gives new files to their owner alone. The mask is the process's: to be called before there are other threads.
+pub(crate) fn with_private_mask<R>(make: impl FnOnce() -> R) -> R {
+    // SAFETY: no memory is involved, and it cannot fail.
+    let before = unsafe { libc::umask(0o177) };
+    let made = make();
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    made
+}
+
+fn owned(number: libc::c_int) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: invariant 1: all callers pass what a call has just returned.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn succeeded(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,208 @@
+//! A configuration becomes a running target: devices, the transport, the mesh of reactors.
+//!
+//! What a person gets wrong first (a port in use, a missing file, a second instance) is met before anything runs, and is one error with a way out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use bdev::{Device, FileOptions};
+use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use reactor::{Cpu, Placement, Program, Runtime, RuntimeBuilder};
+use transport_rdma::target::{Message, TargetOptions, build};
+use transport_rdma::verbs::Provider;
+
+use crate::config::{Config, DeviceKind, DeviceSection, ProviderKind, Size, SubsystemSection};
+use crate::control::{ControlParts, ControlProgram, Facts, Listener};
+use crate::machine::{self, Hugepages};
+pub use crate::system::Signals;
+
+/// Messages that each ring between two reactors holds; more wait in the sender's backlog.
+const RING_CAPACITY: usize = 1024;
+
+/// Starts a target and waits for its end. `signals` were blocked before the process had other threads.
+///
+/// # Errors
+/// Anything that keeps it from starting.
+pub fn run(config: &Config, signals: Signals) -> Result<()> {
+    say_hugepages(config);
+    say_fabric(config);
+    // Before the other parts: cheap, and the likeliest to be wrong on a machine where a target runs already.
+    let listeners = listen(config)?;
+    match config.transport.provider {
+        ProviderKind::Ibv => match transport_rdma::ibv::open() {
+            Ok(never) => match never {},
+            Err(error) => Err(error).context("transport.provider = \"ibv\""),
+        },
+        ProviderKind::Soft => {
+            let _ = (signals, listeners);
+            bail!("transport.provider = \"soft\": the software fabric between processes is not built yet")
+        }
+    }
+}
+
+fn start<P>(config: &Config, provider: P, signals: Signals, listeners: Vec<Listener>) -> Result<Runtime>
+where
+    P: Provider + Send,
+    P::Port: Send,
+{
+    let devices = config
+        .devices
+        .iter()
+        .map(|section| open_device(section, config.target.hugepages))
+        .collect::<Result<Vec<Arc<dyn Device>>>>()?;
+    let os_cpus = config.target.cpus.clone();
+    let mut placements: Vec<Placement> = os_cpus.iter().map(|os_cpu| Placement::Pinned { os_cpu: *os_cpu }).collect();
+    placements.push(Placement::Sleeping);
+    let mut builder: RuntimeBuilder<Message<P>> =
+        RuntimeBuilder::new(&placements, RING_CAPACITY).context("target.cpus")?;
+
+    let cpu_count = u16::try_from(os_cpus.len()).context("target.cpus: more than 65535")?;
+    let options = TargetOptions {
+        cpu_count,
+        queue_pair_count_max: config.target.queue_pair_count_max,
+        data_memory_len: config.target.data_memory_len,
+        huge_pages: config.target.hugepages,
+        shared_receive_count: config.transport.shared_receive_count,
+    };
+    let spec = target_spec(config, &devices)?;
+    let (control, cpus) = build(provider, builder.domain(), spec, options)?;
+    for subsystem in &config.subsystems {
+        for listener in &subsystem.listeners {
+            tracing::info!(%listener, nqn = subsystem.nqn, namespaces = subsystem.namespaces.len(), "listening");
+        }
+    }
+
+    let facts = Facts {
+        reactor_counters: (0..=cpu_count).map(|cpu| builder.counters(Cpu(cpu))).collect(),
+        os_cpus,
+        domain: builder.domain().clone(),
+        directory: control.core().directory(),
+        devices,
+    };
+    let shutdown_deadline_ns = u64::from(config.target.shutdown_deadline_s) * 1_000_000_000;
+    let program = ControlProgram::new(ControlParts { control, facts, signals, listeners, shutdown_deadline_ns })
+        .context("epoll for the control plane")?;
+    for (cpu, program) in (0..cpu_count).zip(cpus) {
+        spawn(&mut builder, Cpu(cpu), &format!("poll-{cpu}"), program)?;
+    }
+    spawn(&mut builder, Cpu(cpu_count), "control", program)?;
+    Ok(builder.start())
+}
+
+fn spawn<P>(builder: &mut RuntimeBuilder<P::Message>, cpu: Cpu, name: &str, program: P) -> Result<()>
+where
+    P: Program + Send + 'static,
+{
+    builder.spawn(cpu, name, move || program).with_context(|| format!("starting thread {name}"))
+}
+
+fn listen(config: &Config) -> Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    match &config.rpc {
+        Some(path) => {
+            listeners.push(Listener::rpc(path)?);
+            tracing::info!(socket = %path.display(), "JSON-RPC");
+        }
+        None => tracing::info!("JSON-RPC: none, since there is no [rpc]"),
+    }
+    match config.metrics {
+        Some(address) => {
+            listeners.push(Listener::metrics(address)?);
+            tracing::info!(url = format!("http://{address}/metrics"), "metrics");
+        }
+        None => tracing::info!("metrics: none, since there is no [metrics]"),
+    }
+    Ok(listeners)
+}
+
+fn open_device(section: &DeviceSection, huge: bool) -> Result<Arc<dyn Device>> {
+    let (name, block_len) = (section.name.as_str(), section.block_len);
+    let block_count = |len: u64| len / u64::from(block_len);
+    Ok(match &section.kind {
+        DeviceKind::Memory { len } => Arc::new(bdev::Memory::new(name, block_len, block_count(*len), huge)?),
+        DeviceKind::Null { len } => Arc::new(bdev::Null::new(name, block_len, block_count(*len))?),
+        DeviceKind::File { path, read_only, queue_depth } => {
+            let options =
+                FileOptions { block_len, read_only: *read_only, queue_depth: *queue_depth, ..FileOptions::default() };
+            let file = bdev::File::open(name, path, options).with_context(|| where_from(path))?;
+            tracing::info!(
+                device = name,
+                path = %path.display(),
+                direct = file.is_direct(),
+                io_uring = file.uses_ring(),
+                "file device"
+            );
+            Arc::new(file)
+        }
+    })
+}
+
+/// Relative paths are the most likely mistake with files.
+fn where_from(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(directory) if path.is_relative() => {
+            format!("path = \"{}\" is relative to {}", path.display(), directory.display())
+        }
+        Ok(_) | Err(_) => format!("path = \"{}\"", path.display()),
+    }
+}
+
+fn target_spec(config: &Config, devices: &[Arc<dyn Device>]) -> Result<TargetSpec> {
+    let subsystems =
+        config.subsystems.iter().map(|section| subsystem_spec(section, devices)).collect::<Result<Vec<_>>>()?;
+    let controller = ControllerSpec {
+        io_queue_count_max: config.transport.io_queue_count_max,
+        queue_depth_max: config.transport.queue_depth,
+        admin_queue_depth_max: config.transport.admin_queue_depth,
+        transfer_len_max: config.transport.transfer_len_max,
+        in_capsule_len: config.transport.in_capsule_len,
+    };
+    Ok(TargetSpec { subsystems, controller })
+}
+
+fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Result<SubsystemSpec> {
+    let mut namespaces = Vec::new();
+    for namespace in &section.namespaces {
+        let Some(device) = devices.iter().find(|device| device.name() == namespace.device) else {
+            bail!("{}: namespace {} has no device \"{}\"", section.nqn, namespace.nsid, namespace.device);
+        };
+        namespaces.push(NamespaceSpec { nsid: namespace.nsid, device: Arc::clone(device), uuid: namespace.uuid });
+    }
+    Ok(SubsystemSpec {
+        nqn: section.nqn.clone(),
+        serial_number: section.serial_number.clone(),
+        model_number: section.model_number.clone(),
+        allow_any_host: section.allow_any_host,
+        hosts: section.hosts.clone(),
+        listeners: section.listeners.clone(),
+        namespaces,
+    })
+}
+
+fn say_hugepages(config: &Config) {
+    let devices = config.devices.iter().map(|device| match device.kind {
+        DeviceKind::Memory { len } => len,
+        DeviceKind::Null { .. } | DeviceKind::File { .. } => 0,
+    });
+    let buffers = config.target.cpus.iter().map(|_| config.target.data_memory_len as u64);
+    let needed = Hugepages::needed_for(devices.chain(buffers));
+    tracing::info!("{}", Hugepages::now().describe(needed, config.target.hugepages));
+}
+
+fn say_fabric(config: &Config) {
+    let cpus = config.target.cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let buffers = Size(config.target.data_memory_len as u64);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        "nvmf-tgt polls on CPU {cpus}, each with {buffers} of data buffers"
+    );
+    let devices = machine::rdma_devices();
+    match (config.transport.provider, devices.is_empty()) {
+        (ProviderKind::Soft, true) => tracing::info!("no RDMA devices on this machine: the software fabric is used"),
+        (ProviderKind::Soft, false) => {
+            tracing::info!("the software fabric is used (transport.provider = \"soft\"), not {}", devices.join(", "));
+        }
+        (ProviderKind::Ibv, _) => tracing::info!("RDMA devices: {}", devices.join(", ")),
+    }
+}
