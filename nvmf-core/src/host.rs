@@ -21,7 +21,7 @@ pub use namespaces::{NAMESPACE_COUNT_MAX, NamespaceInfo};
 pub use request::{
     async_event_request, connect_io, disconnect, fill, flush, keep_alive, read, shutdown, write, write_zeroes,
 };
-pub use response::HostCompletion;
+pub use response::{HostCompletion, connect_outcome};
 pub use step::{AdminData, HostError, Outcome, Step};
 
 pub use crate::command::{BlockRange, DataPointer};

@@ -2,21 +2,15 @@
 
 use crate::host::identity::HostIdentity;
 use crate::host::request;
-use crate::host::response::HostCompletion;
+use crate::host::response::connect_outcome;
 use crate::host::step::{AdminData, HostError, Outcome, Step};
-use crate::status::Status;
-use crate::wire::{
-    Capabilities, Configuration, ConnectRefusal, ConnectResult, ControllerStatus, DYNAMIC_CONTROLLER_ID, Nqn, Property,
-    Version,
-};
+use crate::wire::{Capabilities, Configuration, ControllerStatus, DYNAMIC_CONTROLLER_ID, Nqn, Property, Version};
 
 /// How long CSTS is left alone between two looks: doubled each time.
 const POLL_DELAY_MIN_NS: u64 = 1_000_000;
 const POLL_DELAY_MAX_NS: u64 = 64_000_000;
 /// The unit of CAP.TO.
 const TIMEOUT_UNIT_NS: u64 = 500_000_000;
-/// Controller ids from here on are reserved [NVMe Base 2.0, 3.1.1].
-const CONTROLLER_ID_RESERVED: u16 = 0xFFF0;
 /// CC.CSS: the NVM command set alone, or all that CAP.CSS names.
 const COMMAND_SET_NVM: u8 = 0b000;
 const COMMAND_SET_ALL: u8 = 0b110;
@@ -72,7 +66,7 @@ impl BringUp {
         match (self, outcome) {
             (Self::Start(connection), None) => connect(&connection),
             (Self::Connect, Some(outcome)) => {
-                let controller_id = connected(&outcome)?;
+                let controller_id = connect_outcome(&outcome.completion)?;
                 Ok(property_get(Property::Capabilities, Self::Capabilities { controller_id }))
             }
             (Self::Capabilities { controller_id }, Some(outcome)) => {
@@ -109,25 +103,6 @@ fn connect(connection: &Connection) -> Result<Progress, HostError> {
     let (command, data) =
         request::connect(identity, subsystem_nqn, DYNAMIC_CONTROLLER_ID, 0, *admin_depth, *keep_alive_ms);
     Ok(Progress::Step(Step::Submit { command, data: AdminData::Out(data) }, BringUp::Connect))
-}
-
-fn connected(outcome: &Outcome<'_>) -> Result<u16, HostError> {
-    let completion = HostCompletion::parse(&outcome.completion);
-    if completion.status.is(Status::CONNECT_INVALID_PARAMETERS) {
-        let field = ConnectRefusal::from_result(completion.result).field();
-        return Err(HostError::Status { command: "Connect", status: format!("{}: {field}", completion.status) });
-    }
-    let result = ConnectResult::from_result(outcome.success("Connect")?.result);
-    if result.authentication != 0 {
-        return Err(HostError::peer("the controller asks for authentication, which this host cannot do"));
-    }
-    if result.controller_id >= CONTROLLER_ID_RESERVED {
-        return Err(HostError::peer(format!(
-            "Connect gave controller id {:#06x}, which is reserved",
-            result.controller_id
-        )));
-    }
-    Ok(result.controller_id)
 }
 
 fn enable(enabled: Enabled) -> Result<Progress, HostError> {

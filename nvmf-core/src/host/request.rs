@@ -272,6 +272,22 @@ mod tests {
         }
     }
 
+    /// As a Linux host fills the same fields: opcode, PSDT, type, SQSIZE, KATO.
+    #[test]
+    fn an_admin_connect_in_bytes() {
+        let (mut command, data) = connect(&HostIdentity::from_uuid([7; 16]), "nqn.x", 0xFFFF, 0, 32, 15_000);
+        let buffer = RemoteBuffer { address: 0x1_2345_6000, len: 1024, key: 0x0011_2233 };
+        fill(&mut command, 0x1000, DataPointer::Keyed { buffer, invalidate: true });
+        let mut expected = [0; 64];
+        expected[..5].copy_from_slice(&[0x7F, 0x40, 0x00, 0x10, 0x01]);
+        expected[24..40]
+            .copy_from_slice(&[0x00, 0x60, 0x45, 0x23, 1, 0, 0, 0, 0x00, 0x04, 0x00, 0x33, 0x22, 0x11, 0x00, 0x4F]);
+        expected[44] = 31;
+        expected[48..50].copy_from_slice(&[0x98, 0x3A]);
+        assert_eq!(command, expected);
+        assert_eq!((data.len(), &data[16..18]), (1024, &[0xFF, 0xFF][..]));
+    }
+
     #[test]
     fn an_io_connect() {
         let identity = HostIdentity::from_uuid([7; 16]);

@@ -1,7 +1,30 @@
 //! A response as the host reads it.
 
+use crate::host::step::HostError;
 use crate::status::Status;
-use crate::wire::CompletionEntry;
+use crate::wire::{CompletionEntry, ConnectRefusal, ConnectResult};
+
+/// Controller ids from here on are reserved [NVMe Base 2.0, 3.1.1].
+const CONTROLLER_ID_RESERVED: u16 = 0xFFF0;
+
+/// How a Connect ended, of any queue: the controller's id.
+///
+/// # Errors
+/// [`HostError`] names the parameter that was refused, or what the controller asks for that this host cannot do.
+pub fn connect_outcome(completion: &[u8; 16]) -> Result<u16, HostError> {
+    let completion = HostCompletion::parse(completion).success("Connect")?;
+    let result = ConnectResult::from_result(completion.result);
+    if result.authentication != 0 {
+        return Err(HostError::peer("the controller asks for authentication, which this host cannot do"));
+    }
+    if result.controller_id >= CONTROLLER_ID_RESERVED {
+        return Err(HostError::peer(format!(
+            "Connect gave controller id {:#06x}, which is reserved",
+            result.controller_id
+        )));
+    }
+    Ok(result.controller_id)
+}
 
 /// A response as the host reads it. Any 16 bytes are one: whether `command_id` is one that is out is the queue's matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +52,22 @@ impl HostCompletion {
         }
     }
 
+    /// Itself, if the command did what it should. `command` is its name in words.
+    ///
+    /// # Errors
+    /// [`HostError::Status`].
+    pub fn success(self, command: &'static str) -> Result<Self, HostError> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        let status = if self.status.is(Status::CONNECT_INVALID_PARAMETERS) && command == "Connect" {
+            format!("{}: {}", self.status, ConnectRefusal::from_result(self.result).field())
+        } else {
+            self.status.to_string()
+        };
+        Err(HostError::Status { command, status })
+    }
+
     /// DW0.
     #[must_use]
     pub const fn dword0(&self) -> u32 {
@@ -51,5 +90,17 @@ mod tests {
         assert_eq!(completion.status, Status::INVALID_FIELD);
         assert_eq!(completion.result, 0x0807_0605_0403_0201);
         assert_eq!(completion.dword0(), 0x0403_0201);
+    }
+
+    #[test]
+    fn how_a_connect_ended() {
+        let end = |status, result| connect_outcome(&CompletionEntry::new(1, status).with_result(result).to_bytes());
+        assert_eq!(end(Status::SUCCESS, 7), Ok(7));
+        let words = |status, result| end(status, result).unwrap_err().to_string();
+        assert!(words(Status::SUCCESS, 0x1_0007).contains("authentication"));
+        assert!(words(Status::SUCCESS, 0xFFFF).contains("0xffff"));
+        let refused = words(Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::QUEUE_SIZE.to_result());
+        assert!(refused.starts_with("Connect failed") && refused.ends_with(": queue size"), "{refused}");
+        assert!(words(Status::INVALID_QUEUE_ID, 0).contains("invalid queue identifier"));
     }
 }

@@ -95,12 +95,7 @@ impl HostError {
 impl Outcome<'_> {
     /// The completion, if the command did what it should.
     pub(super) fn success(&self, command: &'static str) -> Result<HostCompletion, HostError> {
-        let completion = HostCompletion::parse(&self.completion);
-        if completion.status.is_success() {
-            Ok(completion)
-        } else {
-            Err(HostError::Status { command, status: completion.status.to_string() })
-        }
+        HostCompletion::parse(&self.completion).success(command)
     }
 
     /// The data as a structure, if all of it came.
