@@ -30,6 +30,12 @@ struct Object {
     poisoned: AtomicBool,
 }
 
+impl Object {
+    fn is_odd(&self) -> bool {
+        !self.number.is_multiple_of(2)
+    }
+}
+
 impl World {
     fn new(domain: &Domain) -> Arc<Self> {
         let capacity = usize::from(CPU_COUNT) * usize::try_from(SLOTS_PER_CPU).unwrap();
@@ -48,7 +54,8 @@ impl World {
         Box::new(Object { number, poisoned: AtomicBool::new(false) })
     }
 
-    fn reclaim(&self, object: Box<Object>) {
+    fn reclaim(&self, reaped: Reaped<Unlinked<Object>>) {
+        let object = reaped.into_object();
         object.poisoned.store(true, Ordering::Relaxed);
         assert!(!self.reclaimed[usize::try_from(object.number).unwrap()].swap(true, Ordering::Relaxed));
     }
@@ -72,7 +79,9 @@ impl World {
 /// Links, unlinks, looks, mentions what it saw to others.
 struct Owner {
     world: Arc<World>,
-    /// What was only looked at by readers waits here, and the receivers of its number need not find it alive.
+    /// Objects with odd numbers, which no message names.
+    for_readers: Limbo<Unlinked<Object>>,
+    /// Those with even ones: who gets a message with the number still finds them alive.
     for_messages: Limbo<Unlinked<Object>>,
 }
 
@@ -87,36 +96,32 @@ impl Program for Owner {
     fn fire<'t>(&mut self, _turn: &mut Turn<'t, u64>, _token: u64) {}
 
     fn poll<'t>(&mut self, turn: &mut Turn<'t, u64>) -> Progress {
-        while let Some(reaped) = self.for_messages.reap(turn) {
-            self.world.reclaim(reaped.into_object());
+        while let Some(reaped) = self.for_readers.reap(turn).or_else(|| self.for_messages.reap(turn)) {
+            self.world.reclaim(reaped);
         }
         let seen = self.world.look_at_all(turn.guard());
         let first = u64::from(turn.cpu().0) * SLOTS_PER_CPU;
         let slot = usize::try_from(first + turn.random() % SLOTS_PER_CPU).unwrap();
         if self.world.stop.load(Ordering::Relaxed) {
             for slot in (first..first + SLOTS_PER_CPU).filter_map(|slot| usize::try_from(slot).ok()) {
-                if let Some(object) = self.world.table.unlink(slot) {
-                    self.for_messages.retire(turn, object).unwrap();
-                }
+                self.unlink(turn, slot);
             }
             turn.leave();
         } else if turn.random().is_multiple_of(2) {
-            let old = match self.world.table.unlink(slot) {
-                Some(object) => Some(object),
-                None if turn.cpu() == Cpu(0) && turn.random().is_multiple_of(3) => {
-                    Some(self.world.snapshot.replace(self.world.make()))
-                }
-                None => {
-                    self.world.table.link(slot, self.world.make());
-                    None
-                }
-            };
-            if let Some(old) = old {
-                self.for_messages.retire(turn, old).unwrap();
+            if self.world.table.look(turn.guard(), slot).is_some() {
+                self.unlink(turn, slot);
+            } else if turn.cpu() == Cpu(0) && turn.random().is_multiple_of(3) {
+                let is_odd = self.world.snapshot.load(turn.guard()).is_odd();
+                let old = self.world.snapshot.replace(self.world.make());
+                self.retire(turn, is_odd, old);
+            } else {
+                self.world.table.link(slot, self.world.make());
             }
             let to = Cpu(u16::try_from(turn.random() % u64::from(CPU_COUNT)).unwrap());
             let named = &seen[usize::try_from(turn.random() % seen.len() as u64).unwrap()];
-            turn.send(to, named.number);
+            if !named.is_odd() {
+                turn.send(to, named.number);
+            }
         }
         // What this turn saw is there until its end, whatever was unlinked meanwhile.
         seen.iter().for_each(|object| self.world.check(object));
@@ -124,12 +129,39 @@ impl Program for Owner {
     }
 }
 
+impl Owner {
+    fn unlink(&mut self, turn: &mut Turn<'_, u64>, slot: usize) {
+        if let Some(is_odd) = self.world.table.look(turn.guard(), slot).map(Object::is_odd) {
+            let object = self.world.table.unlink(slot).unwrap();
+            self.retire(turn, is_odd, object);
+        }
+    }
+
+    fn retire(&mut self, turn: &mut Turn<'_, u64>, is_odd: bool, object: Unlinked<Object>) {
+        let limbo = if is_odd { &mut self.for_readers } else { &mut self.for_messages };
+        limbo.retire(turn, object).unwrap();
+    }
+}
+
+/// A turn of one CPU. One is slow, as one that wakes late from its sleep.
+fn step(simulation: &mut Simulation<u64>) {
+    let cpu = match simulation.random() % 32 {
+        0 => 1,
+        1..12 => 0,
+        12..22 => 2,
+        _ => 3,
+    };
+    simulation.advance(1_000);
+    simulation.step_cpu(Cpu(cpu));
+}
+
 fn start(seed: u64) -> (Simulation<u64>, Arc<World>, Reader) {
     let mut simulation = Simulation::with_ring_capacity(seed, CPU_COUNT, 2);
     let world = World::new(simulation.domain());
     for cpu in (0..CPU_COUNT).map(Cpu) {
         let world = Arc::clone(&world);
-        simulation.install(cpu, Owner { world, for_messages: Limbo::new(Grace::Messages, 1024) });
+        let for_readers = Limbo::new(Grace::Readers, 1024);
+        simulation.install(cpu, Owner { world, for_readers, for_messages: Limbo::new(Grace::Messages, 1024) });
     }
     let reader = simulation.domain().register_reader().unwrap();
     (simulation, world, reader)
@@ -141,14 +173,14 @@ fn nothing_that_can_be_reached_is_given_back_and_everything_is_in_the_end() {
     for seed in 0..1_500 {
         let (mut simulation, world, mut reader) = start(seed);
         for _ in 0..20 {
-            for _ in 0..simulation.random() % 12 {
-                simulation.step();
+            for _ in 0..simulation.random() % 24 {
+                step(&mut simulation);
             }
             // A reading that lasts over many turns of the CPUs.
             reader.read(|guard| {
                 let seen = world.look_at_all(guard);
-                for _ in 0..simulation.random() % 24 {
-                    simulation.step();
+                for _ in 0..simulation.random() % 48 {
+                    step(&mut simulation);
                 }
                 seen.iter().for_each(|object| world.check(object));
                 world.look_at_all(guard);
@@ -164,7 +196,7 @@ fn nothing_that_can_be_reached_is_given_back_and_everything_is_in_the_end() {
         totals.0 += made_count - 1;
         totals.1 += world.mention_count.load(Ordering::Relaxed);
     }
-    assert!(totals.0 > 20_000 && totals.1 > 100_000, "too little happened: {totals:?}");
+    assert!(totals.0 > 20_000 && totals.1 > 20_000, "too little happened: {totals:?}");
 }
 
 #[test]
@@ -173,7 +205,7 @@ fn the_epoch_rests_while_nothing_waits() {
     world.stop.store(true, Ordering::Relaxed);
     let before = simulation.domain().epoch();
     for _ in 0..1_000 {
-        simulation.step();
+        step(&mut simulation);
     }
     assert_eq!(simulation.domain().epoch(), before);
 }
@@ -182,16 +214,16 @@ fn the_epoch_rests_while_nothing_waits() {
 fn a_reading_holds_everything_up_and_the_laggards_are_named() {
     let (mut simulation, world, mut reader) = start(5);
     for _ in 0..200 {
-        simulation.step();
+        step(&mut simulation);
     }
     reader.read(|_| {
         for _ in 0..200 {
-            simulation.step();
+            step(&mut simulation);
         }
         let reclaimed_count = || world.reclaimed.iter().filter(|flag| flag.load(Ordering::Relaxed)).count();
         let (before, epoch) = (reclaimed_count(), simulation.domain().epoch());
         for _ in 0..200 {
-            simulation.step();
+            step(&mut simulation);
         }
         assert_eq!((reclaimed_count(), simulation.domain().epoch()), (before, epoch));
         assert!(simulation.domain().limbo_len() > 0);
