@@ -127,8 +127,7 @@ impl<M> Outbox<M> {
             self.local.push_back(message);
             return;
         };
-        let stage = self.bells[usize::from(to.0)].stage();
-        assert!(stage != Stage::Left, "a message from cpu {} to cpu {}, which has left", self.cpu.0, to.0);
+        check_there(&self.bells, self.cpu, to);
         if lane.backlog.is_empty() {
             match ring.push(message) {
                 Ok(()) => self.note(to),
@@ -155,6 +154,10 @@ impl<M> Outbox<M> {
         for to in (0..).map(Cpu).take(self.lanes.len()) {
             let lane = &mut self.lanes[usize::from(to.0)];
             let Some(ring) = &mut lane.ring else { continue };
+            if lane.backlog.is_empty() {
+                continue;
+            }
+            check_there(&self.bells, self.cpu, to);
             let room = lane.backlog.len().min(ring.slots());
             for message in lane.backlog.drain(..room) {
                 // There is room: only this CPU fills the ring.
@@ -207,6 +210,13 @@ impl<M> Outbox<M> {
     pub(crate) fn pop_local(&mut self) -> Option<M> {
         self.local.pop_front()
     }
+}
+
+/// Panics if `to` has left: its program ended while somebody still had something to tell it, which is our bug.
+#[inline]
+fn check_there(bells: &Bells, from: Cpu, to: Cpu) {
+    let stage = bells[usize::from(to.0)].stage();
+    assert!(stage != Stage::Left, "a message from cpu {} to cpu {}, which has left", from.0, to.0);
 }
 
 /// The ends of all rings and queues of a mesh, by CPU.

@@ -99,8 +99,8 @@ impl<'t, M> Turn<'t, M> {
 
     /// This CPU's program is done: after this turn, once the backlog and the mailbox are empty and no [`crate::Limbo`] of this CPU holds
     /// anything, the reactor goes offline for good and its thread ends; until then it keeps turning. The mesh's last CPU, which moves the
-    /// epoch that the others' limbos wait for, also waits until the others have left. Messages sent to a CPU that has left are our bug and
-    /// abort.
+    /// epoch that the others' limbos wait for, also waits until the others have left. A message to a CPU that has left, also one that
+    /// still waits in another's backlog then, is our bug and panics: whoever leaves has been told that nobody has anything for it.
     pub fn leave(&mut self) {
         self.state.leaving = true;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use reactor::{
-    Cpu, Domain, Grace, Guard, Limbo, Program, Progress, Published, Reader, Simulation, Table, Turn, Unlinked,
+    Cpu, Domain, Grace, Guard, Limbo, Program, Progress, Published, Reader, Reaped, Simulation, Table, Turn, Unlinked,
 };
 
 const CPU_COUNT: u16 = 4;
@@ -21,6 +21,8 @@ struct World {
     /// Set when an object's grace is over: whoever still comes by it then fails.
     reclaimed: Box<[AtomicBool]>,
     next_number: AtomicU64,
+    /// Messages sent, and received.
+    named_count: AtomicU64,
     mention_count: AtomicU64,
     stop: AtomicBool,
 }
@@ -44,6 +46,7 @@ impl World {
             snapshot: Published::new(domain, Box::new(Object { number: 0, poisoned: AtomicBool::new(false) })),
             reclaimed: (0..4096).map(|_| AtomicBool::new(false)).collect(),
             next_number: AtomicU64::new(1),
+            named_count: AtomicU64::new(0),
             mention_count: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         })
@@ -106,7 +109,10 @@ impl Program for Owner {
             for slot in (first..first + SLOTS_PER_CPU).filter_map(|slot| usize::try_from(slot).ok()) {
                 self.unlink(turn, slot);
             }
-            turn.leave();
+            // Whoever leaves must have been sent everything that will be.
+            if self.world.named_count.load(Ordering::Relaxed) == self.world.mention_count.load(Ordering::Relaxed) {
+                turn.leave();
+            }
         } else if turn.random().is_multiple_of(2) {
             if self.world.table.look(turn.guard(), slot).is_some() {
                 self.unlink(turn, slot);
@@ -121,6 +127,7 @@ impl Program for Owner {
             let named = &seen[usize::try_from(turn.random() % seen.len() as u64).unwrap()];
             if !named.is_odd() {
                 turn.send(to, named.number);
+                self.world.named_count.fetch_add(1, Ordering::Relaxed);
             }
         }
         // What this turn saw is there until its end, whatever was unlinked meanwhile.
