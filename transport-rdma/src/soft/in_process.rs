@@ -71,7 +71,7 @@ pub struct FabricOptions {
     pub raises_last_wqe: bool,
     /// Whether destroying a queue pair removes its completions from the completion queue, as mlx5 does.
     pub sweeps_on_destroy: bool,
-    /// Whether a peer's disconnect is never reported.
+    /// Whether the peer never hears of a disconnect.
     pub loses_disconnected: bool,
     /// Whether the accepting side is never told that the connection is up.
     pub loses_established: bool,

@@ -18,7 +18,7 @@ mod endings;
 mod messages;
 mod transfers;
 
-mod pair;
+pub(crate) mod pair;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

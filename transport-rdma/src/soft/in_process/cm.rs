@@ -185,18 +185,24 @@ impl InProcessProvider {
     }
 
     fn receive_disconnect(&mut self, to: ConnectionId) {
+        if self.world().options.loses_disconnected {
+            // Lost on the way: its receiver knows nothing, its sender's timewait ends all the same.
+            return;
+        }
+        let until_ns = self.now_ns.saturating_add(self.timewait_ns);
         let Some(connection) = self.connections.get_mut(&to) else { return };
         let was_ended = connection.stage == Stage::Ended;
         connection.stage = Stage::Ended;
-        connection.timewait_ns.get_or_insert(self.now_ns.saturating_add(self.timewait_ns));
-        if let Some((machine, peer)) = connection.peer {
-            self.world().post(machine, Letter::DisconnectReply { to: peer });
-        }
-        let (loses_disconnected, twice) = {
+        connection.timewait_ns.get_or_insert(until_ns);
+        let peer = connection.peer;
+        let comes_twice = {
             let mut world = self.world();
-            (world.options.loses_disconnected, world.random.coin())
+            if let Some((machine, peer)) = peer {
+                world.post(machine, Letter::DisconnectReply { to: peer });
+            }
+            world.random.coin()
         };
-        if !loses_disconnected && (!was_ended || twice) {
+        if !was_ended || comes_twice {
             self.push_event(Charge::Connection(to), Event::Disconnected { connection: to });
         }
     }

@@ -12,6 +12,7 @@ pub(super) fn cases<R: Rig>() -> Vec<(&'static str, Case<R>)> {
         ("disconnected_before_it_is_attached", disconnected_before_it_is_attached),
         ("a_peer_in_the_error_state", a_peer_in_the_error_state),
         ("a_peer_that_dies", a_peer_that_dies),
+        ("a_peer_whose_cpu_stopped", a_peer_whose_cpu_stopped),
         ("detached_with_work_outstanding", detached_with_work_outstanding),
         ("an_event_that_is_owed_keeps_its_object", an_event_that_is_owed_keeps_its_object),
         ("names_and_numbers_come_again", names_and_numbers_come_again),
@@ -116,6 +117,27 @@ fn a_peer_in_the_error_state<R: Rig>(rig: R) {
     pair.sides[0].send(ends[0].name, 2, SendOperation::Write { address, key }, segment);
     assert_eq!(pair.completions(0, 2), [(1, Status::RetryExceeded), (2, Status::WorkRequestFlushed)]);
     assert_eq!(pair.sides[1].bytes(0, 64), [0; 64], "a queue pair in the error state takes no write");
+    pair.finish(ends);
+}
+
+/// Its CPU does not turn for a while: nothing is lost, and everything goes on. (How long is too long is each provider's own.)
+fn a_peer_whose_cpu_stopped<R: Rig>(rig: R) {
+    let mut pair = Pair::new(rig);
+    let ends = pair.connect_with(|pair, side, name| {
+        if side == 1 {
+            pair.post_receives(1, name, 0, 4);
+        }
+    });
+    pair.sides[1].is_stopped = true;
+    for id in 0..4 {
+        pair.sides[0].send_with(ends[0].name, id, SendOperation::Send, Flags::SIGNALED, &[]);
+    }
+    pair.pass(20_000_000);
+    assert_eq!(pair.sides[0].take_completions(), [], "nobody has consumed them");
+    pair.sides[1].is_stopped = false;
+    let expected: Vec<_> = (0..4).map(|id| (id, Status::Success)).collect();
+    assert_eq!(pair.completions(1, 4), expected);
+    assert_eq!(pair.completions(0, 4), expected);
     pair.finish(ends);
 }
 

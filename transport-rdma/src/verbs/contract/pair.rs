@@ -16,11 +16,11 @@ const PATIENCE: usize = 400_000;
 
 /// How a case wants its machines.
 #[derive(Clone, Copy)]
-pub(super) struct Setup {
-    pub(super) completion_count: u32,
-    pub(super) shared_receive_count: u32,
-    pub(super) queue_pair: QueuePairOptions,
-    pub(super) rnr_retry_count: u8,
+pub(crate) struct Setup {
+    pub(crate) completion_count: u32,
+    pub(crate) shared_receive_count: u32,
+    pub(crate) queue_pair: QueuePairOptions,
+    pub(crate) rnr_retry_count: u8,
 }
 
 impl Default for Setup {
@@ -41,7 +41,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    pub(super) fn shared(count: u32) -> Self {
+    pub(crate) fn shared(count: u32) -> Self {
         let mut setup = Self { shared_receive_count: count, ..Self::default() };
         setup.queue_pair.shared_receive = true;
         setup
@@ -49,77 +49,77 @@ impl Setup {
 }
 
 /// One machine.
-pub(super) struct Side<P: Provider> {
-    pub(super) provider: P,
-    pub(super) port: P::Port,
-    pub(super) port_id: PortId,
-    pub(super) arena: Arc<SharedArena>,
-    pub(super) keys: RegisteredMemory,
+pub(crate) struct Side<P: Provider> {
+    pub(crate) provider: P,
+    pub(crate) port: P::Port,
+    pub(crate) port_id: PortId,
+    pub(crate) arena: Arc<SharedArena>,
+    pub(crate) keys: RegisteredMemory,
     /// Polled and not looked at.
-    pub(super) completions: Vec<Completion>,
+    pub(crate) completions: Vec<Completion>,
     /// Fetched, acknowledged and not looked at.
-    pub(super) events: Vec<Event<P::Port>>,
+    pub(crate) events: Vec<Event<P::Port>>,
     /// Fetched and not acknowledged, while `is_holding`.
-    pub(super) held: Vec<Unacknowledged<P::Port>>,
-    pub(super) is_holding: bool,
+    pub(crate) held: Vec<Unacknowledged<P::Port>>,
+    pub(crate) is_holding: bool,
     /// Its CPU does not run.
-    pub(super) is_stopped: bool,
+    pub(crate) is_stopped: bool,
     next_ticket: u64,
 }
 
 /// One end of a connection in a case.
-pub(super) struct End {
-    pub(super) connection: Connection,
-    pub(super) name: QueuePairName,
+pub(crate) struct End {
+    pub(crate) connection: Connection,
+    pub(crate) name: QueuePairName,
 }
 
 impl End {
-    pub(super) fn id(&self) -> ConnectionId {
+    pub(crate) fn id(&self) -> ConnectionId {
         self.connection.id()
     }
 }
 
 /// Two machines, and the rig that they came from.
-pub(super) struct Pair<R: Rig> {
-    pub(super) rig: R,
-    pub(super) setup: Setup,
-    pub(super) sides: [Side<R::Provider>; 2],
-    pub(super) now_ns: u64,
+pub(crate) struct Pair<R: Rig> {
+    pub(crate) rig: R,
+    pub(crate) setup: Setup,
+    pub(crate) sides: [Side<R::Provider>; 2],
+    pub(crate) now_ns: u64,
     listener: Option<(std::net::SocketAddr, crate::verbs::ListenerId)>,
 }
 
 impl<P: Provider> Side<P> {
-    pub(super) fn ticket(&mut self) -> Ticket {
+    pub(crate) fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)
     }
 
     /// A part of this side's memory, under its local key.
-    pub(super) fn part(&self, offset: usize, len: usize) -> LocalSegment {
+    pub(crate) fn part(&self, offset: usize, len: usize) -> LocalSegment {
         LocalSegment { memory: self.arena.segment().part(offset, len), local_key: self.keys.local_key }
     }
 
     /// The remote address of a byte of this side's memory.
-    pub(super) fn address(&self, offset: usize) -> u64 {
+    pub(crate) fn address(&self, offset: usize) -> u64 {
         self.arena.segment().part(offset, 1).address()
     }
 
-    pub(super) fn write(&self, offset: usize, bytes: &[u8]) {
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
         self.arena.segment().write(offset, bytes);
     }
 
-    pub(super) fn bytes(&self, offset: usize, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&self, offset: usize, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.arena.segment().read(offset, &mut bytes);
         bytes
     }
 
     /// Posts one signalled request with one segment, and rings.
-    pub(super) fn send(&mut self, name: QueuePairName, id: u64, operation: SendOperation, segment: LocalSegment) {
+    pub(crate) fn send(&mut self, name: QueuePairName, id: u64, operation: SendOperation, segment: LocalSegment) {
         self.send_with(name, id, operation, Flags::SIGNALED, &[segment]);
     }
 
-    pub(super) fn send_with(
+    pub(crate) fn send_with(
         &mut self,
         name: QueuePairName,
         id: u64,
@@ -132,28 +132,28 @@ impl<P: Provider> Side<P> {
     }
 
     /// The completions so far, as identifier and status.
-    pub(super) fn take_completions(&mut self) -> Vec<(u64, CompletionStatus)> {
+    pub(crate) fn take_completions(&mut self) -> Vec<(u64, CompletionStatus)> {
         self.completions.drain(..).map(|completion| (completion.id, completion.status)).collect()
     }
 
     /// Takes the first event that fits.
-    pub(super) fn take_event<T>(&mut self, mut fits: impl FnMut(&Event<P::Port>) -> Option<T>) -> Option<T> {
+    pub(crate) fn take_event<T>(&mut self, mut fits: impl FnMut(&Event<P::Port>) -> Option<T>) -> Option<T> {
         let (at, found) = self.events.iter().enumerate().find_map(|(at, event)| Some((at, fits(event)?)))?;
         self.events.remove(at);
         Some(found)
     }
 
-    pub(super) fn gauges(&self) -> Vec<(&'static str, u64)> {
+    pub(crate) fn gauges(&self) -> Vec<(&'static str, u64)> {
         self.provider.counters().into_iter().filter(|(name, value)| name.ends_with("_live") && *value != 0).collect()
     }
 }
 
 impl<R: Rig> Pair<R> {
-    pub(super) fn new(rig: R) -> Self {
+    pub(crate) fn new(rig: R) -> Self {
         Self::with(rig, Setup::default())
     }
 
-    pub(super) fn with(mut rig: R, setup: Setup) -> Self {
+    pub(crate) fn with(mut rig: R, setup: Setup) -> Self {
         let [first, second] = rig.machines();
         let arenas = [rig.memory(0), rig.memory(1)];
         let [first_arena, second_arena] = arenas;
@@ -186,7 +186,7 @@ impl<R: Rig> Pair<R> {
         }
     }
 
-    pub(super) fn register(&mut self, side: usize, memory: Memory, access: Access) -> RegisteredMemory {
+    pub(crate) fn register(&mut self, side: usize, memory: Memory, access: Access) -> RegisteredMemory {
         let ticket = self.sides[side].ticket();
         self.sides[side].provider.begin_register(ticket, memory, access);
         self.event(side, "a registration", |event| match event {
@@ -195,7 +195,7 @@ impl<R: Rig> Pair<R> {
         })
     }
 
-    pub(super) fn deregister(&mut self, side: usize, keys: RegisteredMemory) {
+    pub(crate) fn deregister(&mut self, side: usize, keys: RegisteredMemory) {
         let ticket = self.sides[side].ticket();
         self.sides[side].provider.begin_deregister(ticket, keys);
         self.event(side, "a deregistration", |event| {
@@ -204,7 +204,7 @@ impl<R: Rig> Pair<R> {
     }
 
     /// Both machines have a turn.
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.now_ns = self.rig.step();
         for side in &mut self.sides {
             if !side.is_stopped {
@@ -222,14 +222,14 @@ impl<R: Rig> Pair<R> {
         }
     }
 
-    pub(super) fn steps(&mut self, count: usize) {
+    pub(crate) fn steps(&mut self, count: usize) {
         for _ in 0..count {
             self.step();
         }
     }
 
     /// Steps until the time has passed.
-    pub(super) fn pass(&mut self, ns: u64) {
+    pub(crate) fn pass(&mut self, ns: u64) {
         self.step();
         let end_ns = self.now_ns + ns;
         while self.now_ns < end_ns {
@@ -238,7 +238,7 @@ impl<R: Rig> Pair<R> {
     }
 
     /// Steps until there is something.
-    pub(super) fn until<T>(&mut self, what: &str, mut found: impl FnMut(&mut Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, what: &str, mut found: impl FnMut(&mut Self) -> Option<T>) -> T {
         for _ in 0..PATIENCE {
             if let Some(found) = found(self) {
                 return found;
@@ -248,7 +248,7 @@ impl<R: Rig> Pair<R> {
         panic!("{what} did not come");
     }
 
-    pub(super) fn event<T>(
+    pub(crate) fn event<T>(
         &mut self,
         side: usize,
         what: &str,
@@ -258,18 +258,18 @@ impl<R: Rig> Pair<R> {
     }
 
     /// Steps until a side has so many completions, and takes all.
-    pub(super) fn completions(&mut self, side: usize, count: usize) -> Vec<(u64, CompletionStatus)> {
+    pub(crate) fn completions(&mut self, side: usize, count: usize) -> Vec<(u64, CompletionStatus)> {
         self.full_completions(side, count).iter().map(|completion| (completion.id, completion.status)).collect()
     }
 
-    pub(super) fn full_completions(&mut self, side: usize, count: usize) -> Vec<Completion> {
+    pub(crate) fn full_completions(&mut self, side: usize, count: usize) -> Vec<Completion> {
         self.until(&format!("completion {count} of side {side}"), |pair| {
             let completions = &mut pair.sides[side].completions;
             (completions.len() >= count).then(|| std::mem::take(completions))
         })
     }
 
-    pub(super) fn listen(&mut self) -> std::net::SocketAddr {
+    pub(crate) fn listen(&mut self) -> std::net::SocketAddr {
         if let Some((address, _)) = self.listener {
             return address;
         }
@@ -280,12 +280,12 @@ impl<R: Rig> Pair<R> {
     }
 
     /// A resolved connection of side 0 with its queue pair attached.
-    pub(super) fn resolve(&mut self) -> End {
+    pub(crate) fn resolve(&mut self) -> End {
         let address = self.listen();
         self.resolve_to(address)
     }
 
-    pub(super) fn resolve_to(&mut self, address: std::net::SocketAddr) -> End {
+    pub(crate) fn resolve_to(&mut self, address: std::net::SocketAddr) -> End {
         let ticket = self.sides[0].ticket();
         self.sides[0].provider.begin_resolve(ticket, address);
         self.until("a resolution", |pair| {
@@ -301,7 +301,7 @@ impl<R: Rig> Pair<R> {
     }
 
     /// Side 1's next connection request.
-    pub(super) fn request(&mut self) -> ConnectionRequest {
+    pub(crate) fn request(&mut self) -> ConnectionRequest {
         self.until("a connection request", |pair| {
             let events = &mut pair.sides[1].events;
             let at = events.iter().position(|event| matches!(event, Event::ConnectRequest(_)))?;
@@ -313,7 +313,7 @@ impl<R: Rig> Pair<R> {
     }
 
     /// Makes the connection's queue pair.
-    pub(super) fn create(
+    pub(crate) fn create(
         &mut self,
         side: usize,
         connection: ConnectionId,
@@ -333,7 +333,7 @@ impl<R: Rig> Pair<R> {
         })
     }
 
-    pub(super) fn parameters<'a>(&self, private_data: &'a [u8]) -> ConnectParameters<'a> {
+    pub(crate) fn parameters<'a>(&self, private_data: &'a [u8]) -> ConnectParameters<'a> {
         ConnectParameters {
             private_data,
             responder_resources: 4,
@@ -344,7 +344,7 @@ impl<R: Rig> Pair<R> {
     }
 
     /// A connection that both sides know to be up. `prepare` posts the receives of each side before that.
-    pub(super) fn connect_with(&mut self, mut prepare: impl FnMut(&mut Self, usize, QueuePairName)) -> [End; 2] {
+    pub(crate) fn connect_with(&mut self, mut prepare: impl FnMut(&mut Self, usize, QueuePairName)) -> [End; 2] {
         let active = self.resolve();
         prepare(self, 0, active.name);
         let parameters = self.parameters(b"hello");
@@ -359,39 +359,39 @@ impl<R: Rig> Pair<R> {
         [active, passive]
     }
 
-    pub(super) fn connect(&mut self) -> [End; 2] {
+    pub(crate) fn connect(&mut self) -> [End; 2] {
         self.connect_with(|_, _, _| {})
     }
 
     /// Posts receives of 256 bytes from `first` on, each into its own place, and gives them its place's number.
-    pub(super) fn post_receives(&mut self, side: usize, name: QueuePairName, first: u64, count: u64) {
+    pub(crate) fn post_receives(&mut self, side: usize, name: QueuePairName, first: u64, count: u64) {
         for id in first..first + count {
             let segment = self.sides[side].part(receive_offset(id), RECEIVE_LEN);
             self.sides[side].port.post_receive(name, id, &[segment]).unwrap();
         }
     }
 
-    pub(super) fn established(&mut self, side: usize, id: ConnectionId) {
+    pub(crate) fn established(&mut self, side: usize, id: ConnectionId) {
         self.event(side, "an established connection", |event| {
             matches!(event, Event::Established { connection, .. } if *connection == id).then_some(())
         });
     }
 
     /// Ends one end: disconnects, waits for `count` completions, detaches, destroys. What it completed is left for the case.
-    pub(super) fn end(&mut self, side: usize, end: End) {
+    pub(crate) fn end(&mut self, side: usize, end: End) {
         self.sides[side].provider.disconnect(end.id());
         // All flushes are there when the CPU has taken the command; three turns are more than that.
         self.steps(3);
         self.destroy(side, end);
     }
 
-    pub(super) fn destroy(&mut self, side: usize, end: End) {
+    pub(crate) fn destroy(&mut self, side: usize, end: End) {
         let queue_pair = self.sides[side].port.detach(end.name).unwrap();
         self.destroy_queue_pair(side, queue_pair);
         self.destroy_connection(side, end.connection);
     }
 
-    pub(super) fn destroy_queue_pair(
+    pub(crate) fn destroy_queue_pair(
         &mut self,
         side: usize,
         queue_pair: <<R::Provider as Provider>::Port as Port>::QueuePair,
@@ -404,7 +404,7 @@ impl<R: Rig> Pair<R> {
         });
     }
 
-    pub(super) fn destroy_connection(&mut self, side: usize, connection: Connection) {
+    pub(crate) fn destroy_connection(&mut self, side: usize, connection: Connection) {
         let ticket = self.sides[side].ticket();
         self.sides[side].provider.begin_destroy_connection(ticket, connection);
         self.event(side, "a connection's destruction", |event| {
@@ -413,7 +413,7 @@ impl<R: Rig> Pair<R> {
     }
 
     /// Ends both, and everything else; nothing is alive then, and nothing completes any more.
-    pub(super) fn finish(mut self, ends: [End; 2]) {
+    pub(crate) fn finish(mut self, ends: [End; 2]) {
         let [first, second] = ends;
         self.end(0, first);
         self.end(1, second);
@@ -421,7 +421,7 @@ impl<R: Rig> Pair<R> {
     }
 
     /// The same, all connections having ended.
-    pub(super) fn close(mut self) {
+    pub(crate) fn close(mut self) {
         if let Some((_, listener)) = self.listener.take() {
             let ticket = self.sides[1].ticket();
             self.sides[1].provider.begin_unlisten(ticket, listener);
@@ -447,7 +447,7 @@ impl<R: Rig> Pair<R> {
 }
 
 /// What a case does with a connection.
-pub(super) trait Attach {
+pub(crate) trait Attach {
     /// Makes its queue pair and attaches it.
     fn attach<R: Rig>(self, pair: &mut Pair<R>, side: usize) -> End;
 }
@@ -461,9 +461,9 @@ impl Attach for Connection {
 }
 
 /// Bytes of a posted receive.
-pub(super) const RECEIVE_LEN: usize = 256;
+pub(crate) const RECEIVE_LEN: usize = 256;
 
 /// Where receive number `id` goes: the upper half of the memory, 32 places.
-pub(super) fn receive_offset(id: u64) -> usize {
+pub(crate) fn receive_offset(id: u64) -> usize {
     MEMORY_LEN / 2 + usize::try_from(id % 32).unwrap() * RECEIVE_LEN
 }
