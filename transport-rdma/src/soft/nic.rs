@@ -151,7 +151,7 @@ impl<W: Wire> Nic<W> {
         }
     }
 
-    fn connect(&mut self, serial: QueuePairSerial, mut link: W::Link, parameters: LinkParameters) {
+    fn connect(&mut self, serial: QueuePairSerial, link: W::Link, parameters: LinkParameters) {
         let Some((queue_pair, slot)) = Self::find(&mut self.slots, serial) else {
             self.device.end.counters().misses.add(1);
             self.device.end.send(PortEvent::Unconnected { queue_pair: serial, link });
@@ -161,6 +161,7 @@ impl<W: Wire> Nic<W> {
             self.device.end.send(PortEvent::Unconnected { queue_pair: serial, link });
             return;
         }
+        let mut link = Box::new(link);
         let device = &mut self.device;
         device.wire.attach(slot, &mut link);
         queue_pair.parameters = parameters;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::link::Link;
 use super::provider::{Charge, InProcessProvider};
 use super::world::MachineId;
-use crate::soft::nic::{LinkParameters, PortCommand};
+use crate::soft::nic::PortCommand;
 use crate::verbs::{ConnectParameters, Connection, ConnectionId, ConnectionRequest, Event, RejectReason};
 
 /// A connection at a machine.

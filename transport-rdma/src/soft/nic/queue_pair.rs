@@ -16,7 +16,8 @@ use crate::verbs::{LocalSegment, QueuePairOptions, VerbsError};
 /// A queue pair of the software NIC over links `L`. The provider makes it and destroys it; in between it is attached to a [`super::Nic`].
 pub struct QueuePair<L> {
     pub(super) control: QueuePairControl,
-    pub(super) link: Option<L>,
+    /// In a box, since it is taken out and put back around each use and may be large.
+    pub(super) link: Option<Box<L>>,
     pub(super) state: QueuePairState,
     pub(super) parameters: LinkParameters,
     pub(super) send: SendQueue,
@@ -118,7 +119,7 @@ impl<L> QueuePair<L> {
     /// For the provider that destroys it: its end of the link, if it was ever connected.
     #[must_use]
     pub fn into_link(mut self) -> Option<L> {
-        self.link.take()
+        self.link.take().map(|link| *link)
     }
 
     /// Copies inline data to the memory of the next request's slot. It was checked to fit.
