@@ -1,0 +1,112 @@
+//! The program as a person meets it: its arguments, its first mistakes, its exit statuses.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A directory that is gone with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("nvmf-tgt-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        fs::write(self.0.join(name), text).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_nvmf-tgt"))
+            .args(arguments)
+            .current_dir(&self.0)
+            .env("QUIESCE_RUNTIME_DIR", self.0.join("run"))
+            .output()
+            .unwrap()
+    }
+
+    /// Runs it and expects exit status 1; gives the last line of standard error.
+    fn mistake(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        errors.lines().last().unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A target with one memory device; `more` comes in front.
+fn config(more: &str) -> String {
+    format!(
+        "{more}\n[[device]]\nname = \"disk0\"\ntype = \"memory\"\nsize = \"1MiB\"\n\n[[subsystem]]\nnqn = \"nqn.2026-11.io.quiesce:t\"\n\
+         allow_any_host = true\nlisteners = [\"127.0.0.1:4420\"]\n[[subsystem.namespace]]\ndevice = \"disk0\"\n"
+    )
+}
+
+#[test]
+fn the_example_passes_its_check() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/demo.toml");
+    let output = Place::new().run(&["--config", example, "--check"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{example}: ok\n"));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn version_and_help_are_there() {
+    let place = Place::new();
+    let version = place.run(&["--version"]);
+    assert_eq!(String::from_utf8(version.stdout).unwrap(), format!("nvmf-tgt {}\n", env!("CARGO_PKG_VERSION")));
+    let help = String::from_utf8(place.run(&["--help"]).stdout).unwrap();
+    assert!(help.contains("--config <FILE>") && help.contains("--check"), "{help}");
+    assert_eq!(place.run(&[]).status.code(), Some(2), "what clap refuses");
+}
+
+#[test]
+fn every_mistake_of_a_file_is_a_line_with_its_place() {
+    let place = Place::new();
+    place.file("bad.toml", &config("[target]\ncpus = [4095]\n[log]\nformat = \"xml\""));
+    let output = place.run(&["--config", "bad.toml", "--check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(lines.len(), 2, "{errors}");
+    assert!(lines[0].starts_with("nvmf-tgt: bad.toml:2:9: target.cpus is 4095: this process may use "), "{errors}");
+    assert_eq!(lines[1], "bad.toml:4:10: log.format is \"xml\": \"text\" or \"json\"");
+    assert_eq!(
+        place.mistake(&["--config", "nosuch.toml"]),
+        "nvmf-tgt: nosuch.toml: cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_provider_that_is_not_built_says_what_to_do() {
+    let place = Place::new();
+    place.file("ibv.toml", &config("[transport]\nprovider = \"ibv\""));
+    assert_eq!(
+        place.mistake(&["--config", "ibv.toml"]),
+        "nvmf-tgt: transport.provider = \"ibv\": the provider for RDMA devices (ibv) is not built yet: use the software fabric: \
+         provider = \"soft\""
+    );
+}
+
+#[test]
+fn a_metrics_port_in_use_names_address_and_field() {
+    let place = Place::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    place.file("t.toml", &config(&format!("[metrics]\nlisten = \"{address}\"")));
+    assert_eq!(
+        place.mistake(&["--config", "t.toml"]),
+        format!("nvmf-tgt: metrics.listen = \"{address}\": in use: is another target running? Choose another port")
+    );
+}
