@@ -1,4 +1,5 @@
 //! What every block device keeps: one suite, run on each.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests, on small numbers")]
 
 use std::collections::VecDeque;
 use std::fs;

@@ -49,6 +49,12 @@ impl Hugepages {
         Self { total: number("nr_hugepages"), free: number("free_hugepages") }
     }
 
+    /// Bytes of those that are free.
+    #[must_use]
+    pub fn free_len(self) -> u64 {
+        self.free.saturating_mul(HUGEPAGE_LEN)
+    }
+
     /// How many hold each of these regions, which do not share pages.
     pub fn needed_for(regions: impl Iterator<Item = u64>) -> u64 {
         regions.map(|len| len.div_ceil(HUGEPAGE_LEN)).sum()
@@ -70,6 +76,15 @@ impl Hugepages {
             self.free
         )
     }
+}
+
+/// Bytes of ordinary memory that could be had without swapping. `None` where the kernel does not say.
+#[must_use]
+pub fn memory_available() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// The names of the RDMA devices that the kernel knows, sorted.
@@ -95,6 +110,7 @@ mod tests {
         assert_eq!(cpu_list("5"), [5]);
         assert_eq!(cpu_list(""), [] as [usize; 0]);
         assert!(!cpus_allowed().is_empty());
+        assert!(memory_available().is_none_or(|len| len > 1 << 20));
     }
 
     #[test]

@@ -11,7 +11,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// Events of one wait.
-const EVENT_MAX: usize = 32;
+const EVENT_MAX: u8 = 32;
+
+/// Three numbers of 32 bits.
+#[allow(clippy::cast_possible_truncation, reason = "12")]
+const UCRED_LEN: libc::socklen_t = size_of::<libc::ucred>() as libc::socklen_t;
 
 /// The signals that end the target.
 const SIGNALS: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
@@ -68,9 +72,9 @@ impl Epoll {
 
     /// The tokens of what is ready now, without waiting.
     pub(crate) fn ready(&self, tokens: &mut Vec<u64>) {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENT_MAX];
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENT_MAX as usize];
         // SAFETY: invariant 2.
-        let count = unsafe { libc::epoll_wait(self.as_raw_fd(), events.as_mut_ptr(), EVENT_MAX as libc::c_int, 0) };
+        let count = unsafe { libc::epoll_wait(self.as_raw_fd(), events.as_mut_ptr(), libc::c_int::from(EVENT_MAX), 0) };
         // A failure (EINTR) is as good as nothing ready: it is asked again.
         let count = usize::try_from(count).unwrap_or(0);
         tokens.extend(events[..count].iter().map(|event| event.u64));
@@ -128,7 +132,7 @@ impl Signals {
 /// The user at the other end, as it was when the connection was made.
 pub(crate) fn peer_user(stream: &UnixStream) -> io::Result<u32> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    let mut len = UCRED_LEN;
     let into = (&raw mut peer).cast();
     // SAFETY: invariant 2.
     let result =

@@ -25,8 +25,11 @@ const RING_CAPACITY: usize = 1024;
 /// # Errors
 /// Anything that keeps it from starting.
 pub fn run(config: &Config, signals: Signals) -> Result<()> {
+    say_cpus(config);
     say_hugepages(config);
     say_fabric(config);
+    say_spare_devices(config);
+    check_memory(config)?;
     // Before the other parts: cheap, and the likeliest to be wrong on a machine where a target runs already.
     let listeners = listen(config)?;
     match config.transport.provider {
@@ -68,9 +71,8 @@ where
     let spec = target_spec(config, &devices)?;
     let (control, cpus) = build(provider, builder.domain(), spec, options)?;
     for subsystem in &config.subsystems {
-        for listener in &subsystem.listeners {
-            tracing::info!(%listener, nqn = subsystem.nqn, namespaces = subsystem.namespaces.len(), "listening");
-        }
+        let listeners = subsystem.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        tracing::info!(nqn = subsystem.nqn, listeners, namespaces = subsystem.namespaces.len(), "subsystem");
     }
 
     let facts = Facts {
@@ -180,23 +182,47 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
     })
 }
 
-fn say_hugepages(config: &Config) {
-    let devices = config.devices.iter().map(|device| match device.kind {
-        DeviceKind::Memory { len } => len,
-        DeviceKind::Null { .. } | DeviceKind::File { .. } => 0,
+/// What is allocated in large pieces: memory devices, and each CPU's buffers.
+fn memory_lens(config: &Config) -> Vec<u64> {
+    let devices = config.devices.iter().filter_map(|device| match device.kind {
+        DeviceKind::Memory { len } => Some(len),
+        DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
     });
-    let buffers = config.target.cpus.iter().map(|_| config.target.data_memory_len as u64);
-    let needed = Hugepages::needed_for(devices.chain(buffers));
+    devices.chain(config.target.cpus.iter().map(|_| config.target.data_memory_len as u64)).collect()
+}
+
+fn say_hugepages(config: &Config) {
+    let needed = Hugepages::needed_for(memory_lens(config).into_iter());
     tracing::info!("{}", Hugepages::now().describe(needed, config.target.hugepages));
 }
 
-fn say_fabric(config: &Config) {
+/// All of it is touched at the start: what is too much would not fail, but have the kernel end some process.
+fn check_memory(config: &Config) -> Result<()> {
+    let needed_len = memory_lens(config).into_iter().fold(0, u64::saturating_add);
+    let huge_len = if config.target.hugepages { Hugepages::now().free_len() } else { 0 };
+    let Some(available_len) = machine::memory_available() else {
+        return Ok(());
+    };
+    if needed_len.saturating_sub(huge_len) > available_len {
+        bail!(
+            "memory: devices of type \"memory\" and target.data_memory need {} MiB, and {} MiB are available: make them smaller",
+            needed_len >> 20,
+            (available_len + huge_len) >> 20,
+        );
+    }
+    Ok(())
+}
+
+fn say_cpus(config: &Config) {
     let cpus = config.target.cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let buffers = Size(config.target.data_memory_len as u64);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         "nvmf-tgt polls on CPU {cpus}, each with {buffers} of data buffers"
     );
+}
+
+fn say_fabric(config: &Config) {
     let devices = machine::rdma_devices();
     match (config.transport.provider, devices.is_empty()) {
         (ProviderKind::Soft, true) => tracing::info!("no RDMA devices on this machine: the software fabric is used"),
@@ -204,5 +230,14 @@ fn say_fabric(config: &Config) {
             tracing::info!("the software fabric is used (transport.provider = \"soft\"), not {}", devices.join(", "));
         }
         (ProviderKind::Ibv, _) => tracing::info!("RDMA devices: {}", devices.join(", ")),
+    }
+}
+
+fn say_spare_devices(config: &Config) {
+    let namespaces = || config.subsystems.iter().flat_map(|subsystem| &subsystem.namespaces);
+    for device in &config.devices {
+        if namespaces().all(|namespace| namespace.device != device.name) {
+            tracing::warn!(device = device.name, "no namespace uses this device");
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! The program as a person meets it: its arguments, its first mistakes, its exit statuses.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -109,4 +110,30 @@ fn a_metrics_port_in_use_names_address_and_field() {
         place.mistake(&["--config", "t.toml"]),
         format!("nvmf-tgt: metrics.listen = \"{address}\": in use: is another target running? Choose another port")
     );
+}
+
+#[test]
+fn more_memory_than_there_is_is_refused_before_it_is_touched() {
+    let place = Place::new();
+    place.file("t.toml", &config("").replace("\"1MiB\"", "\"512TiB\""));
+    let error = place.mistake(&["--config", "t.toml"]);
+    assert!(
+        error.starts_with(
+            "nvmf-tgt: memory: devices of type \"memory\" and target.data_memory need 536870944 MiB, and "
+        )
+    );
+    assert!(error.ends_with(" MiB are available: make them smaller"), "{error}");
+}
+
+#[test]
+fn a_second_instance_is_told_which_field_to_change() {
+    let place = Place::new();
+    let served = std::os::unix::net::UnixListener::bind(place.0.join("rpc.sock")).unwrap();
+    place.file("t.toml", &config("[rpc]\nsocket = \"rpc.sock\""));
+    assert_eq!(
+        place.mistake(&["--config", "t.toml"]),
+        "nvmf-tgt: rpc.socket = \"rpc.sock\": another process serves it: is another target running? Choose another path"
+    );
+    assert!(place.0.join("rpc.sock").exists(), "the other's socket stays");
+    drop(served);
 }

@@ -82,7 +82,7 @@ fn lock(file: &File, read_only: bool) -> io::Result<()> {
 fn check_len(device: &str, len: u64, block_len: u32) -> Result<(), BdevError> {
     let allowed = match block_len {
         _ if len == 0 => "a file that is not empty: make it with `truncate -s SIZE FILE`",
-        _ if len % u64::from(block_len) == 0 => return Ok(()),
+        _ if len.is_multiple_of(u64::from(block_len)) => return Ok(()),
         512 => "a multiple of the block size: round it with `truncate -s %512 FILE`",
         _ => "a multiple of the block size: round it with `truncate -s %4096 FILE`, or set the block size to 512",
     };

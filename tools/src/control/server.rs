@@ -43,6 +43,9 @@ pub enum Service {
     Metrics,
 }
 
+/// Answers what has come in on a connection: takes from the first buffer, adds to the second.
+type Answer<'a> = dyn FnMut(Service, &mut Vec<u8>, &mut Vec<u8>) -> Flow + 'a;
+
 /// Why something cannot be listened on, with the field of the configuration that says where.
 #[derive(Debug, thiserror::Error)]
 #[error("{field} = \"{place}\": {why}")]
@@ -79,11 +82,14 @@ impl Listener {
         let failed = |error: io::Error| ListenError {
             field: "metrics.listen",
             place: address.to_string(),
-            why: match error.kind() {
-                io::ErrorKind::AddrInUse => "in use: is another target running? Choose another port".to_owned(),
-                io::ErrorKind::AddrNotAvailable => "not an address of this machine".to_owned(),
-                io::ErrorKind::PermissionDenied => "not allowed: ports below 1024 are root's".to_owned(),
-                _ => error.to_string(),
+            why: if error.kind() == io::ErrorKind::AddrInUse {
+                "in use: is another target running? Choose another port".to_owned()
+            } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+                "not an address of this machine".to_owned()
+            } else if error.kind() == io::ErrorKind::PermissionDenied {
+                "not allowed: ports below 1024 are root's".to_owned()
+            } else {
+                error.to_string()
             },
         };
         let socket = TcpListener::bind(address).map_err(failed)?;
@@ -255,13 +261,7 @@ impl Server {
     }
 
     /// Something happened under `token`. False if the token is not one of ours.
-    pub(super) fn take(
-        &mut self,
-        epoll: &Epoll,
-        token: u64,
-        now_ns: u64,
-        answer: &mut dyn FnMut(Service, &mut Vec<u8>, &mut Vec<u8>) -> Flow,
-    ) -> bool {
+    pub(super) fn take(&mut self, epoll: &Epoll, token: u64, now_ns: u64, answer: &mut Answer<'_>) -> bool {
         if token & SESSION_TOKEN != 0 {
             let handle = Handle::from_bits(token);
             if let Some(session) = self.sessions.look_mut(handle) {
@@ -332,11 +332,7 @@ impl Server {
 
 impl Session {
     /// Reads, answers and writes as much as there is.
-    fn advance(
-        &mut self,
-        now_ns: u64,
-        answer: &mut dyn FnMut(Service, &mut Vec<u8>, &mut Vec<u8>) -> Flow,
-    ) -> io::Result<Life> {
+    fn advance(&mut self, now_ns: u64, answer: &mut Answer<'_>) -> io::Result<Life> {
         if self.interest.read {
             let mut bytes = [0; READ_LEN];
             match self.stream.read(&mut bytes) {

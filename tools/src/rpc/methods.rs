@@ -96,7 +96,6 @@ fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value 
             });
             if let Some(uuid) = namespace.uuid {
                 facts["uuid"] = json!(uuid.to_string());
-                facts["nguid"] = json!(uuid.simple().to_string().to_ascii_uppercase());
             }
             facts
         })
@@ -296,7 +295,6 @@ mod tests {
                 "namespaces": [{
                     "nsid": 1, "bdev_name": "disk0", "name": "disk0",
                     "uuid": "dd5b8f6e-b67a-4506-b606-7fff5a859920",
-                    "nguid": "DD5B8F6EB67A4506B6067FFF5A859920",
                 }],
             }])
         );
