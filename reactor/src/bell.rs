@@ -65,11 +65,13 @@ impl Bell {
 
     /// Its own reactor: from here on it may be rung. A fence and another look are the caller's.
     pub(crate) fn lie_down(&self) {
+        // ORDERING 6.
         self.asleep.store(true, Ordering::Relaxed);
     }
 
     /// Its own reactor: awake.
     pub(crate) fn get_up(&self) {
+        // ORDERING 6.
         self.asleep.store(false, Ordering::Relaxed);
     }
 
@@ -81,6 +83,7 @@ impl Bell {
 
     /// Its own reactor: the same without taking it.
     pub(crate) fn is_wanted(&self) -> bool {
+        // ORDERING 6.
         self.wanted.load(Ordering::Relaxed)
     }
 
@@ -97,6 +100,7 @@ impl Bell {
 
     /// Any thread, after its fence: wakes the reactor if it sleeps. Only one of many that ring pays for the system call.
     pub(crate) fn ring(&self) {
+        // ORDERING 6.
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             self.signal();
         }

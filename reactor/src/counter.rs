@@ -1,4 +1,4 @@
-//! Counters with one writer.
+//! Counters with one writer. All accesses are relaxed (`docs/ORDERING.md`, 9): they are numbers for people.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -74,6 +74,7 @@ impl Domain {
     /// How many values wait in limbos of all CPUs.
     #[must_use]
     pub fn limbo_len(&self) -> u64 {
+        // ORDERING 9.
         self.reactor_slots().map(|slot| slot.limbo_len.load(Ordering::Relaxed)).sum()
     }
 
@@ -83,6 +84,7 @@ impl Domain {
     #[must_use]
     pub fn limbo_age_steps(&self) -> u64 {
         let epoch = self.epoch();
+        // ORDERING 9.
         self.reactor_slots()
             .filter(|slot| slot.limbo_len.load(Ordering::Relaxed) > 0)
             .map(|slot| (epoch + 1).saturating_sub(slot.limbo_oldest.load(Ordering::Relaxed)))
@@ -102,6 +104,7 @@ impl Domain {
     pub fn laggards(&self) -> impl Iterator<Item = u16> {
         let epoch = self.epoch();
         (0..).zip(self.reactor_slots()).filter_map(move |(cpu, slot)| {
+            // ORDERING 9.
             let seen = slot.seen.load(Ordering::Relaxed);
             (seen != OFFLINE && seen != epoch).then_some(cpu)
         })
@@ -131,6 +134,7 @@ impl Domain {
     /// One step of the epoch, if every participant that is online has seen the present one. Called by the advancer alone
     /// (invariant 3).
     pub(crate) fn advance(&self) -> bool {
+        // ORDERING 3: only this CPU stores it.
         let epoch = self.inner.epoch.load(Ordering::Relaxed);
         // ORDERING 5: pairs with the fence of whoever comes online.
         fence_seq_cst();
@@ -158,6 +162,7 @@ impl Domain {
 
     pub(crate) fn report_limbo(&self, cpu: u16, len: u64, oldest: u64) {
         let slot = &self.inner.slots[usize::from(cpu)];
+        // ORDERING 9.
         slot.limbo_len.store(len, Ordering::Relaxed);
         slot.limbo_oldest.store(oldest, Ordering::Relaxed);
     }
@@ -209,6 +214,7 @@ impl Participant {
 
     /// Afterwards the participant may look at what is shared.
     pub(crate) fn go_online(&mut self) {
+        // ORDERING 5.
         let mut epoch = self.domain.inner.epoch.load(Ordering::Acquire);
         loop {
             self.publish(epoch);

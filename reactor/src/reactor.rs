@@ -265,3 +265,91 @@ fn fire<P: Program>(program: &mut P, turn: &mut Turn<'_, P::Message>) -> Progres
     }
     Progress::Busy
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limbo::{Grace, Limbo};
+    use crate::mailbox::Postbox;
+    use crate::mesh::Mesh;
+
+    /// Retires a value when it gets one, arms a timer for it as well; reaps what it may.
+    struct Keeper {
+        limbo: Limbo<u64>,
+    }
+
+    impl Program for Keeper {
+        type Message = u64;
+
+        fn receive<'t>(&mut self, turn: &mut Turn<'t, u64>, _from: Option<Cpu>, value: u64) {
+            turn.arm(value, 0);
+            self.limbo.retire(turn, value).unwrap();
+        }
+
+        fn fire<'t>(&mut self, _turn: &mut Turn<'t, u64>, _token: u64) {}
+
+        fn poll<'t>(&mut self, turn: &mut Turn<'t, u64>) -> Progress {
+            Progress::busy_if(self.limbo.reap(turn).is_some())
+        }
+    }
+
+    fn keeper() -> (Reactor<Keeper>, Postbox<u64>) {
+        let mut mesh = Mesh::new(vec![Bell::new(true, None)], 2);
+        let program = Keeper { limbo: Limbo::new(Grace::Messages, 1) };
+        (Reactor::new(program, mesh.sit(Cpu(0), 0)), mesh.postbox(Cpu(0)))
+    }
+
+    #[test]
+    fn whoever_is_wanted_does_not_lie_down_before_it_has_turned() {
+        let (mut reactor, postbox) = keeper();
+        reactor.turn(0);
+        // Between the program's poll and its sleep: nothing is in the mailbox, and yet there is something to poll for.
+        postbox.wake().wake();
+        assert!(!reactor.lie_down());
+        assert_eq!(reactor.turn(1), Progress::Busy, "whoever asked is owed one more turn after this one");
+        assert_eq!(reactor.turn(2), Progress::Idle);
+        assert!(reactor.lie_down());
+        reactor.turn(3);
+        postbox.post(9).unwrap();
+        assert!(!reactor.lie_down());
+    }
+
+    #[test]
+    fn it_sleeps_until_the_next_timer_and_not_long_while_something_waits() {
+        let (mut reactor, postbox) = keeper();
+        reactor.turn(0);
+        assert!(reactor.lie_down());
+        assert_eq!(reactor.sleep_limit_ns(0), None);
+        postbox.post(5_000_000).unwrap();
+        reactor.turn(10);
+        reactor.turn(20);
+        assert!(reactor.lie_down());
+        assert_eq!(reactor.sleep_limit_ns(30), Some(BUSY_SLEEP_NS), "a value waits in a limbo");
+        assert_eq!(reactor.sleep_limit_ns(4_999_000), Some(1_000));
+        for now_ns in 40..50 {
+            reactor.turn(now_ns);
+        }
+        assert!(reactor.lie_down());
+        assert_eq!(reactor.sleep_limit_ns(50), Some(4_999_950), "it was reaped");
+    }
+
+    #[test]
+    fn time_is_counted_as_busy_or_idle_and_sleep_as_neither() {
+        let (mut reactor, postbox) = keeper();
+        postbox.post(1 << 40).unwrap();
+        reactor.turn(100);
+        reactor.turn(350);
+        // Five more turns: the epoch's steps, and the one that reaps.
+        for now_ns in [400, 410, 420, 430, 500, 600] {
+            reactor.turn(now_ns);
+        }
+        assert!(reactor.lie_down());
+        reactor.turn(1_000_000);
+        let counters = &reactor.state.counters;
+        assert_eq!(counters.turn_count.value(), 9);
+        assert_eq!(counters.busy_ns.value() + counters.idle_ns.value(), 500);
+        assert!(counters.busy_ns.value() >= 250);
+        assert_eq!(counters.longest_turn_ns.value(), 250);
+        assert_eq!(counters.message_count.value(), 1);
+    }
+}

@@ -216,6 +216,7 @@ struct Stop {
 
 impl Stop {
     fn is_wanted(&self) -> bool {
+        // ORDERING 9.
         self.wanted.load(Ordering::Relaxed)
     }
 }
@@ -225,7 +226,7 @@ struct StopOnPanic<'s>(&'s Stop);
 impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            // The signal stays readable until it is taken, so that a thread on its way to sleep does not sleep either; the
+            // ORDERING 9. The signal stays readable until it is taken, so that a thread on its way to sleep does not sleep either; the
             // system call is more than fence enough for it to find the flag then.
             self.0.wanted.store(true, Ordering::Relaxed);
             self.0.bells.iter().for_each(|bell| bell.signal());

@@ -16,7 +16,7 @@ static NEXT_REGION: AtomicU32 = AtomicU32::new(0);
 
 /// The next arena's name.
 pub(super) fn next_region() -> RegionId {
-    // Relaxed: only that numbers differ matters.
+    // ORDERING 9.
     let number = NEXT_REGION.fetch_add(1, Ordering::Relaxed);
     assert!(number != u32::MAX, "more than 2^32 - 1 arenas in one process");
     RegionId(number)
