@@ -9,7 +9,7 @@
 //!
 //! Invariants, cited by the `SAFETY` notes:
 //! 1. `base … base + len` is a live shared mapping until drop.
-//! 2. It may be written by another process at any time: accessed through atomics and [`copy`] only, never behind a reference to plain data.
+//! 2. It may be written by another process at any time: accessed through atomics and [`reactor::copy_bytes`] only, never behind a reference to plain data.
 //! 3. Offsets are checked against `len` before a pointer is made.
 
 use std::ffi::CString;
@@ -60,7 +60,7 @@ pub(super) struct Mapping {
     guard: Option<sigbus::Guard>,
 }
 
-// SAFETY: invariant 2: every access is atomic or by `copy`, from any thread.
+// SAFETY: invariant 2: every access is atomic or by `copy_bytes`, from any thread.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -175,7 +175,7 @@ impl Mapping {
         // SAFETY: invariant 3, just asserted.
         let to = unsafe { self.base.as_ptr().add(offset) };
         // SAFETY: invariants 1 and 2; the caller's promise.
-        unsafe { copy(to, from, len) };
+        unsafe { reactor::copy_bytes(to, from, len) };
     }
 
     /// Copies `len` bytes out of it into private memory. Panics outside.
@@ -188,7 +188,7 @@ impl Mapping {
         // SAFETY: invariant 3, just asserted.
         let from = unsafe { self.base.as_ptr().add(offset) };
         // SAFETY: invariants 1 and 2; the caller's promise.
-        unsafe { copy(to, from, len) };
+        unsafe { reactor::copy_bytes(to, from, len) };
     }
 }
 
@@ -208,13 +208,6 @@ pub(super) fn seal(descriptor: &impl AsRawFd, seals: libc::c_int) -> io::Result<
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-/// The one way to move bytes to and from shared memory: not inlined, so that the compiler knows nothing of what is in it.
-#[inline(never)]
-unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: the caller's promise; one side is private memory, so they do not overlap.
-    unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
 }
 
 fn enter(base: NonNull<u8>, len: usize, pages: PageKind) -> io::Result<Option<sigbus::Guard>> {
@@ -247,7 +240,8 @@ fn map(descriptor: &OwnedFd, len: usize, writable: bool) -> io::Result<NonNull<u
     NonNull::new(base.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
 }
 
-fn page_len(pages: PageKind) -> usize {
+/// Bytes of a page.
+pub(super) fn page_len(pages: PageKind) -> usize {
     match pages {
         PageKind::Huge => HUGE_PAGE_LEN,
         PageKind::Ordinary => ORDINARY_PAGE_LEN,
