@@ -39,9 +39,9 @@ mod local_keys;
 mod export;
 mod pair;
 
+mod directory;
 mod mapping;
 mod message;
-mod directory;
 mod sigbus;
 mod socket;
 mod wake;
@@ -276,8 +276,11 @@ impl SharedProvider {
                 match event {
                     PortEvent::LastWqe { queue_pair } => self.queue_pair_event(queue_pair.0, false),
                     PortEvent::Fatal { queue_pair } => self.queue_pair_event(queue_pair.0, true),
-                    // Its record, if it still has one, holds the shared half, so nothing is unmapped here.
-                    PortEvent::Unconnected { queue_pair: _, link } => self.worker.discard(link.into_core()),
+                    PortEvent::Connected { queue_pair } => self.link_taken(queue_pair.0),
+                    PortEvent::Unconnected { queue_pair, link } => {
+                        self.worker.discard(link.into_core());
+                        self.link_refused(queue_pair.0);
+                    }
                     PortEvent::Swept { .. } => {}
                     PortEvent::CompletionQueueOverrun => {
                         self.tally.completion_queue_overruns += 1;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::directory::SocketFile;
 use super::link::LinkCore;
 use super::mapping::Mapping;
-use super::message::Parameters;
+use super::message::{Accept, Parameters};
 use super::pair::{Copies, Pair};
 use crate::soft::nic::QueuePairControl;
 use crate::verbs::Ticket;
@@ -49,6 +49,15 @@ impl State {
     }
 }
 
+/// What waits for a NIC to take a connection's link.
+#[derive(Clone, Debug)]
+pub(super) enum Pending {
+    /// Passive: the answer to the peer.
+    Answer(Accept),
+    /// Active: the event, and the word to the peer that it may begin.
+    Establish { private_data: Vec<u8> },
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct ConnectionRecord {
@@ -66,6 +75,8 @@ pub(super) struct ConnectionRecord {
     /// Passive, until there is a queue pair for it: the connection's memory.
     pub(super) memory: Option<(Mapping, u32)>,
     pub(super) queue_pair: Option<u64>,
+    /// What is said once the NIC has taken the link: before that a send would be refused.
+    pub(super) pending: Option<Pending>,
     /// The peer may store at our place of the board.
     pub(super) is_place_known: bool,
     /// Events that were given out and not acknowledged.

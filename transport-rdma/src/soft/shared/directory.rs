@@ -59,7 +59,9 @@ impl Directory {
     /// Listens on `address`.
     pub(super) fn listen(&self, address: SocketAddr) -> Result<SocketFile, VerbsError> {
         let failed = |why: String| VerbsError::Address { address, why };
-        self.prepare().map_err(|error| failed(format!("the runtime directory {} cannot be used: {error}", self.path.display())))?;
+        self.prepare().map_err(|error| {
+            failed(format!("the runtime directory {} cannot be used: {error}", self.path.display()))
+        })?;
         let path = self.file(address);
         let describe = |error: io::Error| failed(format!("listening on {} failed: {error}", path.display()));
         let socket = match socket::listen(&path, BACKLOG) {

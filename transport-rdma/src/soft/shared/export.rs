@@ -102,7 +102,10 @@ impl Exports {
         // A window has its region's remote rights; of a region without any, those that a bind could ask for.
         let mut access = Access::empty();
         access.set(Access::REMOTE_READ, rights & REMOTE_READ != 0 || rights & REMOTE_WRITE == 0);
-        access.set(Access::REMOTE_WRITE, rights & REMOTE_WRITE != 0 || rights & (REMOTE_READ | LOCAL_WRITE) == LOCAL_WRITE);
+        access.set(
+            Access::REMOTE_WRITE,
+            rights & REMOTE_WRITE != 0 || rights & (REMOTE_READ | LOCAL_WRITE) == LOCAL_WRITE,
+        );
         let (_, entry) = self.take(generation, rights >> 8, start, len, access, true)?;
         Some(entry.identity.load(Ordering::Relaxed))
     }
@@ -137,8 +140,8 @@ impl Exports {
             return false;
         }
         let (start, region_len) = (entry.start.load(Ordering::Relaxed), entry.len.load(Ordering::Relaxed));
-        let is_inside = address >= start
-            && address.checked_add(len).is_some_and(|end| end <= start.saturating_add(region_len));
+        let is_inside =
+            address >= start && address.checked_add(len).is_some_and(|end| end <= start.saturating_add(region_len));
         if !is_inside || entry.key.compare_exchange(0, NAMELESS, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;
         }

@@ -197,7 +197,8 @@ impl SharedProvider {
         peer.stage = Stage::MakingPage;
         peer.is_working = true;
         self.hold(number);
-        self.worker.begin(move || Outcome::PageMade { peer: number, result: Mapping::create("quiesce-pair", PAGE_LEN) });
+        self.worker
+            .begin(move || Outcome::PageMade { peer: number, result: Mapping::create("quiesce-pair", PAGE_LEN) });
     }
 
     pub(super) fn page_made(&mut self, number: u64, result: io::Result<(Mapping, OwnedFd)>) {
@@ -208,7 +209,8 @@ impl SharedProvider {
             (Ok((page, descriptor)), Ok(keys)) => {
                 peer.stage = Stage::AwaitPaired { page };
                 let page_len = u32::try_from(PAGE_LEN).unwrap_or(u32::MAX);
-                let pair = Message::Pair { version: VERSION, instance: self.instance, page_len, key_count: KEY_COUNT_MAX };
+                let pair =
+                    Message::Pair { version: VERSION, instance: self.instance, page_len, key_count: KEY_COUNT_MAX };
                 self.say(number, &pair, vec![descriptor, keys]);
             }
             (Err(error), _) | (_, Err(error)) => {
@@ -260,8 +262,9 @@ impl SharedProvider {
         peer.is_working = true;
         self.hold(number);
         let keys = descriptors.pop();
-        self.worker.begin(move || {
-            Outcome::PairMapped { peer: number, result: map_keys(keys.as_ref(), key_count).map(|keys| (None, keys)) }
+        self.worker.begin(move || Outcome::PairMapped {
+            peer: number,
+            result: map_keys(keys.as_ref(), key_count).map(|keys| (None, keys)),
         });
     }
 
@@ -329,6 +332,7 @@ impl SharedProvider {
             remote_news_slot: 0,
             memory: None,
             queue_pair: None,
+            pending: None,
             is_place_known: false,
             unacknowledged: 0,
             is_passive: state == State::Requested,
@@ -410,7 +414,9 @@ impl SharedProvider {
 
     /// Ends peers in whose memory a fault was covered, or whose wire found one.
     pub(super) fn find_faults(&mut self) {
-        let is_faulted = |peer: &&Peer| peer.live_pair().is_some_and(|(pair, remote)| pair.is_faulted() || remote.is_faulted() || pair.is_gone());
+        let is_faulted = |peer: &&Peer| {
+            peer.live_pair().is_some_and(|(pair, remote)| pair.is_faulted() || remote.is_faulted() || pair.is_gone())
+        };
         while let Some(number) = self.peers.values().find(is_faulted).map(|peer| peer.number) {
             self.blame(number, "memory that it handed over is gone");
         }

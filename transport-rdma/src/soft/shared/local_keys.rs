@@ -44,9 +44,8 @@ impl LocalKeys {
 
     /// Ends a key.
     pub(super) fn close(&self, key: u32) -> bool {
-        self.entry(key).is_some_and(|entry| {
-            entry.key.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        })
+        self.entry(key)
+            .is_some_and(|entry| entry.key.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
     /// Whether the segment is inside the region of its key.
@@ -82,7 +81,8 @@ mod tests {
         let keys = LocalKeys::new();
         let inner = memory.part(4096, 100);
         let key = keys.open(0, inner.address(), 100, Access::LOCAL_WRITE).unwrap();
-        let allows = |offset, len, write| keys.allows(&LocalSegment { memory: memory.part(offset, len), local_key: key }, write);
+        let allows =
+            |offset, len, write| keys.allows(&LocalSegment { memory: memory.part(offset, len), local_key: key }, write);
         assert!(allows(4096, 100, true));
         assert!(!allows(4095, 2, false));
         assert!(!allows(4190, 7, false));

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::SharedProvider;
-use super::connection::State;
+use super::connection::{Pending, State};
 use super::link::{Link, LinkCore, RING_LEN_MAX, RING_LEN_MIN, memory_len};
 use super::mapping::{HandOverError, Mapping};
 use super::message::{Accept, Connect, Message, PRIVATE_DATA_LEN_MAX, Parameters, Reason};
@@ -137,9 +137,10 @@ impl SharedProvider {
                 && connection.remote_queue_pair == Some(connect.queue_pair_number)
                 && connection.state != State::Closed
         });
-        let in_timewait = self.timewait.iter().any(|&(_, peer, queue_pair)| {
-            peer == number && queue_pair == connect.queue_pair_number
-        });
+        let in_timewait = self
+            .timewait
+            .iter()
+            .any(|&(_, peer, queue_pair)| peer == number && queue_pair == connect.queue_pair_number);
         if is_known || in_timewait { Err(Reason::Stale) } else { Ok(()) }
     }
 
@@ -236,7 +237,6 @@ impl SharedProvider {
         let deadline_ns = self.now_ns + self.options.connect_timeout_ns;
         let Some(connection) = self.connections.get_mut(&number) else { return };
         connection.state = State::Accepted { deadline_ns };
-        connection.is_place_known = true;
         let record = connection.queue_pair.and_then(|serial| self.queue_pairs.get(&serial));
         let Some(record) = record else { return };
         let accept = Accept {
@@ -247,7 +247,62 @@ impl SharedProvider {
             parameters: narrow(parameters),
             private_data: parameters.private_data.to_vec(),
         };
-        self.say(peer, &Message::Accept(accept), Vec::new());
+        connection.pending = Some(Pending::Answer(accept));
+    }
+
+    /// The NIC has taken a queue pair's link: now the other side may hear of it.
+    pub(super) fn link_taken(&mut self, serial: u64) {
+        let Some(number) = self.queue_pairs.get(&serial).map(|record| record.connection) else { return };
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let peer = connection.peer;
+        match (connection.pending.take(), connection.state) {
+            (Some(Pending::Answer(accept)), State::Accepted { .. }) => {
+                connection.is_place_known = true;
+                self.say(peer, &Message::Accept(accept), Vec::new());
+            }
+            (Some(Pending::Establish { private_data }), State::Connecting { .. }) => {
+                connection.state = State::Established;
+                let remote = connection.remote;
+                self.events.push_back(Event::Established {
+                    connection: ConnectionId(number),
+                    private_data,
+                    responder_resources: connection.parameters.responder_resources,
+                    initiator_depth: connection.parameters.initiator_depth,
+                });
+                if let Some(remote) = remote {
+                    self.say(peer, &Message::ReadyToUse { to: remote }, Vec::new());
+                }
+            }
+            // Ended meanwhile; who ended it has told the peer.
+            (_, _) => {}
+        }
+    }
+
+    /// The queue pair had left its port before its link came.
+    pub(super) fn link_refused(&mut self, serial: u64) {
+        let Some(number) = self.queue_pairs.get(&serial).map(|record| record.connection) else { return };
+        let is_pending = self.connections.get(&number).is_some_and(|connection| connection.pending.is_some());
+        if is_pending {
+            self.tell_abandoned(number);
+            let text = "its queue pair was taken away before it was connected".to_owned();
+            self.fail_connection(number, RejectReason::Unreachable(text));
+        }
+    }
+
+    /// Tells the peer that what it asked for, or has accepted, comes to nothing.
+    fn tell_abandoned(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let (peer, remote) = (connection.peer, connection.remote);
+        match (connection.pending.take(), remote) {
+            (Some(Pending::Answer(_)), Some(remote)) => {
+                let reason = Reason::Consumer(Vec::new());
+                self.say(peer, &Message::Reject { to: remote, reason }, Vec::new());
+            }
+            (Some(Pending::Establish { .. }), Some(remote)) => {
+                self.say(peer, &Message::Disconnect { to: remote }, Vec::new());
+            }
+            (_, _) => {}
+        }
     }
 
     /// Makes the link of a connection's queue pair, and has its NIC take it.
@@ -280,7 +335,8 @@ impl SharedProvider {
             return self.blame(peer, "a place beyond the news board");
         }
         let connection = self.connections.get_mut(&accept.to).filter(|connection| connection.peer == peer);
-        let is_wanted = connection.as_ref().is_some_and(|c| matches!(c.state, State::Connecting { .. }));
+        let is_wanted =
+            connection.as_ref().is_some_and(|c| matches!(c.state, State::Connecting { .. }) && c.remote.is_none());
         let Some(connection) = connection.filter(|_| is_wanted) else {
             // Given up here, meanwhile: the peer must not wait.
             self.tally.late_messages += 1;
@@ -293,7 +349,6 @@ impl SharedProvider {
         // As the manual page has it: how often RNR is tried again is the receiver's to say.
         let retry_count = connection.parameters.retry_count;
         connection.parameters = accept.parameters;
-        connection.state = State::Established;
         let link = LinkParameters { retry_count, rnr_retry_count: accept.parameters.rnr_retry_count };
         if self.start_link(accept.to, Side::Connector, link).is_none() {
             self.say(peer, &Message::Disconnect { to: accept.from }, Vec::new());
@@ -301,13 +356,9 @@ impl SharedProvider {
             let text = "its queue pair was destroyed before the peer answered".to_owned();
             return self.fail_connection(accept.to, RejectReason::Unreachable(text));
         }
-        self.say(peer, &Message::ReadyToUse { to: accept.from }, Vec::new());
-        self.events.push_back(Event::Established {
-            connection: ConnectionId(accept.to),
-            private_data: accept.private_data,
-            responder_resources: accept.parameters.responder_resources,
-            initiator_depth: accept.parameters.initiator_depth,
-        });
+        if let Some(connection) = self.connections.get_mut(&accept.to) {
+            connection.pending = Some(Pending::Establish { private_data: accept.private_data });
+        }
     }
 
     /// The peer refused.
@@ -377,7 +428,9 @@ impl SharedProvider {
                 let remote = connection.remote;
                 self.reply(peer, remote);
             }
-            State::Resolved | State::Connecting { .. } => self.blame(peer, "the end of a connection that is not"),
+            // It thought better of it.
+            State::Connecting { .. } => self.fail_connection(to, RejectReason::Consumer(Vec::new())),
+            State::Resolved => self.blame(peer, "the end of a connection that was not asked for"),
         }
     }
 
@@ -397,6 +450,10 @@ impl SharedProvider {
         let (peer, remote) = (connection.peer, connection.remote);
         let serial = connection.queue_pair;
         match connection.state {
+            State::Connecting { .. } | State::Accepted { .. } if connection.pending.is_some() => {
+                connection.state = State::Closed;
+                self.tell_abandoned(number);
+            }
             State::Accepted { .. } | State::Established => {
                 let deadline_ns = self.now_ns + self.options.disconnect_timeout_ns;
                 connection.state = State::Disconnecting { deadline_ns };
@@ -463,8 +520,12 @@ impl SharedProvider {
 
     /// A peer is gone, with all its connections.
     pub(super) fn lose_connections(&mut self, peer: u64, why: &str) {
-        let numbers: Vec<u64> =
-            self.connections.values().filter(|c| c.peer == peer && c.state != State::Closed).map(|c| c.number).collect();
+        let numbers: Vec<u64> = self
+            .connections
+            .values()
+            .filter(|c| c.peer == peer && c.state != State::Closed)
+            .map(|c| c.number)
+            .collect();
         for number in numbers {
             let Some(connection) = self.connections.get_mut(&number) else { continue };
             let id = ConnectionId(number);
@@ -500,8 +561,12 @@ impl SharedProvider {
         for (number, state) in due {
             let connection = ConnectionId(number);
             match state {
-                State::Connecting { .. } => self.fail_connection(number, RejectReason::TimedOut),
+                State::Connecting { .. } => {
+                    self.tell_abandoned(number);
+                    self.fail_connection(number, RejectReason::TimedOut);
+                }
                 State::Accepted { .. } => {
+                    self.tell_abandoned(number);
                     if let Some(serial) = self.connections.get(&number).and_then(|connection| connection.queue_pair) {
                         self.fail_queue_pair(serial);
                     }
@@ -549,6 +614,7 @@ impl SharedProvider {
 
     /// Takes a connection out, and tells the peer what it has to know.
     fn drop_connection(&mut self, number: u64, reason: Reason) {
+        self.tell_abandoned(number);
         let Some(connection) = self.connections.remove(&number) else { return };
         let peer = connection.peer;
         if let Some(remote) = connection.remote {

@@ -38,7 +38,9 @@ pub(super) enum HandOverError {
     Pages,
     #[error("it has holes: {present} of {len} bytes are there")]
     Holes { present: u64, len: u64 },
-    #[error("it is sealed against new writable mappings: it was offered to another process before, and an arena can be offered to one peer process only")]
+    #[error(
+        "it is sealed against new writable mappings: it was offered to another process before, and an arena can be offered to one peer process only"
+    )]
     OfferedBefore,
     #[error("this process shares memory with too many peers")]
     TooMany,
@@ -55,7 +57,6 @@ fn system(call: &'static str) -> HandOverError {
 pub(super) struct Mapping {
     base: NonNull<u8>,
     len: usize,
-    pages: PageKind,
     /// Where a peer may have a hand in it.
     guard: Option<sigbus::Guard>,
 }
@@ -86,7 +87,7 @@ impl Mapping {
         // A peer that has the descriptor must not be able to cut it off under us. (FUTURE_WRITE is the taker's to add: it has to map it yet.)
         seal(&descriptor, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
         let base = map(&descriptor, len, true)?;
-        Ok((Self { base, len, pages: PageKind::Ordinary, guard: enter(base, len, PageKind::Ordinary)? }, descriptor))
+        Ok((Self { base, len, guard: enter(base, len, PageKind::Ordinary)? }, descriptor))
     }
 
     /// Takes over what a peer handed over as `len` bytes, checked and sealed. Slow.
@@ -110,11 +111,11 @@ impl Mapping {
         }
         // Before mapping too: populating would fill the holes, with our memory.
         check_blocks(fd, len)?;
-        let base = map(descriptor, map_len, writable)
-            .map_err(|source| HandOverError::System { call: "mmap", source })?;
+        let base =
+            map(descriptor, map_len, writable).map_err(|source| HandOverError::System { call: "mmap", source })?;
         let guard = sigbus::enter(base.as_ptr() as usize, map_len, page_len);
         // From here on its drop unmaps.
-        let mapping = Self { base, len: map_len, pages, guard };
+        let mapping = Self { base, len: map_len, guard };
         if mapping.guard.is_none() {
             return Err(HandOverError::TooMany);
         }
@@ -148,7 +149,11 @@ impl Mapping {
     /// A word of it. Panics outside or unaligned: offsets are ours.
     #[inline]
     pub(super) fn word(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4, "word at {offset} of {}", self.len);
+        assert!(
+            offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4,
+            "word at {offset} of {}",
+            self.len
+        );
         // SAFETY: invariant 3, just asserted.
         let word = unsafe { self.base.as_ptr().add(offset) }.cast::<u32>();
         // SAFETY: invariants 1 and 2; aligned, since the base is a page's.
@@ -158,7 +163,11 @@ impl Mapping {
     /// Two words of it.
     #[inline]
     pub(super) fn double_word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset < self.len && self.len - offset >= 8, "words at {offset} of {}", self.len);
+        assert!(
+            offset.is_multiple_of(8) && offset < self.len && self.len - offset >= 8,
+            "words at {offset} of {}",
+            self.len
+        );
         // SAFETY: invariant 3, just asserted.
         let word = unsafe { self.base.as_ptr().add(offset) }.cast::<u64>();
         // SAFETY: invariants 1 and 2; aligned, since the base is a page's.

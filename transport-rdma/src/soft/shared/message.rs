@@ -14,7 +14,7 @@
 //! Parsing takes any bytes: lengths are checked first, and a message that is too short, too long or unknown is `None`, for which its sender is ended.
 //! Numbers that name things of the receiver are looked up there.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::socket::MESSAGE_LEN_MAX;
 
@@ -370,8 +370,7 @@ mod tests {
 
     fn samples() -> Vec<Message> {
         let instance = Instance(*b"0123456789abcdef");
-        let parameters =
-            Parameters { responder_resources: 1, initiator_depth: 2, retry_count: 3, rnr_retry_count: 7 };
+        let parameters = Parameters { responder_resources: 1, initiator_depth: 2, retry_count: 3, rnr_retry_count: 7 };
         vec![
             Message::Hello { version: VERSION, instance },
             Message::Pair { version: VERSION, instance, page_len: 16384, key_count: 4096 },

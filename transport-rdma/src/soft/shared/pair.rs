@@ -148,8 +148,8 @@ impl Pair {
         // A dead process copies nothing; one that only closed its socket may still be in mid-copy.
         self.is_dead()
             || then.0.iter().enumerate().all(|(port, &word)| {
-            word.is_multiple_of(2) || self.busy(self.side.other(), port).load(Ordering::Acquire) != word
-        })
+                word.is_multiple_of(2) || self.busy(self.side.other(), port).load(Ordering::Acquire) != word
+            })
     }
 
     /// The peer is gone, or is treated so: nothing is copied any more.
@@ -176,7 +176,6 @@ impl Pair {
     pub(super) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }
-
 }
 
 impl RemoteMemory {

@@ -212,7 +212,13 @@ impl Wire for SharedWire {
             None => {
                 let nobody = [NOBODY; NEWS_LINE_SLOTS as usize];
                 let pair = Arc::clone(link.core.pair());
-                self.lines.push(Line { pair, first_slot, shadow: [0; NEWS_LINE_SLOTS as usize], index: nobody, used: 0 });
+                self.lines.push(Line {
+                    pair,
+                    first_slot,
+                    shadow: [0; NEWS_LINE_SLOTS as usize],
+                    index: nobody,
+                    used: 0,
+                });
                 self.lines.len() - 1
             }
         };

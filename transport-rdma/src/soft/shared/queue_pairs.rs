@@ -63,8 +63,9 @@ impl SharedProvider {
         let serial = self.number();
         let ring_len = self.options.ring_len;
         self.orders.insert(serial, order);
-        self.worker.begin(move || {
-            Outcome::RingsMade { serial, result: Mapping::create("quiesce-rings", memory_len(ring_len)) }
+        self.worker.begin(move || Outcome::RingsMade {
+            serial,
+            result: Mapping::create("quiesce-rings", memory_len(ring_len)),
         });
         Ok(())
     }

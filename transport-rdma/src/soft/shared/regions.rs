@@ -161,11 +161,7 @@ impl SharedProvider {
         }
     }
 
-    fn try_register(
-        &mut self,
-        memory: &Memory,
-        access: Access,
-    ) -> Result<(RegisteredMemory, Option<u32>), VerbsError> {
+    fn try_register(&mut self, memory: &Memory, access: Access) -> Result<(RegisteredMemory, Option<u32>), VerbsError> {
         let is_remote = access.intersects(Access::REMOTE_READ | Access::REMOTE_WRITE | Access::WINDOW_BIND);
         let (segment, shared) = match memory {
             Memory::Private(segment) => (*segment, None),
@@ -210,8 +206,7 @@ impl SharedProvider {
         if slot.is_some() {
             self.offer_to_the_one_peer();
         }
-        let remote_key =
-            if access.intersects(Access::REMOTE_READ | Access::REMOTE_WRITE) { remote } else { 0 };
+        let remote_key = if access.intersects(Access::REMOTE_READ | Access::REMOTE_WRITE) { remote } else { 0 };
         Ok((RegisteredMemory { local_key, remote_key }, slot))
     }
 
@@ -379,8 +374,7 @@ impl SharedProvider {
         };
         let waiting = std::mem::take(&mut export.waiting);
         if let Offer::Made { peer, process } = export.offer.clone() {
-            export.offer =
-                if error.is_empty() { Offer::Taken { peer, process } } else { Offer::Spent { process } };
+            export.offer = if error.is_empty() { Offer::Taken { peer, process } } else { Offer::Spent { process } };
         }
         if error.is_empty() {
             if let Some(arena) = &export.arena {
@@ -401,12 +395,8 @@ impl SharedProvider {
             self.events.push_back(Event::Registered { ticket, result });
         }
         let is_concerned = |state: State| matches!(state, State::Connecting { .. });
-        let numbers: Vec<u64> = self
-            .connections
-            .values()
-            .filter(|c| c.peer == number && is_concerned(c.state))
-            .map(|c| c.number)
-            .collect();
+        let numbers: Vec<u64> =
+            self.connections.values().filter(|c| c.peer == number && is_concerned(c.state)).map(|c| c.number).collect();
         for connection in numbers {
             let text = format!("the peer did not take an arena of ours: {error}");
             self.fail_connection(connection, RejectReason::Unreachable(text));
@@ -467,7 +457,8 @@ impl SharedProvider {
         let mapped_len = peer.mapped_len.saturating_add(len);
         if mapped_len > limit {
             self.tally.memory_refused += 1;
-            let error = format!("{mapped_len} bytes mapped for this process, the limit is mapped_len_per_peer_max = {limit}");
+            let error =
+                format!("{mapped_len} bytes mapped for this process, the limit is mapped_len_per_peer_max = {limit}");
             return self.say(number, &Message::ArenaTaken { slot, error }, Vec::new());
         }
         peer.mapped_len = mapped_len;

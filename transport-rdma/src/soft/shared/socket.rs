@@ -109,14 +109,6 @@ pub(super) fn peer_process(socket: &OwnedFd, pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether a pidfd's process has ended.
-pub(super) fn has_ended(process: &OwnedFd) -> bool {
-    let mut poll = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry, ours; does not wait.
-    let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
-    count == 1 && poll.revents & libc::POLLIN != 0
-}
-
 /// Sends one message, all of it or nothing. `WouldBlock` if the other end does not read.
 pub(super) fn send(socket: &OwnedFd, message: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
     assert!(message.len() <= MESSAGE_LEN_MAX && descriptors.len() <= DESCRIPTOR_COUNT_MAX);
@@ -148,9 +140,7 @@ pub(super) fn send(socket: &OwnedFd, message: &[u8], descriptors: &[OwnedFd]) ->
         }
     }
     // SAFETY: the header describes our buffers.
-    let sent = unsafe {
-        libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-    };
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -165,9 +155,8 @@ pub(super) fn receive(socket: &OwnedFd, buffer: &mut [u8; MESSAGE_LEN_MAX]) -> i
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = CONTROL_LEN;
     // SAFETY: the header describes our buffers.
-    let len = unsafe {
-        libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC)
-    };
+    let len =
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) };
     if len < 0 {
         let error = io::Error::last_os_error();
         return match error.raw_os_error() {

@@ -113,9 +113,8 @@ impl Waker {
     pub(super) fn ready(&mut self, tokens: &mut Vec<Token>) -> bool {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; READY_COUNT];
         // SAFETY: invariant 1; does not wait.
-        let count = unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), READY_COUNT as libc::c_int, 0)
-        };
+        let count =
+            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), READY_COUNT as libc::c_int, 0) };
         let count = usize::try_from(count).unwrap_or(0);
         for event in &events[..count] {
             let token = Token::from_bits(event.u64);

@@ -15,15 +15,41 @@ use super::wake::Bell;
 /// How a job ended. Numbers name peers and queue pairs; late ones are misses.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Connected { peer: u64, result: io::Result<OwnedFd> },
-    PageMade { peer: u64, result: io::Result<(Mapping, OwnedFd)> },
+    Connected {
+        peer: u64,
+        result: io::Result<OwnedFd>,
+    },
+    PageMade {
+        peer: u64,
+        result: io::Result<(Mapping, OwnedFd)>,
+    },
     /// Page (on the accepting side) and keys.
-    PairMapped { peer: u64, result: Result<(Option<Mapping>, Option<Mapping>), HandOverError> },
-    ArenaMapped { peer: u64, slot: u32, base: u64, result: Result<Mapping, HandOverError> },
-    RingsMade { serial: u64, result: io::Result<(Mapping, OwnedFd)> },
-    RingsMapped { peer: u64, connect: Connect, result: Result<Mapping, HandOverError> },
-    QueuePairUnmapped { serial: u64 },
-    ArenaUnmapped { peer: u64, slot: u32 },
+    PairMapped {
+        peer: u64,
+        result: Result<(Option<Mapping>, Option<Mapping>), HandOverError>,
+    },
+    ArenaMapped {
+        peer: u64,
+        slot: u32,
+        base: u64,
+        result: Result<Mapping, HandOverError>,
+    },
+    RingsMade {
+        serial: u64,
+        result: io::Result<(Mapping, OwnedFd)>,
+    },
+    RingsMapped {
+        peer: u64,
+        connect: Connect,
+        result: Result<Mapping, HandOverError>,
+    },
+    QueuePairUnmapped {
+        serial: u64,
+    },
+    ArenaUnmapped {
+        peer: u64,
+        slot: u32,
+    },
     Dropped,
 }
 
