@@ -17,46 +17,38 @@ mod runtime;
 mod simulation;
 
 mod mesh;
-mod reactor;
 
+mod bell;
+mod mailbox;
 mod program;
+mod reactor;
+mod timer;
+mod turn;
+
+mod domain;
+mod limbo;
 mod published;
 mod table;
 
-mod limbo;
-mod turn;
-
-mod mailbox;
-mod timer;
-
-mod bell;
-mod domain;
-
+mod memory;
 mod pool;
 
-mod memory;
-
 mod clock;
-mod slab;
-
 mod counter;
-mod cpu;
-mod full;
 mod primitive;
 mod random;
+mod slab;
 
 pub use clock::Clock;
-pub use counter::{Counter, ReactorCounters};
-pub use cpu::Cpu;
+pub use counter::Counter;
 pub use domain::{Domain, Guard, Reader};
-pub use full::Full;
-pub use limbo::{Grace, Limbo, Reaped};
+pub use limbo::{Full, Grace, Limbo, Reaped};
 pub use mailbox::{Postbox, Wake};
 pub use memory::{Arena, MemoryError, PageKind, RegionId, Segment, SharedArena, copy_bytes};
 pub use pool::{Buffer, Pool};
-pub use program::{Program, Progress};
+pub use program::{Cpu, Program, Progress};
 pub use published::Published;
-pub use reactor::Reactor;
+pub use reactor::{Reactor, ReactorCounters};
 pub use runtime::{Placement, Runtime, RuntimeBuilder, RuntimeError};
 pub use simulation::Simulation;
 pub use slab::{Handle, Side, Slab};

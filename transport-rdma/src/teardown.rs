@@ -10,7 +10,7 @@
 //!    destroy call came back, and the completion queue was polled empty since).
 //! 4. The object itself comes out of [`release`] alone, which takes the proof that its grace period is over by value.
 
-use reactor::{Reaped, TimerId};
+use reactor::Reaped;
 
 use nvmf_core::DisconnectReason;
 
@@ -28,12 +28,11 @@ impl Live {
         Self { name }
     }
 
-    /// First step, whoever triggered it. `timer` fires at the deadline.
-    pub(crate) fn begin_drain(self, reason: DisconnectReason, timer: TimerId) -> Draining {
+    /// First step, whoever triggered it.
+    pub(crate) fn begin_drain(self, reason: DisconnectReason) -> Draining {
         Draining {
             name: self.name,
             reason,
-            timer,
             error_state: ErrorState::Asked,
             sends: Sends::Posted,
             shared_receives: SharedReceives::MayBeTaken,
@@ -110,7 +109,6 @@ pub(crate) struct Evidence {
 pub(crate) struct Draining {
     name: QueuePairName,
     reason: DisconnectReason,
-    timer: TimerId,
     error_state: ErrorState,
     sends: Sends,
     shared_receives: SharedReceives,
@@ -121,11 +119,6 @@ impl Draining {
     /// Why it ends.
     pub(crate) fn reason(&self) -> DisconnectReason {
         self.reason
-    }
-
-    /// The deadline's timer.
-    pub(crate) fn timer(&self) -> TimerId {
-        self.timer
     }
 
     /// The control plane moved the queue pair to the error state.
@@ -154,7 +147,7 @@ impl Draining {
         self.shared_receives = SharedReceives::LastTaken;
     }
 
-    /// The deadline's timer fired. Once for the whole drain; or the first of two times where nothing can be proven.
+    /// The deadline's timer fired.
     pub(crate) fn deadline_passed(&mut self) {
         self.patience = Patience::Over;
     }
@@ -314,4 +307,150 @@ pub(crate) struct Retired<B> {
 /// The final release, the only one: takes the proof that nothing late can reach the body.
 pub(crate) fn release<B>(reaped: Reaped<Retired<B>>) -> B {
     reaped.into_inner().body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What can happen to a draining queue pair, each once.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum News {
+        InErrorState,
+        SendsBack,
+        ReceivesBack,
+        LastWqe,
+        OperationsDone,
+        Deadline,
+    }
+
+    const ALL: [News; 6] =
+        [News::InErrorState, News::SendsBack, News::ReceivesBack, News::LastWqe, News::OperationsDone, News::Deadline];
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Receives {
+        Own,
+        Shared,
+        SharedUnprovable,
+    }
+
+    /// Every order of `rest`, appended to `begun`.
+    fn orders(begun: &mut Vec<News>, rest: &[News], visit: &mut impl FnMut(&[News])) {
+        if rest.is_empty() {
+            return visit(begun);
+        }
+        for (at, news) in rest.iter().enumerate() {
+            let others: Vec<_> =
+                rest.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, news)| *news).collect();
+            begun.push(*news);
+            orders(begun, &others, visit);
+            begun.pop();
+        }
+    }
+
+    fn draining() -> Draining {
+        Live::attached(QueuePairName { index: 0, number: 1 }).begin_drain(DisconnectReason::Host)
+    }
+
+    /// Plays one order; after each piece of news compares with what the rules say in one line each.
+    fn play(order: &[News], receives: Receives, completion_queue_empty: bool) {
+        let mut draining = draining();
+        for count in 1..=order.len() {
+            let seen = &order[..count];
+            match seen[count - 1] {
+                News::InErrorState => draining.entered_error_state(),
+                News::LastWqe => draining.last_wqe_reached(),
+                News::Deadline => draining.deadline_passed(),
+                News::SendsBack | News::ReceivesBack | News::OperationsDone => {}
+            }
+            let has = |news| seen.contains(&news);
+            let evidence = Evidence {
+                send_count: if has(News::SendsBack) { 0 } else { 3 },
+                receives: match receives {
+                    Receives::Own => ReceiveSide::Own { posted_count: if has(News::ReceivesBack) { 0 } else { 2 } },
+                    Receives::Shared => ReceiveSide::SharedWithLastWqe,
+                    Receives::SharedUnprovable => ReceiveSide::SharedWithoutLastWqe,
+                },
+                completion_queue_empty,
+                operation_count: usize::from(!has(News::OperationsDone)),
+            };
+            let receives_back = match receives {
+                Receives::Own => has(News::ReceivesBack),
+                Receives::Shared => has(News::LastWqe) && completion_queue_empty,
+                Receives::SharedUnprovable => false,
+            };
+            let returned = has(News::InErrorState) && has(News::SendsBack) && receives_back;
+            let context = format!("{seen:?} {receives:?} {completion_queue_empty}");
+            match draining.check(&evidence) {
+                Ok(_) if !has(News::OperationsDone) => panic!("quiet with an operation under way: {context}"),
+                Ok(Quiet::Returned(_)) => return assert!(returned, "{context}"),
+                Ok(Quiet::Cut(_)) => return assert!(has(News::Deadline) && !returned, "{context}"),
+                Err(still) => {
+                    assert!(!has(News::OperationsDone) || !(returned || has(News::Deadline)), "{context}");
+                    draining = still;
+                }
+            }
+        }
+        unreachable!("with the deadline and without operations every drain ends: {order:?}");
+    }
+
+    #[test]
+    fn every_order_of_news_ends_as_the_rules_say() {
+        let mut order_count = 0;
+        orders(&mut Vec::new(), &ALL, &mut |order| {
+            order_count += 1;
+            for receives in [Receives::Own, Receives::Shared, Receives::SharedUnprovable] {
+                play(order, receives, true);
+                play(order, receives, false);
+            }
+        });
+        assert_eq!(order_count, 720);
+    }
+
+    #[test]
+    fn the_marker_goes_out_once_in_the_error_state_and_only_behind_something() {
+        let mut draining = draining();
+        assert!(!draining.wants_marker(3), "not in the error state");
+        draining.entered_error_state();
+        assert!(!draining.wants_marker(0), "nothing to wait for");
+        assert!(draining.wants_marker(3));
+        draining.marker_posted();
+        assert!(!draining.wants_marker(3));
+        let evidence = Evidence {
+            send_count: 3,
+            receives: ReceiveSide::Own { posted_count: 0 },
+            completion_queue_empty: false,
+            operation_count: 0,
+        };
+        let mut draining = draining.check(&evidence).unwrap_err();
+        draining.marker_returned();
+        assert!(matches!(draining.check(&evidence), Ok(Quiet::Returned(_))), "it accounts for what is silent");
+    }
+
+    #[test]
+    fn only_a_cut_queue_pair_that_could_not_be_destroyed_is_quarantined() {
+        let quiet = |cut: bool| {
+            let mut draining = draining();
+            draining.entered_error_state();
+            if cut {
+                draining.deadline_passed();
+            }
+            let evidence = Evidence {
+                send_count: u32::from(cut),
+                receives: ReceiveSide::Own { posted_count: 0 },
+                completion_queue_empty: true,
+                operation_count: 0,
+            };
+            draining.check(&evidence).unwrap().detach().1
+        };
+        let end = |cut, result| quiet(cut).end(result, Swept::completion_queue_was_emptied());
+        let release_owed = |after| match after {
+            AfterDestroy::Destroyed(destroyed) => Some(destroyed.release_owed().is_some()),
+            AfterDestroy::Quarantined => None,
+        };
+        assert_eq!(release_owed(end(false, DestroyResult::Done)), Some(false));
+        assert_eq!(release_owed(end(false, DestroyResult::Failed)), Some(false));
+        assert_eq!(release_owed(end(true, DestroyResult::Done)), Some(true));
+        assert_eq!(release_owed(end(true, DestroyResult::Failed)), None);
+    }
 }

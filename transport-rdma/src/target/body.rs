@@ -21,7 +21,8 @@ use crate::verbs::QueuePairName;
 #[derive(Debug)]
 pub(super) enum Life {
     Live(Live),
-    Draining(Draining),
+    /// Its timer fires at the deadline. It holds a handle, so it is cancelled before the next step.
+    Draining(Draining, TimerId),
     Destroying(Destroying),
     /// Kept for ever.
     Quarantined,
@@ -130,7 +131,7 @@ impl Body {
     pub(super) fn begin_drain(&mut self, reason: DisconnectReason, arm: impl FnOnce() -> TimerId) -> bool {
         match self.life.take() {
             Some(Life::Live(live)) => {
-                self.life = Some(Life::Draining(live.begin_drain(reason, arm())));
+                self.life = Some(Life::Draining(live.begin_drain(reason), arm()));
                 self.waiting_pulls.clear();
                 self.waiting_sends.clear();
                 true
@@ -145,7 +146,7 @@ impl Body {
     /// The drain, if that is where it is.
     pub(super) fn draining_mut(&mut self) -> Option<&mut Draining> {
         match &mut self.life {
-            Some(Life::Draining(draining)) => Some(draining),
+            Some(Life::Draining(draining, _)) => Some(draining),
             Some(Life::Live(_) | Life::Destroying(_) | Life::Quarantined) | None => None,
         }
     }

@@ -235,18 +235,17 @@ impl<P: Provider> TargetCpu<P> {
             self.post_marker(qpair);
         }
         let Some(body) = self.path.bodies.look_mut(qpair) else { return true };
-        let draining = match body.life.take() {
-            Some(Life::Draining(draining)) => draining,
+        let (draining, timer) = match body.life.take() {
+            Some(Life::Draining(draining, timer)) => (draining, timer),
             other => {
                 body.life = other;
                 return true;
             }
         };
-        let timer = draining.timer();
         let reason = draining.reason();
         match draining.check(&Evidence { send_count, receives, completion_queue_empty, operation_count }) {
             Err(draining) => {
-                body.life = Some(Life::Draining(draining));
+                body.life = Some(Life::Draining(draining, timer));
                 false
             }
             Ok(quiet) => {

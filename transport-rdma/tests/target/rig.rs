@@ -1,0 +1,211 @@
+//! A whole target on the in-process fabric: CPUs 0 … n-1, the control plane, then hosts, all in one simulation.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use reactor::{Cpu, Program, Progress, Simulation, Turn};
+use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
+use transport_rdma::target::{Control, Message, TargetOptions, build};
+
+use super::raw_host::{BLOCK_LEN, HOST_BLOCK_COUNT, Observed, RawHost, SUBSYSTEM, Session};
+
+pub type Row = (String, Vec<(&'static str, String)>, u64);
+
+/// What the control plane's program shares with the test.
+#[derive(Default)]
+pub struct Desk {
+    pub shut_down: Cell<bool>,
+    pub is_drained: Cell<bool>,
+    pub rows: RefCell<Vec<Row>>,
+}
+
+struct ControlProgram {
+    control: Control<InProcessProvider>,
+    desk: Rc<Desk>,
+    turns: u32,
+}
+
+impl Program for ControlProgram {
+    type Message = Message<InProcessProvider>;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, from: Option<Cpu>, message: Self::Message) {
+        self.control.receive(turn, from, message);
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, token: u64) {
+        self.control.fire(turn, token);
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Self::Message>) -> Progress {
+        let progress = self.control.poll(turn);
+        if self.desk.shut_down.get() {
+            self.control.begin_shutdown(turn);
+        }
+        self.turns += 1;
+        let drained = self.control.is_drained();
+        if drained || self.turns.is_multiple_of(64) {
+            *self.desk.rows.borrow_mut() = self.control.counters();
+        }
+        if drained {
+            self.desk.is_drained.set(true);
+            turn.leave();
+        }
+        progress
+    }
+}
+
+pub struct Rig {
+    pub simulation: Simulation<Message<InProcessProvider>>,
+    pub fabric: Fabric,
+    pub desk: Rc<Desk>,
+    pub hosts: Vec<Rc<RefCell<Observed>>>,
+    control: Cpu,
+}
+
+/// How a rig is made.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub seed: u64,
+    pub cpu_count: u16,
+    pub queue_pair_count_max: usize,
+    pub shared_receive_count: u32,
+    pub transfer_len_max: u32,
+    pub fabric: FabricOptions,
+}
+
+impl Layout {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            cpu_count: 2,
+            queue_pair_count_max: 8,
+            shared_receive_count: 0,
+            transfer_len_max: 16 * 1024,
+            fabric: FabricOptions::default(),
+        }
+    }
+}
+
+pub fn address() -> SocketAddr {
+    "10.0.0.1:4420".parse().unwrap()
+}
+
+impl Rig {
+    /// Each host gets its sessions.
+    pub fn new(layout: &Layout, sessions: Vec<Vec<Session>>) -> Self {
+        let host_count = sessions.len() as u16;
+        let fabric = Fabric::with_options(layout.seed, layout.fabric.clone());
+        let mut simulation = Simulation::new(layout.seed, layout.cpu_count + 1 + host_count);
+        let blocks = (sessions.len() as u64 + 1) * HOST_BLOCK_COUNT;
+        let device = bdev::Memory::new("memory0", BLOCK_LEN as u32, blocks, false).unwrap();
+        let subsystem = |nqn: &str, namespaces| SubsystemSpec {
+            nqn: nqn.into(),
+            serial_number: "1".into(),
+            model_number: "test".into(),
+            allow_any_host: true,
+            hosts: Vec::new(),
+            listeners: vec![address()],
+            namespaces,
+        };
+        let namespace = NamespaceSpec { nsid: 1, device: Arc::new(device), uuid: None };
+        let spec = TargetSpec {
+            // Both at one address, which is listened on once.
+            subsystems: vec![
+                subsystem("nqn.2026-01.org.quiesce:other", Vec::new()),
+                subsystem(SUBSYSTEM, vec![namespace]),
+            ],
+            controller: ControllerSpec {
+                io_queue_count_max: 4,
+                queue_depth_max: 16,
+                admin_queue_depth_max: 32,
+                transfer_len_max: layout.transfer_len_max,
+                in_capsule_len: 512,
+            },
+        };
+        let options = TargetOptions {
+            cpu_count: layout.cpu_count,
+            queue_pair_count_max: layout.queue_pair_count_max,
+            data_memory_len: 256 * 1024,
+            huge_pages: false,
+            shared_receive_count: layout.shared_receive_count,
+        };
+        let (control, cpus) = build(fabric.machine(), simulation.domain(), spec, options).unwrap();
+        for (number, cpu) in (0..).zip(cpus) {
+            simulation.install(Cpu(number), cpu);
+        }
+        let desk = Rc::new(Desk::default());
+        let place = Cpu(layout.cpu_count);
+        simulation.install(place, ControlProgram { control, desk: Rc::clone(&desk), turns: 0 });
+        let mut hosts = Vec::new();
+        for (number, sessions) in (0..).zip(sessions) {
+            let observed = Rc::new(RefCell::new(Observed::default()));
+            let host = RawHost::new(number, fabric.machine(), address(), sessions, Rc::clone(&observed));
+            simulation.install(Cpu(layout.cpu_count + 1 + u16::from(number)), host);
+            hosts.push(observed);
+        }
+        Self { simulation, fabric, desk, hosts, control: place }
+    }
+
+    /// Until every host has done its sessions.
+    pub fn run_hosts(&mut self, step_limit: u64) {
+        let hosts = self.hosts.clone();
+        let done = self.simulation.run_until(step_limit, || hosts.iter().all(|host| host.borrow().is_done));
+        assert!(done, "hosts stalled: {:?}\n{:#?}", self.hosts, self.nonzero());
+    }
+
+    /// Until everything that a connection had is gone: every gauge of live things at zero. (The provider's regions and listeners stay.)
+    pub fn settle(&mut self) {
+        for _ in 0..2000 {
+            self.steps(200);
+            if self.live().is_empty() {
+                return;
+            }
+            // Deadlines are seconds away.
+            self.simulation.advance(10_000_000);
+        }
+        panic!("left over: {:?}", self.live());
+    }
+
+    pub fn steps(&mut self, count: u64) {
+        self.simulation.run_until(count, || false);
+    }
+
+    /// Everything is ended; the control plane leaves.
+    pub fn shut_down(&mut self) {
+        self.desk.shut_down.set(true);
+        for _ in 0..2000 {
+            self.steps(200);
+            if self.desk.is_drained.get() {
+                return;
+            }
+            self.simulation.advance(10_000_000);
+        }
+        panic!("does not shut down: {:#?}", self.nonzero());
+    }
+
+    /// Gauges of live things that are not zero.
+    pub fn live(&self) -> Vec<Row> {
+        let stays = |name: &str| name.contains("region") || name.contains("listener") || name.contains("keys");
+        let rows = self.desk.rows.borrow();
+        rows.iter().filter(|row| row.0.ends_with("_live") && row.2 > 0 && !stays(&row.0)).cloned().collect()
+    }
+
+    pub fn nonzero(&self) -> Vec<Row> {
+        self.desk.rows.borrow().iter().filter(|row| row.2 > 0).cloned().collect()
+    }
+
+    /// Sum over labels.
+    pub fn count(&mut self, name: &str) -> u64 {
+        self.simulation.step_cpu(self.control);
+        self.desk.rows.borrow().iter().filter(|row| row.0 == name).map(|row| row.2).sum()
+    }
+
+    pub fn labelled(&self, name: &str, label: &str) -> u64 {
+        let rows = self.desk.rows.borrow();
+        let has = |row: &&Row| row.0 == name && row.1.iter().any(|(_, value)| value == label);
+        rows.iter().filter(has).map(|row| row.2).sum()
+    }
+}
