@@ -10,7 +10,8 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`provider`] | one machine's control plane |
+//! | [`calls`] | the provider's calls |
+//! | [`provider`] | one machine's control plane: what it keeps, what it hears |
 //! | [`ending`] | destroys on their way, and what they wait for |
 //! | [`cm`] | letters between connection managers |
 //! | [`link`] | the wire |
@@ -18,6 +19,7 @@
 //! | [`keys`] | one machine's memory keys |
 //! | [`random`] | the seed |
 
+mod calls;
 mod provider;
 
 mod cm;

@@ -30,6 +30,9 @@ mod receive_queue;
 mod send_queue;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{
     LinkParameters, NicCounters, PortCommand, PortEvent, PortHandle, QueuePairControl, QueuePairSerial, WakeProvider,
 };

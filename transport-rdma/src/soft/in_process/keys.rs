@@ -237,3 +237,38 @@ pub(super) fn segment_of(memory: &Memory) -> Segment {
         Memory::Shared(arena) => arena.segment(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use reactor::SharedArena;
+
+    use super::*;
+
+    #[test]
+    fn a_slot_that_comes_again_has_another_key() {
+        let arena = Arc::new(SharedArena::new("keys", 4096, false).unwrap());
+        let segment = arena.segment();
+        let mut keys = Keys::new();
+        let mut old = Vec::new();
+        let mut slots = Vec::new();
+        for _ in 0..20 {
+            let region = keys.register(Memory::Shared(Arc::clone(&arena)), Access::REMOTE_WRITE);
+            assert!(!old.contains(&region.remote_key) && !old.contains(&region.local_key));
+            assert!(keys.find_remote(region.remote_key, segment.address(), 4096, Access::REMOTE_WRITE).is_ok());
+            for &key in &old {
+                let found = keys.find_remote(key, segment.address(), 1, Access::REMOTE_WRITE);
+                assert!(found.is_err(), "key {key:#x}");
+            }
+            slots.push(slot_of(region.remote_key));
+            old.extend([region.remote_key, region.local_key]);
+            assert!(keys.deregister(region));
+            assert!(!keys.deregister(region));
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        assert!(slots.len() < 20, "slots are used again");
+        assert_eq!((keys.region_count(), keys.window_count()), (0, 0));
+    }
+}

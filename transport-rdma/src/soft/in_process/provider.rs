@@ -2,21 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::cm::{Awaited, Depths, Letter, Place, Stage};
-use super::ending::{Ending, What};
+use super::ending::Ending;
 use super::link::{InProcessWire, Link, lock};
 use super::world::{MachineId, World};
 use crate::soft::nic::{
-    LinkParameters, Nic, NicOptions, PortCommand, PortEvent, PortHandle, QueuePair, QueuePairControl, QueuePairSerial,
+    LinkParameters, Nic, PortCommand, PortEvent, PortHandle, QueuePair, QueuePairControl, QueuePairSerial,
 };
-use crate::verbs::{
-    Access, ConnectParameters, Connection, ConnectionId, ConnectionRequest, DeviceAttributes, Event, ListenerId,
-    Memory, PortId, PortOptions, Provider, QueuePairOptions, RegisteredMemory, RejectReason, Ticket, Unacknowledged,
-    VerbsError,
-};
+use crate::verbs::{ConnectionId, Event, ListenerId, PortId, Provider, QueuePairOptions, RejectReason, VerbsError};
 
 /// The port of this provider.
 pub type InProcessPort = Nic<InProcessWire>;
@@ -55,28 +50,28 @@ pub(super) struct Record {
     pub(super) timewait_ns: Option<u64>,
 }
 
-struct Pending {
-    remaining: u32,
-    charge: Charge,
-    event: Event<InProcessPort>,
+pub(super) struct Pending {
+    pub(super) remaining: u32,
+    pub(super) charge: Charge,
+    pub(super) event: Event<InProcessPort>,
 }
 
 /// One machine on a [`super::Fabric`]. Dropping it is the machine's sudden end: its peers find their links gone.
 pub struct InProcessProvider {
-    world: Arc<Mutex<World>>,
+    pub(super) world: Arc<Mutex<World>>,
     pub(super) machine: MachineId,
     pub(super) now_ns: u64,
     pub(super) timewait_ns: u64,
-    ports: Vec<PortHandle<Link>>,
+    pub(super) ports: Vec<PortHandle<Link>>,
     pub(super) connections: BTreeMap<ConnectionId, Record>,
     pub(super) endings: Vec<Ending>,
-    events: Vec<Pending>,
-    unacknowledged: BTreeMap<Charge, u32>,
+    pub(super) events: Vec<Pending>,
+    pub(super) unacknowledged: BTreeMap<Charge, u32>,
     next_id: u64,
     free_numbers: Vec<u32>,
     next_number: u32,
     pub(super) queue_pair_count: usize,
-    listener_count: usize,
+    pub(super) listener_count: usize,
 }
 
 /// The first queue pair number: the lower ones are the device's own.
@@ -161,7 +156,7 @@ impl InProcessProvider {
         self.free_numbers.push(number);
     }
 
-    fn next_id(&mut self) -> u64 {
+    pub(super) fn next_id(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         id
@@ -176,11 +171,11 @@ impl InProcessProvider {
         self.next_number - 1
     }
 
-    fn is_strict(&self) -> bool {
+    pub(super) fn is_strict(&self) -> bool {
         self.world().options.is_strict
     }
 
-    fn create(
+    pub(super) fn create(
         &mut self,
         connection: ConnectionId,
         port: PortId,
@@ -205,7 +200,7 @@ impl InProcessProvider {
     }
 
     /// What the ports said.
-    fn read_ports(&mut self) {
+    pub(super) fn read_ports(&mut self) {
         for port in 0..self.ports.len() {
             while let Some(event) = self.ports[port].next_event() {
                 match event {
@@ -239,13 +234,13 @@ impl InProcessProvider {
         }
     }
 
-    fn connection_of(&self, serial: QueuePairSerial) -> Option<ConnectionId> {
+    pub(super) fn connection_of(&self, serial: QueuePairSerial) -> Option<ConnectionId> {
         let of_it = |record: &Record| record.queue_pair.as_ref().is_some_and(|member| member.serial == serial);
         self.connections.iter().find(|(_, record)| of_it(record)).map(|(id, _)| *id)
     }
 
     /// Timers of connections.
-    fn end_timewaits(&mut self) {
+    pub(super) fn end_timewaits(&mut self) {
         let now_ns = self.now_ns;
         let mut ended = Vec::new();
         for (id, record) in &mut self.connections {
@@ -260,14 +255,14 @@ impl InProcessProvider {
         }
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         // A machine has the address 10.0.0.n; only its number of connections tells ports apart.
         let host = u8::try_from(self.machine.0 % 250 + 1).unwrap_or(1);
         let port = 49_152 + u16::try_from(self.next_id % 16_000).unwrap_or(0);
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), port)
     }
 
-    fn refuse(&mut self, connection: ConnectionId, why: String) {
+    pub(super) fn refuse(&mut self, connection: ConnectionId, why: String) {
         if let Some(record) = self.connections.get_mut(&connection) {
             record.stage = Stage::Ended;
         }
@@ -277,349 +272,8 @@ impl InProcessProvider {
 }
 
 /// Whether `value` is allowed.
-fn limit(what: &'static str, value: u64, limit: u64) -> Result<(), VerbsError> {
+pub(super) fn limit(what: &'static str, value: u64, limit: u64) -> Result<(), VerbsError> {
     if value > limit { Err(VerbsError::Limit { what, value, limit }) } else { Ok(()) }
-}
-
-/// `rdma_connect(3)`: what is left of a REQ's private data on IP networks.
-const CONNECT_PRIVATE_DATA_LEN_MAX: usize = 56;
-/// A REP's.
-const ACCEPT_PRIVATE_DATA_LEN_MAX: usize = 196;
-/// A REJ's.
-const REJECT_PRIVATE_DATA_LEN_MAX: usize = 148;
-
-impl Provider for InProcessProvider {
-    type Port = InProcessPort;
-
-    fn name(&self) -> &'static str {
-        "sim"
-    }
-
-    fn attributes(&self) -> DeviceAttributes {
-        let world = self.world();
-        let mut attributes = world.options.attributes;
-        attributes.raises_last_wqe = world.options.raises_last_wqe;
-        attributes
-    }
-
-    fn wake_descriptor(&self) -> Option<RawFd> {
-        None
-    }
-
-    fn create_port(&mut self, options: PortOptions) -> Result<(PortId, InProcessPort), VerbsError> {
-        let limits = self.attributes();
-        limit("completion_count", u64::from(options.completion_count), u64::from(limits.completion_count_max))?;
-        let (shared, shared_max) = (options.shared_receive_count, limits.shared_receive_count_max);
-        limit("shared_receive_count", u64::from(shared), u64::from(shared_max))?;
-        let nic_options = {
-            let world = self.world();
-            NicOptions {
-                rnr_timer_ns: world.options.rnr_timer_ns,
-                transport_timeout_ns: world.options.transport_timeout_ns,
-                send_len_max: limits.send_len_max,
-                transfer_len_max: limits.transfer_len_max,
-                shared_receive_segment_count_max: limits.segment_count_max,
-                raises_last_wqe: limits.raises_last_wqe,
-            }
-        };
-        let wire = InProcessWire::new(Arc::clone(&self.world), self.machine);
-        let (nic, handle) = Nic::new(wire, options, nic_options, None);
-        self.ports.push(handle);
-        let count = u32::try_from(self.ports.len()).unwrap_or(u32::MAX);
-        Ok((PortId(count - 1), nic))
-    }
-
-    fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access) {
-        let is_remote = access.intersects(Access::REMOTE_READ | Access::REMOTE_WRITE | Access::WINDOW_BIND);
-        let result = match &memory {
-            Memory::Private(_) if is_remote => Err(VerbsError::NotBuilt {
-                what: "remote access to private memory on the software fabric",
-                instead: "register a shared arena",
-            }),
-            Memory::Private(_) | Memory::Shared(_) => {
-                let machine = self.machine;
-                Ok(self.world().machine(machine).keys.register(memory, access))
-            }
-        };
-        self.push_event(Charge::Nothing, Event::Registered { ticket, result });
-    }
-
-    fn begin_deregister(&mut self, ticket: Ticket, memory: RegisteredMemory) {
-        let machine = self.machine;
-        let was_registered = self.world().machine(machine).keys.deregister(memory);
-        assert!(was_registered, "{memory:?} is deregistered and is no registered region");
-        self.begin_ending(ticket, What::Deregister(memory));
-    }
-
-    fn allocate_window(&mut self, region: RegisteredMemory) -> Result<u32, VerbsError> {
-        let machine = self.machine;
-        let key = self.world().machine(machine).keys.add_window(region);
-        key.ok_or(VerbsError::NotBuilt {
-            what: "a memory window on this region",
-            instead: "register the region with Access::WINDOW_BIND",
-        })
-    }
-
-    fn listen(&mut self, address: SocketAddr) -> Result<ListenerId, VerbsError> {
-        let id = ListenerId(self.next_id());
-        let machine = self.machine;
-        let mut world = self.world();
-        if world.listeners.contains_key(&address) {
-            let why = "is in use; choose another port or end the other listener".to_owned();
-            return Err(VerbsError::Address { address, why });
-        }
-        world.listeners.insert(address, (machine, id));
-        drop(world);
-        self.listener_count += 1;
-        Ok(id)
-    }
-
-    fn begin_unlisten(&mut self, ticket: Ticket, listener: ListenerId) {
-        let found = {
-            let mut world = self.world();
-            let before = world.listeners.len();
-            world.listeners.retain(|_, (_, id)| *id != listener);
-            world.listeners.len() != before
-        };
-        assert!(found, "{listener:?} is ended and does not exist");
-        for event in self.discard_events(Charge::Listener(listener)) {
-            if let Event::ConnectRequest(request) = event {
-                self.reject(request, &[]);
-            }
-        }
-        self.begin_ending(ticket, What::Unlisten(listener));
-    }
-
-    fn begin_create_queue_pair(
-        &mut self,
-        ticket: Ticket,
-        connection: ConnectionId,
-        port: PortId,
-        options: QueuePairOptions,
-    ) {
-        let result = self.create(connection, port, &options);
-        self.push_event(Charge::Nothing, Event::QueuePairCreated { ticket, result });
-    }
-
-    fn begin_destroy_queue_pair(&mut self, ticket: Ticket, queue_pair: Box<QueuePair<Link>>) {
-        let serial = queue_pair.serial();
-        let Some(connection) = self.connection_of(serial) else {
-            panic!("{serial:?} is destroyed and does not belong to a connection");
-        };
-        assert!(
-            queue_pair.is_drained() || !self.world().options.forbids_destroy_with_work,
-            "the queue pair of {connection:?} is destroyed with work outstanding"
-        );
-        let port = self.connections[&connection].queue_pair.as_ref().map(|member| member.port);
-        let sweeps = self.world().options.sweeps_on_destroy;
-        let number = queue_pair.number();
-        if let (Some(port), true) = (port, sweeps) {
-            self.command(port, PortCommand::Sweep { queue_pair: serial, number });
-        }
-        let link = queue_pair.into_link();
-        self.begin_ending(ticket, What::QueuePair { connection, serial, number, link, is_swept: !sweeps });
-    }
-
-    fn begin_resolve(&mut self, ticket: Ticket, address: SocketAddr) {
-        let id = self.add_connection(Stage::Resolved, address);
-        self.push_event(Charge::Nothing, Event::Resolved { ticket, result: Ok(Connection::new(id)) });
-    }
-
-    fn connect(&mut self, connection: &Connection, parameters: ConnectParameters<'_>) {
-        let id = connection.id();
-        let from = (self.machine, id);
-        let peer = self.address();
-        let record = self.connections.get_mut(&id);
-        let record = record.unwrap_or_else(|| panic!("{id:?} is connected and does not exist"));
-        assert!(record.stage == Stage::Resolved, "{id:?} is connected in stage {:?}", record.stage);
-        assert!(record.queue_pair.is_some(), "{id:?} is connected without a queue pair");
-        record.stage = Stage::Connecting;
-        record.parameters = link_parameters(&parameters);
-        let address = record.address;
-        let len = parameters.private_data.len();
-        if len > CONNECT_PRIVATE_DATA_LEN_MAX {
-            self.refuse(id, format!("private data is {len} bytes, the limit is {CONNECT_PRIVATE_DATA_LEN_MAX}"));
-            return;
-        }
-        let listener = self.world().listeners.get(&address).copied();
-        let Some((machine, listener)) = listener else {
-            self.refuse(id, format!("nobody listens on {address}"));
-            return;
-        };
-        // The connection is its listener's until that answers.
-        if let Some(record) = self.connections.get_mut(&id) {
-            record.peer = Some((machine, ConnectionId(0)));
-        }
-        let _ = listener;
-        let private_data = parameters.private_data.to_vec();
-        let depths = Depths::of(&parameters);
-        self.world().post(machine, Letter::Request { from, address, peer, private_data, depths });
-    }
-
-    fn accept(&mut self, connection: &Connection, parameters: ConnectParameters<'_>) {
-        let id = connection.id();
-        let record = self.connections.get_mut(&id);
-        let record = record.unwrap_or_else(|| panic!("{id:?} is accepted and does not exist"));
-        assert!(record.stage == Stage::Requested, "{id:?} is accepted in stage {:?}", record.stage);
-        let member = record.queue_pair.clone();
-        let member = member.unwrap_or_else(|| panic!("{id:?} is accepted without a queue pair"));
-        let Some((machine, to)) = record.peer else { return };
-        record.stage = Stage::Accepting;
-        record.parameters = link_parameters(&parameters);
-        let link_parameters = record.parameters;
-        let len = parameters.private_data.len();
-        if len > ACCEPT_PRIVATE_DATA_LEN_MAX {
-            self.world().post(machine, Letter::Reject { to, reason: RejectReason::Consumer(Vec::new()) });
-            self.refuse(id, format!("private data is {len} bytes, the limit is {ACCEPT_PRIVATE_DATA_LEN_MAX}"));
-            return;
-        }
-        if !self.world().machine(machine).is_alive {
-            let reason = RejectReason::TimedOut;
-            self.push_event(Charge::Connection(id), Event::Rejected { connection: id, reason });
-            return;
-        }
-        let ours = self.machine;
-        let [link, theirs] = self.world().connect([ours, machine]);
-        let command = PortCommand::Connect { queue_pair: member.serial, link, parameters: link_parameters };
-        self.command(member.port, command);
-        let (private_data, depths) = (parameters.private_data.to_vec(), Depths::of(&parameters));
-        if let Some(record) = self.connections.get_mut(&id) {
-            record.awaited = Some(Awaited::Reply { link: theirs, private_data, depths });
-        }
-    }
-
-    fn reject(&mut self, request: ConnectionRequest, private_data: &[u8]) {
-        let len = private_data.len();
-        assert!(len <= REJECT_PRIVATE_DATA_LEN_MAX, "a rejection's private data is {len} bytes");
-        let id = request.connection.id();
-        let record = self.connections.remove(&id);
-        let record = record.unwrap_or_else(|| panic!("{id:?} is rejected and does not exist"));
-        assert!(record.queue_pair.is_none(), "{id:?} is rejected and has a queue pair");
-        self.discard_events(Charge::Connection(id));
-        if let Some((machine, to)) = record.peer {
-            let reason = RejectReason::Consumer(private_data.to_vec());
-            self.world().post(machine, Letter::Reject { to, reason });
-        }
-    }
-
-    fn disconnect(&mut self, connection: ConnectionId) {
-        let now_ns = self.now_ns;
-        let Some(record) = self.connections.get_mut(&connection) else {
-            assert!(!self.is_strict(), "{connection:?} is disconnected and does not exist");
-            return;
-        };
-        if let Some(member) = record.queue_pair.clone() {
-            self.ports[member.port.0 as usize].fail(&member.control);
-        }
-        if self.give_up(connection) {
-            return;
-        }
-        let Some(record) = self.connections.get_mut(&connection) else { return };
-        match record.stage {
-            Stage::Accepting | Stage::Established => {
-                record.stage = Stage::Ended;
-                record.timewait_ns.get_or_insert(now_ns.saturating_add(self.timewait_ns));
-                if let Some((machine, to)) = record.peer {
-                    self.world().post(machine, Letter::Disconnect { to });
-                }
-            }
-            Stage::Connecting => record.stage = Stage::Ended,
-            Stage::Resolved | Stage::Requested | Stage::Ended => {}
-        }
-    }
-
-    fn begin_destroy_connection(&mut self, ticket: Ticket, connection: Connection) {
-        let id = connection.id();
-        let record = self.connections.get(&id);
-        let record = record.unwrap_or_else(|| panic!("{id:?} is destroyed and does not exist"));
-        assert!(record.queue_pair.is_none(), "{id:?} is destroyed before its queue pair");
-        self.give_up(id);
-        let record = &self.connections[&id];
-        if let Some((machine, to)) = record.peer {
-            match record.stage {
-                Stage::Requested => {
-                    let reason = RejectReason::Consumer(Vec::new());
-                    self.world().post(machine, Letter::Reject { to, reason });
-                }
-                Stage::Accepting | Stage::Established => self.world().post(machine, Letter::Disconnect { to }),
-                Stage::Resolved | Stage::Connecting | Stage::Ended => {}
-            }
-        }
-        if let Some(record) = self.connections.get_mut(&id) {
-            record.stage = Stage::Ended;
-        }
-        self.discard_events(Charge::Connection(id));
-        self.begin_ending(ticket, What::Connection(id));
-    }
-
-    fn next_event(&mut self, now_ns: u64) -> Option<Unacknowledged<InProcessPort>> {
-        self.now_ns = now_ns;
-        self.read_ports();
-        self.read_mail();
-        self.end_timewaits();
-        self.progress_endings();
-        let mut due = None;
-        let mut earlier = Vec::new();
-        for (at, pending) in self.events.iter_mut().enumerate() {
-            // Events of one object keep their order.
-            let is_first = pending.charge == Charge::Nothing || !earlier.contains(&pending.charge);
-            earlier.push(pending.charge);
-            if pending.remaining > 0 {
-                pending.remaining -= 1;
-            } else if is_first && due.is_none() {
-                due = Some(at);
-            }
-        }
-        let pending = self.events.remove(due?);
-        if pending.charge != Charge::Nothing {
-            *self.unacknowledged.entry(pending.charge).or_insert(0) += 1;
-        }
-        Some(Unacknowledged::new(pending.event))
-    }
-
-    fn acknowledge(&mut self, event: Unacknowledged<InProcessPort>) -> Event<InProcessPort> {
-        let event = event.into_event();
-        let charge = charge_of(&event);
-        if let Some(count) = self.unacknowledged.get_mut(&charge) {
-            *count -= 1;
-            if *count == 0 {
-                self.unacknowledged.remove(&charge);
-            }
-        }
-        event
-    }
-
-    fn counters(&self) -> Vec<(&'static str, u64)> {
-        let machine = self.machine;
-        let mut world = self.world();
-        let links = world.link_count(machine);
-        let keys = &world.machine(machine).keys;
-        let sum = |of: fn(&crate::soft::nic::NicCounters) -> u64| -> u64 {
-            self.ports.iter().map(|port| of(port.counters())).sum()
-        };
-        vec![
-            ("connections_live", self.connections.len() as u64),
-            ("queue_pairs_live", self.queue_pair_count as u64),
-            ("listeners_live", self.listener_count as u64),
-            ("regions_live", keys.region_count()),
-            ("windows_live", keys.window_count()),
-            ("links_live", links),
-            ("sends_posted", sum(|nic| nic.sends_posted.value())),
-            ("receives_posted", sum(|nic| nic.receives_posted.value())),
-            ("completions", sum(|nic| nic.completions.value())),
-            ("completions_failed", sum(|nic| nic.failures.value())),
-            ("wire_full", sum(|nic| nic.wire_full.value())),
-            ("receiver_not_ready", sum(|nic| nic.receiver_not_ready.value())),
-            ("completion_queue_overruns", sum(|nic| nic.overruns.value())),
-            ("peer_faults", sum(|nic| nic.peer_faults.value())),
-            ("commands_missed", sum(|nic| nic.misses.value())),
-            ("events_unacknowledged", self.unacknowledged_count()),
-        ]
-    }
-
-    fn live_count(&self) -> usize {
-        self.connections.len() + self.queue_pair_count + self.listener_count
-    }
 }
 
 impl InProcessProvider {
@@ -636,28 +290,5 @@ impl Drop for InProcessProvider {
         for peer in (0..world.machines.len()).map(MachineId) {
             world.post(peer, Letter::PeerDied { machine });
         }
-    }
-}
-
-fn link_parameters(parameters: &ConnectParameters<'_>) -> LinkParameters {
-    LinkParameters { retry_count: parameters.retry_count.min(7), rnr_retry_count: parameters.rnr_retry_count.min(7) }
-}
-
-fn charge_of(event: &Event<InProcessPort>) -> Charge {
-    match event {
-        Event::Registered { .. }
-        | Event::Deregistered { .. }
-        | Event::QueuePairCreated { .. }
-        | Event::QueuePairDestroyed { .. }
-        | Event::ConnectionDestroyed { .. }
-        | Event::Unlistened { .. }
-        | Event::Resolved { .. }
-        | Event::DeviceRemoved => Charge::Nothing,
-        Event::ConnectRequest(request) => Charge::Listener(request.listener),
-        Event::Established { connection, .. }
-        | Event::Rejected { connection, .. }
-        | Event::Disconnected { connection }
-        | Event::TimewaitExit { connection } => Charge::Connection(*connection),
-        Event::LastWqeReached { connection } | Event::QueuePairFatal { connection } => Charge::QueuePair(*connection),
     }
 }

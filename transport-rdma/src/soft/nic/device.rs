@@ -7,7 +7,7 @@ use super::queue_pair::QueuePair;
 use super::receive_queue::ReceiveQueue;
 use super::send_queue::Reaped;
 use super::state::Move;
-use crate::soft::wire::{LinkState, Wire};
+use crate::soft::wire::{LinkState, PeerFault, Wire};
 use crate::verbs::{CompletionStatus, Received};
 
 /// The port without its queue pairs.
@@ -79,6 +79,19 @@ impl<W: Wire> Device<W> {
         }
     }
 
+    /// How many messages the peer has consumed: never more than were sent.
+    #[inline]
+    pub(super) fn consumed_count(
+        &mut self,
+        queue_pair: &QueuePair<W::Link>,
+        link: &mut W::Link,
+    ) -> Result<u32, PeerFault> {
+        let consumed = self.wire.consumed_count(link)?;
+        // Wrapping: the two are never further apart than the send queue is long.
+        let is_ahead = queue_pair.send.sent_count().wrapping_sub(consumed) >= 1 << 31;
+        if is_ahead { Err(PeerFault::Index) } else { Ok(consumed) }
+    }
+
     /// Completes what is done at the head of the send queue, as far as the peer has `consumed`. Gives the status of a failed request that has come
     /// to the head: the caller ends the queue pair with it.
     #[inline]
@@ -115,7 +128,8 @@ impl<W: Wire> Device<W> {
         queue_pair.state = state;
         if let Some(mut link) = queue_pair.link.take() {
             self.say(queue_pair, &mut link, said);
-            if let Ok(consumed) = self.wire.consumed_count(&mut link) {
+            // A peer that lies here has consumed nothing.
+            if let Ok(consumed) = self.consumed_count(queue_pair, &mut link) {
                 // A failed request at the head stays for the flush; whoever found it gave its status already, or the flush is not its own.
                 let _ = self.reap(queue_pair, slot, consumed);
             }

@@ -86,13 +86,10 @@ impl<W: Wire> Device<W> {
         slot: u32,
         state: Option<LinkState>,
     ) -> Result<(), PeerFault> {
-        let Some(link) = &mut queue_pair.link else { return Ok(()) };
-        let consumed = self.wire.consumed_count(link)?;
-        let sent = queue_pair.send.sent_count();
-        if sent.wrapping_sub(consumed) >= 1 << 31 {
-            // More consumed than was sent.
-            return Err(PeerFault::Index);
-        }
+        let Some(mut link) = queue_pair.link.take() else { return Ok(()) };
+        let consumed = self.consumed_count(queue_pair, &mut link);
+        queue_pair.link = Some(link);
+        let consumed = consumed?;
         let mut failure = self.reap(queue_pair, slot, consumed);
         if failure.is_none() {
             self.advance(queue_pair, slot);
