@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Cpu, Placement, Program, Runtime, RuntimeBuilder};
+use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 use transport_rdma::target::{Message, TargetOptions, build};
 use transport_rdma::verbs::Provider;
 
@@ -38,8 +39,13 @@ pub fn run(config: &Config, signals: Signals) -> Result<()> {
             Err(error) => Err(error).context("transport.provider = \"ibv\""),
         },
         ProviderKind::Soft => {
-            let _ = (signals, listeners);
-            bail!("transport.provider = \"soft\": the software fabric between processes is not built yet")
+            let options = SharedOptions { directory: config.transport.runtime_dir.clone(), ..SharedOptions::default() };
+            let provider = SharedProvider::new(options).context("the software fabric")?;
+            let runtime = start(config, provider, signals, listeners)?;
+            tracing::info!("ready");
+            runtime.join();
+            tracing::info!("ended");
+            Ok(())
         }
     }
 }
