@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::cpu::Cpu;
+
 /// A number that one CPU writes with plain stores and anybody may read. Also used as a gauge.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -35,5 +37,48 @@ impl Counter {
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a reactor counts. One writer: its own CPU.
+#[derive(Debug, Default)]
+pub struct ReactorCounters {
+    /// Turns.
+    pub turn_count: Counter,
+    /// Turns that found something to do.
+    pub busy_turn_count: Counter,
+    /// Time in turns that found something to do.
+    pub busy_ns: Counter,
+    /// Time in turns that found nothing; sleep is not counted.
+    pub idle_ns: Counter,
+    /// Longest turn, from its begin to the next one's; sleep is not counted.
+    pub longest_turn_ns: Counter,
+    /// Messages received.
+    pub message_count: Counter,
+    /// Messages that found the ring full, to any CPU.
+    pub ring_full_count: Counter,
+    /// Timers fired.
+    pub timer_count: Counter,
+    /// Values in this CPU's limbos.
+    pub limbo_len: Counter,
+    ring_full_counts: Box<[Counter]>,
+}
+
+impl ReactorCounters {
+    pub(crate) fn new(cpu_count: u16) -> Self {
+        Self { ring_full_counts: (0..cpu_count).map(|_| Counter::new()).collect(), ..Self::default() }
+    }
+
+    /// Messages to `cpu` that found the ring full, and had to wait in the backlog.
+    #[must_use]
+    pub fn ring_full_count_to(&self, cpu: Cpu) -> u64 {
+        self.ring_full_counts.get(usize::from(cpu.0)).map_or(0, Counter::value)
+    }
+
+    pub(crate) fn count_ring_full(&self, to: Cpu) {
+        self.ring_full_count.add(1);
+        if let Some(count) = self.ring_full_counts.get(usize::from(to.0)) {
+            count.add(1);
+        }
     }
 }

@@ -17,38 +17,46 @@ mod runtime;
 mod simulation;
 
 mod mesh;
-
-mod bell;
-mod mailbox;
-mod program;
 mod reactor;
-mod timer;
-mod turn;
 
-mod domain;
-mod limbo;
+mod program;
 mod published;
 mod table;
 
-mod memory;
+mod limbo;
+mod turn;
+
+mod mailbox;
+mod timer;
+
+mod bell;
+mod domain;
+
 mod pool;
 
+mod memory;
+
 mod clock;
-mod counter;
-mod primitive;
-mod random;
 mod slab;
 
+mod counter;
+mod cpu;
+mod full;
+mod primitive;
+mod random;
+
 pub use clock::Clock;
-pub use counter::Counter;
+pub use counter::{Counter, ReactorCounters};
+pub use cpu::Cpu;
 pub use domain::{Domain, Guard, Reader};
-pub use limbo::{Full, Grace, Limbo, Reaped};
+pub use full::Full;
+pub use limbo::{Grace, Limbo, Reaped};
 pub use mailbox::{Postbox, Wake};
 pub use memory::{Arena, MemoryError, PageKind, RegionId, Segment, SharedArena, copy_bytes};
 pub use pool::{Buffer, Pool};
-pub use program::{Cpu, Program, Progress};
+pub use program::{Program, Progress};
 pub use published::Published;
-pub use reactor::{Reactor, ReactorCounters};
+pub use reactor::Reactor;
 pub use runtime::{Placement, Runtime, RuntimeBuilder, RuntimeError};
 pub use simulation::Simulation;
 pub use slab::{Handle, Side, Slab};

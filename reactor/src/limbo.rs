@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 
+use crate::cpu::Cpu;
 use crate::domain::DomainId;
-use crate::program::Cpu;
+use crate::full::Full;
 use crate::turn::Turn;
 
 /// How late a user may be.
@@ -28,10 +29,6 @@ impl Grace {
         }
     }
 }
-
-/// The thing did not fit and is handed back.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Full<T>(pub T);
 
 /// A value that has passed its grace period. Only [`Limbo::reap`] makes one.
 #[derive(Debug)]

@@ -13,11 +13,11 @@ use crossbeam_utils::CachePadded;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::bell::{Bell, Stage};
+use crate::counter::ReactorCounters;
+use crate::cpu::Cpu;
 use crate::domain::Domain;
-use crate::limbo::Full;
+use crate::full::Full;
 use crate::primitive::fence_seq_cst;
-use crate::program::Cpu;
-use crate::reactor::ReactorCounters;
 
 /// All bells of a mesh, by CPU.
 pub(crate) type Bells = Arc<[CachePadded<Bell>]>;

@@ -6,11 +6,12 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::bell::{Bell, Stage};
+use crate::counter::ReactorCounters;
+use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::mailbox::{self, Bells, Inbox, Outbox, Postbox, Wake};
-use crate::program::Cpu;
 use crate::random::Random;
-use crate::reactor::{ReactorCounters, Seat};
+use crate::reactor::Seat;
 use crate::timer::Timers;
 use crate::turn::{Limbos, State};
 

@@ -2,12 +2,8 @@
 
 use std::os::fd::RawFd;
 
+use crate::cpu::Cpu;
 use crate::turn::Turn;
-
-/// A reactor's place in the mesh: 0 … n-1 are polling CPUs, and the control plane, where there is one, is the last.
-/// This is not the operating system's CPU number: see [`crate::Placement`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cpu(pub u16);
 
 /// Whether a poll found anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@
 use std::os::fd::RawFd;
 
 use crate::bell::{Bell, Stage};
-use crate::counter::Counter;
+use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::mailbox::{Bells, Inbox};
 use crate::primitive::fence_seq_cst;
-use crate::program::{Cpu, Program, Progress};
+use crate::program::{Program, Progress};
 use crate::turn::{State, Turn};
 
 /// The longest sleep while something waits in a limbo, or while a program waits to leave.
@@ -39,49 +39,6 @@ pub(crate) struct Seat<M> {
 struct LastTurn {
     began_ns: u64,
     progress: Progress,
-}
-
-/// What a reactor counts. One writer: its own CPU.
-#[derive(Debug, Default)]
-pub struct ReactorCounters {
-    /// Turns.
-    pub turn_count: Counter,
-    /// Turns that found something to do.
-    pub busy_turn_count: Counter,
-    /// Time in turns that found something to do.
-    pub busy_ns: Counter,
-    /// Time in turns that found nothing; sleep is not counted.
-    pub idle_ns: Counter,
-    /// Longest turn, from its begin to the next one's; sleep is not counted.
-    pub longest_turn_ns: Counter,
-    /// Messages received.
-    pub message_count: Counter,
-    /// Messages that found the ring full, to any CPU.
-    pub ring_full_count: Counter,
-    /// Timers fired.
-    pub timer_count: Counter,
-    /// Values in this CPU's limbos.
-    pub limbo_len: Counter,
-    ring_full_counts: Box<[Counter]>,
-}
-
-impl ReactorCounters {
-    pub(crate) fn new(cpu_count: u16) -> Self {
-        Self { ring_full_counts: (0..cpu_count).map(|_| Counter::new()).collect(), ..Self::default() }
-    }
-
-    /// Messages to `cpu` that found the ring full, and had to wait in the backlog.
-    #[must_use]
-    pub fn ring_full_count_to(&self, cpu: Cpu) -> u64 {
-        self.ring_full_counts.get(usize::from(cpu.0)).map_or(0, Counter::value)
-    }
-
-    pub(crate) fn count_ring_full(&self, to: Cpu) {
-        self.ring_full_count.add(1);
-        if let Some(count) = self.ring_full_counts.get(usize::from(to.0)) {
-            count.add(1);
-        }
-    }
 }
 
 impl<P: Program> Reactor<P> {

@@ -14,12 +14,14 @@ use std::thread::{self, JoinHandle};
 
 use crate::bell::Bell;
 use crate::clock::Clock;
+use crate::counter::ReactorCounters;
+use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::mailbox::{Bells, Postbox};
 use crate::mesh::Mesh;
 use crate::primitive::{AtomicBool, Ordering};
-use crate::program::{Cpu, Program, Progress};
-use crate::reactor::{Reactor, ReactorCounters};
+use crate::program::{Program, Progress};
+use crate::reactor::Reactor;
 
 /// Where a reactor's thread runs and what it does when idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,14 @@
 use std::sync::Arc;
 
 use crate::bell::Bell;
+use crate::counter::ReactorCounters;
+use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::mailbox::Postbox;
 use crate::mesh::Mesh;
-use crate::program::{Cpu, Program, Progress};
+use crate::program::{Program, Progress};
 use crate::random::Random;
-use crate::reactor::{Reactor, ReactorCounters};
+use crate::reactor::Reactor;
 
 /// Messages in each ring, unless asked otherwise.
 const RING_CAPACITY: usize = 64;

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::limbo::Full;
+use crate::full::Full;
 
 /// The name of a `K` in its owner's slab: plain data, to be sent, kept in `wr_id`s, timers and contexts, and looked up.
 pub struct Handle<K> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::counter::ReactorCounters;
+use crate::cpu::Cpu;
 use crate::domain::{Domain, Guard, Participant};
 use crate::mailbox::Outbox;
-use crate::program::Cpu;
 use crate::random::Random;
-use crate::reactor::ReactorCounters;
 use crate::timer::{TimerId, Timers};
 
 /// What a program may use during one turn. `'t` is the turn's lifetime, `M` the mesh's message.

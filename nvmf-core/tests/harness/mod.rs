@@ -1,0 +1,654 @@
+//! A target without a fabric: poll groups and the control plane on the reactor's simulation, over a transport that is a list.
+#![allow(dead_code, unreachable_pub, clippy::cast_possible_truncation)]
+
+pub mod device;
+
+use std::cell::{RefCell, RefMut};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use nvmf_core::status::Status;
+use nvmf_core::wire::{CompletionEntry, ConnectData, ConnectEntry, ConnectParameters, FabricsType, Nqn, U16, U32};
+use nvmf_core::wire::{SglDescriptor, SubmissionEntry};
+use nvmf_core::{
+    Arrival, Directory, DisconnectReason, Message, PollGroup, PollGroupCounters, PollGroupOptions, Qpair, QpairSpec,
+    Receive, RemoteBuffer, Slot, Target, Transport,
+};
+use reactor::{Arena, Cpu, Handle, Program, Progress, RegionId, Segment, Simulation, Turn};
+use zerocopy::IntoBytes;
+
+pub const NQN: &str = "nqn.2024-01.example:disk";
+pub const CLOSED_NQN: &str = "nqn.2024-01.example:closed";
+pub const HOST_NQN: &str = "nqn.2024-01.example:host";
+pub const OTHER_HOST_NQN: &str = "nqn.2024-01.example:other-host";
+pub const HOST_ID: [u8; 16] = [7; 16];
+pub const HOST_MEMORY_LEN: usize = 1 << 20;
+const CAPSULE_ROOM: usize = 8192;
+const CAPSULE_COUNT: usize = 32;
+
+pub fn listener() -> SocketAddr {
+    "127.0.0.1:4420".parse().unwrap()
+}
+
+/// One connection, as its host and the fake fabric see it.
+pub struct Connection {
+    pub spec: QpairSpec,
+    pub handle: Option<Handle<Qpair>>,
+    pub responses: Vec<CompletionEntry>,
+    pub invalidated: Vec<Option<u32>>,
+    pub ended: Option<DisconnectReason>,
+    pub closed: bool,
+    capsules: VecDeque<([u8; 64], Vec<u8>)>,
+    free_slots: Vec<Slot>,
+    receives_out: u32,
+    sent: u64,
+}
+
+/// One CPU's fabric.
+pub struct Wire {
+    pub connections: Vec<Connection>,
+    pub host_memory: Vec<u8>,
+    /// Keeps transfers from the host from ending.
+    pub hold_pulls: bool,
+    /// Keeps responses' sends from ending.
+    pub hold_finished: bool,
+    /// Keeps the fabric's part of a teardown from ending.
+    pub hold_teardown: bool,
+    pub registered: bool,
+    /// Where a capsule's data starts in its buffer.
+    pub capsule_offset: usize,
+    opens: VecDeque<usize>,
+    events: VecDeque<Arrival>,
+    held: VecDeque<Arrival>,
+    endings: Vec<(Handle<Qpair>, DisconnectReason)>,
+    draining: Vec<Handle<Qpair>>,
+    capsule_memory: Segment,
+    next_receive: u32,
+    live_count: usize,
+}
+
+impl Wire {
+    fn by_handle(&mut self, handle: Handle<Qpair>) -> &mut Connection {
+        self.connections.iter_mut().find(|c| c.handle == Some(handle)).expect("a qpair of this CPU")
+    }
+
+    fn arrive(&mut self) {
+        for index in 0..self.connections.len() {
+            let connection = &mut self.connections[index];
+            let Some(qpair) = connection.handle else { continue };
+            if connection.ended.is_some() {
+                continue;
+            }
+            while !connection.capsules.is_empty()
+                && let Some(slot) = connection.free_slots.pop()
+            {
+                let (command, bytes) = connection.capsules.pop_front().unwrap();
+                connection.receives_out += 1;
+                let id = self.next_receive;
+                self.next_receive += 1;
+                let data = (!bytes.is_empty()).then(|| {
+                    let room = self.capsule_memory.part((id as usize % CAPSULE_COUNT) * CAPSULE_ROOM, CAPSULE_ROOM);
+                    let data = room.part(self.capsule_offset, bytes.len());
+                    data.write(0, &bytes);
+                    data
+                });
+                // The permit remembers whose it is.
+                let receive = Receive { id: u32::try_from(index).unwrap() };
+                self.events.push_back(Arrival::Command { qpair, slot, command, data, receive });
+            }
+        }
+    }
+}
+
+/// The transport of one CPU.
+struct Path(Rc<RefCell<Wire>>);
+
+impl Transport for Path {
+    fn poll<M>(&mut self, _turn: &mut Turn<'_, M>, arrivals: &mut Vec<Arrival>) -> Progress {
+        let mut wire = self.0.borrow_mut();
+        wire.arrive();
+        let mut held = std::mem::take(&mut wire.held);
+        wire.events.append(&mut held);
+        let mut did = false;
+        while let Some(arrival) = wire.events.pop_front() {
+            let hold = match &arrival {
+                Arrival::Pulled { .. } => wire.hold_pulls,
+                Arrival::Finished { .. } => wire.hold_finished,
+                Arrival::Command { .. } => false,
+            };
+            if hold {
+                wire.held.push_back(arrival);
+                continue;
+            }
+            if let Arrival::Finished { qpair, slot } = arrival
+                && let Some(connection) = wire.connections.iter_mut().find(|c| c.handle == Some(qpair))
+            {
+                connection.free_slots.push(slot);
+            }
+            arrivals.push(arrival);
+            did = true;
+        }
+        Progress::busy_if(did)
+    }
+
+    fn consumed(&mut self, receive: Receive) {
+        let connection = &mut self.0.borrow_mut().connections[receive.id as usize];
+        connection.receives_out = connection.receives_out.checked_sub(1).expect("a permit goes back once");
+    }
+
+    fn pull(&mut self, qpair: Handle<Qpair>, slot: Slot, from: RemoteBuffer, into: Segment) {
+        let mut wire = self.0.borrow_mut();
+        assert_eq!(from.len as usize, into.len());
+        let start = from.address as usize;
+        into.write(0, &wire.host_memory[start..start + from.len as usize]);
+        wire.events.push_back(Arrival::Pulled { qpair, slot });
+    }
+
+    fn push(&mut self, _qpair: Handle<Qpair>, _slot: Slot, from: Segment, to: RemoteBuffer) {
+        assert!(from.len() <= to.len as usize, "a push stays inside the host's buffer");
+        let mut wire = self.0.borrow_mut();
+        let start = to.address as usize;
+        from.read(0, &mut wire.host_memory[start..start + from.len()]);
+    }
+
+    fn respond(&mut self, qpair: Handle<Qpair>, slot: Slot, response: [u8; 16], invalidate: Option<u32>) {
+        let mut wire = self.0.borrow_mut();
+        let connection = wire.by_handle(qpair);
+        connection.responses.push(CompletionEntry::from_bytes(response));
+        connection.invalidated.push(invalidate);
+        wire.events.push_back(Arrival::Finished { qpair, slot });
+    }
+
+    fn ring(&mut self) {}
+
+    fn is_registered(&self, _region: RegionId) -> bool {
+        self.0.borrow().registered
+    }
+
+    fn disconnect(&mut self, qpair: Handle<Qpair>, reason: DisconnectReason) {
+        self.0.borrow_mut().endings.push((qpair, reason));
+    }
+}
+
+#[derive(Debug)]
+pub struct Letter(Message);
+
+impl From<Message> for Letter {
+    fn from(message: Message) -> Self {
+        Self(message)
+    }
+}
+
+struct PollingCpu {
+    group: PollGroup,
+    path: Path,
+}
+
+impl PollingCpu {
+    fn open_qpairs(&mut self, turn: &mut Turn<'_, Letter>) {
+        loop {
+            let next = self.path.0.borrow_mut().opens.pop_front();
+            let Some(index) = next else { return };
+            let spec = self.path.0.borrow().connections[index].spec.clone();
+            let handle = self.group.open(turn, spec).ok();
+            self.path.0.borrow_mut().connections[index].handle = handle;
+        }
+    }
+
+    fn end_qpairs(&mut self, turn: &mut Turn<'_, Letter>) {
+        let endings = std::mem::take(&mut self.path.0.borrow_mut().endings);
+        for (handle, reason) in endings {
+            let first = self.path.0.borrow_mut().by_handle(handle).ended.replace(reason).is_none();
+            if first {
+                self.group.begin_drain(turn, &mut self.path, handle, reason);
+                self.path.0.borrow_mut().draining.push(handle);
+            }
+        }
+        if self.path.0.borrow().hold_teardown {
+            return;
+        }
+        let draining = std::mem::take(&mut self.path.0.borrow_mut().draining);
+        for handle in draining {
+            if self.group.outstanding_count(handle) > 0 {
+                self.path.0.borrow_mut().draining.push(handle);
+                continue;
+            }
+            self.group.release_requests(&mut self.path, handle);
+            self.group.close(turn, handle);
+            let mut wire = self.path.0.borrow_mut();
+            let connection = wire.by_handle(handle);
+            connection.closed = true;
+            connection.handle = None;
+            assert_eq!(connection.receives_out, 0, "every permit came back");
+        }
+    }
+}
+
+impl Program for PollingCpu {
+    type Message = Letter;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Letter>, from: Option<Cpu>, message: Letter) {
+        self.group.receive(turn, &mut self.path, from, message.0);
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Letter>, token: u64) {
+        self.group.fire(turn, &mut self.path, token);
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Letter>) -> Progress {
+        self.open_qpairs(turn);
+        let progress = self.group.walk(turn, &mut self.path);
+        self.end_qpairs(turn);
+        self.path.0.borrow_mut().live_count = self.group.live_count();
+        progress
+    }
+}
+
+struct ControlPlane {
+    target: Target,
+    state: Rc<RefCell<ControlState>>,
+}
+
+#[derive(Default)]
+pub struct ControlState {
+    pub live_count: usize,
+    pub shutdown: bool,
+    /// Answers nothing while set.
+    pub hold: bool,
+    held: Vec<(Option<Cpu>, Message)>,
+}
+
+impl Program for ControlPlane {
+    type Message = Letter;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Letter>, from: Option<Cpu>, message: Letter) {
+        if self.state.borrow().hold {
+            return self.state.borrow_mut().held.push((from, message.0));
+        }
+        self.target.receive(turn, from, message.0);
+    }
+
+    fn fire<'t>(&mut self, _turn: &mut Turn<'t, Letter>, _token: u64) {}
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Letter>) -> Progress {
+        if self.state.borrow().shutdown {
+            self.target.begin_shutdown();
+        }
+        if !self.state.borrow().hold {
+            let held = std::mem::take(&mut self.state.borrow_mut().held);
+            for (from, message) in held {
+                self.target.receive(turn, from, message);
+            }
+        }
+        self.target.poll(turn);
+        self.state.borrow_mut().live_count = self.target.live_count();
+        Progress::Idle
+    }
+}
+
+/// A connection of some CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conn {
+    pub cpu: u16,
+    index: usize,
+}
+
+/// Everything.
+pub struct World {
+    pub sim: Simulation<Letter>,
+    pub control: Rc<RefCell<ControlState>>,
+    pub directory: Arc<Directory>,
+    wires: Vec<Rc<RefCell<Wire>>>,
+}
+
+pub struct Options {
+    pub seed: u64,
+    pub namespaces: Vec<NamespaceSpec>,
+    pub controller: ControllerSpec,
+    pub data_memory_len: usize,
+}
+
+impl Options {
+    pub fn new(namespaces: Vec<NamespaceSpec>) -> Self {
+        Self { seed: 1, namespaces, controller: ControllerSpec::default(), data_memory_len: 512 << 10 }
+    }
+}
+
+pub fn namespace(nsid: u32, device: Arc<dyn bdev::Device>) -> NamespaceSpec {
+    NamespaceSpec { nsid, device, uuid: None }
+}
+
+pub fn target_spec(namespaces: Vec<NamespaceSpec>, controller: ControllerSpec) -> TargetSpec {
+    let subsystem = |nqn: &str, any: bool, namespaces| SubsystemSpec {
+        nqn: nqn.into(),
+        serial_number: "SERIAL1".into(),
+        model_number: "Quiesce".into(),
+        allow_any_host: any,
+        hosts: vec![OTHER_HOST_NQN.into()],
+        listeners: vec![listener()],
+        namespaces,
+    };
+    let subsystems = vec![subsystem(NQN, true, namespaces), subsystem(CLOSED_NQN, false, vec![])];
+    TargetSpec { subsystems, controller }
+}
+
+const CPU_COUNT: u16 = 2;
+
+impl World {
+    pub fn new(options: Options) -> Self {
+        let mut sim = Simulation::new(options.seed, CPU_COUNT + 1);
+        let spec = target_spec(options.namespaces, options.controller);
+        let target = Target::new(sim.domain(), CPU_COUNT, spec).unwrap();
+        let directory = target.directory();
+        let mut wires = Vec::new();
+        for cpu in 0..CPU_COUNT {
+            let data = Arena::new(options.data_memory_len, false).unwrap();
+            let capsules = Arena::new(CAPSULE_COUNT * CAPSULE_ROOM, false).unwrap();
+            let wire = Rc::new(RefCell::new(Wire {
+                connections: Vec::new(),
+                host_memory: vec![0; HOST_MEMORY_LEN],
+                hold_pulls: false,
+                hold_finished: false,
+                hold_teardown: false,
+                registered: true,
+                capsule_offset: 0,
+                opens: VecDeque::new(),
+                events: VecDeque::new(),
+                held: VecDeque::new(),
+                endings: Vec::new(),
+                draining: Vec::new(),
+                capsule_memory: capsules.segment(),
+                next_receive: 0,
+                live_count: 0,
+            }));
+            let group = PollGroup::new(PollGroupOptions {
+                cpu: Cpu(cpu),
+                control: Cpu(CPU_COUNT),
+                qpair_count_max: 16,
+                data_memory: data.segment(),
+                directory: Arc::clone(&directory),
+            })
+            .unwrap();
+            sim.install(Cpu(cpu), PollingCpu { group, path: Path(Rc::clone(&wire)) });
+            wires.push(wire);
+        }
+        let control = Rc::new(RefCell::new(ControlState::default()));
+        sim.install(Cpu(CPU_COUNT), ControlPlane { target, state: Rc::clone(&control) });
+        Self { sim, control, directory, wires }
+    }
+
+    pub fn wire(&self, cpu: u16) -> RefMut<'_, Wire> {
+        self.wires[usize::from(cpu)].borrow_mut()
+    }
+
+    pub fn counters(&self, cpu: u16) -> Arc<PollGroupCounters> {
+        self.directory.counters(Cpu(cpu))
+    }
+
+    pub fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.sim.step();
+        }
+    }
+
+    /// Time passes, while everybody runs.
+    pub fn pass(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.sim.advance(1_000_000);
+            for cpu in 0..=CPU_COUNT {
+                self.sim.step_cpu(Cpu(cpu));
+            }
+        }
+    }
+
+    pub fn open(&mut self, cpu: u16, qid: u16, depth: u16) -> Conn {
+        let spec = QpairSpec {
+            listener: listener(),
+            peer: "127.0.0.1:50000".parse().unwrap(),
+            depth,
+            qid,
+            in_capsule_len: if qid == 0 { 0 } else { 4096 },
+        };
+        let mut wire = self.wire(cpu);
+        let index = wire.connections.len();
+        wire.connections.push(Connection {
+            spec,
+            handle: None,
+            responses: Vec::new(),
+            invalidated: Vec::new(),
+            ended: None,
+            closed: false,
+            capsules: VecDeque::new(),
+            free_slots: (0..depth * 2).rev().collect(),
+            receives_out: 0,
+            sent: 0,
+        });
+        wire.opens.push_back(index);
+        Conn { cpu, index }
+    }
+
+    pub fn send(&mut self, conn: Conn, command: [u8; 64], data: &[u8]) {
+        let mut wire = self.wire(conn.cpu);
+        let connection = &mut wire.connections[conn.index];
+        connection.sent += 1;
+        connection.capsules.push_back((command, data.to_vec()));
+    }
+
+    /// Sends a command and runs until its response is there.
+    pub fn execute(&mut self, conn: Conn, command: [u8; 64], data: &[u8]) -> CompletionEntry {
+        let before = self.responses(conn).len();
+        self.send(conn, command, data);
+        for _ in 0..300 {
+            self.sim.step();
+            let responses = self.responses(conn);
+            if responses.len() > before {
+                let response = responses[responses.len() - 1];
+                assert_eq!(response.command_id.get(), u16::from_le_bytes([command[2], command[3]]));
+                return response;
+            }
+        }
+        panic!("no response to {command:?}");
+    }
+
+    pub fn responses(&self, conn: Conn) -> Vec<CompletionEntry> {
+        self.wire(conn.cpu).connections[conn.index].responses.clone()
+    }
+
+    pub fn ended(&self, conn: Conn) -> Option<DisconnectReason> {
+        self.wire(conn.cpu).connections[conn.index].ended
+    }
+
+    pub fn is_closed(&self, conn: Conn) -> bool {
+        self.wire(conn.cpu).connections[conn.index].closed
+    }
+
+    pub fn disconnect(&mut self, conn: Conn, reason: DisconnectReason) {
+        let mut wire = self.wire(conn.cpu);
+        let handle = wire.connections[conn.index].handle.expect("it is open");
+        wire.endings.push((handle, reason));
+    }
+
+    pub fn host_write(&mut self, cpu: u16, at: usize, bytes: &[u8]) {
+        self.wire(cpu).host_memory[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    pub fn host_read(&self, cpu: u16, at: usize, len: usize) -> Vec<u8> {
+        self.wire(cpu).host_memory[at..at + len].to_vec()
+    }
+
+    /// Nothing is left: qpairs, controllers, buffers, limbo, ids.
+    pub fn assert_empty(&mut self) {
+        for _ in 0..100 {
+            self.run(20);
+            let live: usize = (0..CPU_COUNT).map(|cpu| self.wire(cpu).live_count).sum();
+            if live + self.control.borrow().live_count == 0 {
+                for cpu in 0..CPU_COUNT {
+                    let counters = self.counters(cpu);
+                    assert_eq!(counters.device_leases.value(), 0);
+                    assert_eq!(counters.requests_live.value(), 0);
+                    assert_eq!(counters.buffers_taken.value(), 0);
+                }
+                return;
+            }
+        }
+        let live: Vec<_> = (0..CPU_COUNT).map(|cpu| self.wire(cpu).live_count).collect();
+        panic!("left over: {live:?}, control {}", self.control.borrow().live_count);
+    }
+
+    /// Ends all connections, and checks that nothing is left.
+    pub fn shut_down(&mut self) {
+        for cpu in 0..CPU_COUNT {
+            let wire = &mut *self.wire(cpu);
+            for connection in &wire.connections {
+                if let (Some(handle), None) = (connection.handle, connection.ended) {
+                    wire.endings.push((handle, DisconnectReason::Shutdown));
+                }
+            }
+        }
+        self.assert_empty();
+    }
+
+    /// An admin queue with a ready controller.
+    pub fn attach(&mut self, cpu: u16) -> (Conn, u16) {
+        let (admin, id) = self.connect_admin(cpu, NQN, 0);
+        self.enable(admin);
+        (admin, id)
+    }
+
+    pub fn connect_admin(&mut self, cpu: u16, nqn: &str, keep_alive_ms: u32) -> (Conn, u16) {
+        let admin = self.open(cpu, 0, 32);
+        let connect = Connect { keep_alive_ms, nqn: nqn.into(), ..Connect::new(0, 32) };
+        let response = self.execute_connect(admin, &connect);
+        assert_eq!(response.status(), Status::SUCCESS);
+        (admin, u16::try_from(response.result.get() & 0xFFFF).unwrap())
+    }
+
+    pub fn enable(&mut self, admin: Conn) {
+        let status = self.execute(admin, property_set(0x14, 0x0046_0001), &[]).status();
+        assert_eq!(status, Status::SUCCESS);
+    }
+
+    pub fn connect_io(&mut self, cpu: u16, controller_id: u16, qid: u16) -> Conn {
+        let io = self.open(cpu, qid, 16);
+        let connect = Connect { controller_id, ..Connect::new(qid, 16) };
+        let response = self.execute_connect(io, &connect);
+        assert_eq!(response.status(), Status::SUCCESS);
+        io
+    }
+
+    /// I/O queues carry Connect's data in the capsule, admin queues have it pulled.
+    pub fn execute_connect(&mut self, conn: Conn, connect: &Connect) -> CompletionEntry {
+        let (command, data) = self.place_connect(conn, connect);
+        self.execute(conn, command, &data)
+    }
+
+    pub fn send_connect(&mut self, conn: Conn, connect: &Connect) {
+        let (command, data) = self.place_connect(conn, connect);
+        self.send(conn, command, &data);
+    }
+
+    fn place_connect(&mut self, conn: Conn, connect: &Connect) -> ([u8; 64], Vec<u8>) {
+        let (mut entry, data) = connect.build();
+        if connect.in_capsule {
+            entry.sgl1 = SglDescriptor::in_capsule(0, 1024);
+            (entry.to_bytes(), data)
+        } else {
+            let at = HOST_MEMORY_LEN - 1024;
+            self.host_write(conn.cpu, at, &data);
+            entry.sgl1 = keyed(at, 1024);
+            (entry.to_bytes(), Vec::new())
+        }
+    }
+}
+
+/// A Connect with every field for a test to spoil.
+#[derive(Clone)]
+pub struct Connect {
+    pub qid: u16,
+    pub depth: u16,
+    pub attributes: u8,
+    pub keep_alive_ms: u32,
+    pub controller_id: u16,
+    pub nqn: String,
+    pub host_nqn: String,
+    pub host_id: [u8; 16],
+    pub in_capsule: bool,
+}
+
+impl Connect {
+    pub fn new(qid: u16, depth: u16) -> Self {
+        Self {
+            qid,
+            depth,
+            attributes: 0,
+            keep_alive_ms: 0,
+            controller_id: 0xFFFF,
+            nqn: NQN.into(),
+            host_nqn: HOST_NQN.into(),
+            host_id: HOST_ID,
+            in_capsule: qid != 0,
+        }
+    }
+
+    pub fn build(&self) -> (ConnectEntry, Vec<u8>) {
+        let mut entry = ConnectEntry::new(FabricsType::Connect);
+        entry.command_id = U16::new(0xC0 + self.qid);
+        entry.qid = U16::new(self.qid);
+        entry.entry_count_zero_based = U16::new(self.depth.wrapping_sub(1));
+        entry.attributes = self.attributes;
+        entry.keep_alive_ms = U32::new(self.keep_alive_ms);
+        let data = ConnectData::from(&ConnectParameters {
+            host_id: self.host_id,
+            controller_id: self.controller_id,
+            subsystem_nqn: Nqn::new(&self.nqn).unwrap(),
+            host_nqn: Nqn::new(&self.host_nqn).unwrap(),
+        });
+        (entry, data.as_bytes().to_vec())
+    }
+}
+
+pub fn keyed(at: usize, len: u32) -> SglDescriptor {
+    SglDescriptor::keyed(RemoteBuffer { address: at as u64, len, key: 1 }, false).unwrap()
+}
+
+pub fn property_set(offset: u32, value: u64) -> [u8; 64] {
+    let mut entry = nvmf_core::wire::PropertyEntry::new(FabricsType::PropertySet);
+    entry.offset = U32::new(offset);
+    entry.value.set(value);
+    entry.to_bytes()
+}
+
+pub fn property_get(offset: u32, wide: bool) -> [u8; 64] {
+    let mut entry = nvmf_core::wire::PropertyEntry::new(FabricsType::PropertyGet);
+    entry.offset = U32::new(offset);
+    entry.attributes = u8::from(wide);
+    entry.to_bytes()
+}
+
+/// Any command with data in the host's memory.
+pub fn command(opcode: u8, command_id: u16, nsid: u32, sgl1: SglDescriptor, cdw: [u32; 4]) -> SubmissionEntry {
+    let mut entry = SubmissionEntry::new(opcode);
+    entry.command_id = U16::new(command_id);
+    entry.nsid = U32::new(nsid);
+    entry.sgl1 = sgl1;
+    entry.cdw10 = U32::new(cdw[0]);
+    entry.cdw11 = U32::new(cdw[1]);
+    entry.cdw12 = U32::new(cdw[2]);
+    entry.cdw13 = U32::new(cdw[3]);
+    entry
+}
+
+pub const OP_FLUSH: u8 = 0;
+pub const OP_WRITE: u8 = 1;
+pub const OP_READ: u8 = 2;
+pub const OP_WRITE_ZEROES: u8 = 8;
+
+/// A read or write of `count` blocks of `block_len` at `block`.
+pub fn io(opcode: u8, command_id: u16, block: u64, count: u32, sgl1: SglDescriptor) -> [u8; 64] {
+    let low = u32::try_from(block & 0xFFFF_FFFF).unwrap();
+    let high = u32::try_from(block >> 32).unwrap();
+    command(opcode, command_id, 1, sgl1, [low, high, count - 1, 0]).to_bytes()
+}
