@@ -38,10 +38,10 @@ impl Devices {
         Ok(Self { ports })
     }
 
-    /// Makes sure that `request_count` more operations can wait in each port without an allocation.
+    /// Makes sure that `request_count` operations in all can wait in each port without an allocation.
     pub(crate) fn reserve(&mut self, request_count: usize) {
         for port in &mut self.ports {
-            port.operations.reserve(request_count);
+            port.operations.reserve(request_count.saturating_sub(port.operations.len()));
         }
     }
 

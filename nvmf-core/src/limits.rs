@@ -75,7 +75,7 @@ const _: () = assert!(QUEUE_DEPTH_MAX < u16::MAX);
 const _: () = assert!(EVENT_REQUEST_COUNT_MAX + ABORT_COUNT_MAX as usize + 2 <= ADMIN_QUEUE_DEPTH_MIN as usize);
 const _: () = assert!(TRANSFER_LEN_MIN.is_power_of_two() && TRANSFER_LEN_MAX.is_power_of_two());
 const _: () = assert!(TRANSFER_LEN_MIN <= SMALL_BUFFER_LEN && SMALL_BUFFER_LEN <= TRANSFER_LEN_MAX);
-const _: () = assert!(SMALL_BUFFER_LEN as usize % BUFFER_ALIGNMENT == 0 && PAGE_LEN as usize % BUFFER_ALIGNMENT == 0);
+const _: () = assert!((SMALL_BUFFER_LEN as usize).is_multiple_of(BUFFER_ALIGNMENT));
 // A draining qpair's Connect is answered before a host would give up on the new one.
 const _: () = assert!(JOIN_WAIT_NS < CONNECT_TIMEOUT_NS && CONNECT_TIMEOUT_NS < READY_TIMEOUT_NS);
-const _: () = assert!(KEEP_ALIVE_MAX_MS % KEEP_ALIVE_GRANULARITY_MS == 0);
+const _: () = assert!(KEEP_ALIVE_MAX_MS.is_multiple_of(KEEP_ALIVE_GRANULARITY_MS));

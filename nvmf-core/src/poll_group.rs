@@ -67,6 +67,8 @@ pub struct PollGroup {
     buffers: Buffers,
     devices: Devices,
     requests_live: u64,
+    /// Request slots of all qpairs: what every queue of requests has room for.
+    slot_count: usize,
 
     // Batches of one turn, empty between turns but for what messages and timers have completed since.
     arrivals: Vec<Arrival>,
@@ -97,6 +99,7 @@ impl PollGroup {
             buffers: Buffers::new(options.data_memory, directory.transfer_len_max()),
             devices,
             requests_live: 0,
+            slot_count: 0,
             arrivals: Vec::new(),
             control_batch: Vec::new(),
             io_batch: Vec::new(),
@@ -142,7 +145,6 @@ impl PollGroup {
         let has_limbo = self.headers.len() + self.qpairs.len() < HEADER_COUNT_MAX;
         let Some(handle) = self.qpairs.next_handle().filter(|_| has_limbo) else { return Err(Full(spec)) };
         let slot_count = usize::from(spec.depth) * usize::from(SLOTS_PER_ENTRY);
-        self.reserve(slot_count);
         let now_ns = turn.now_ns();
         let timer = turn.arm(now_ns + CONNECT_TIMEOUT_NS, token(Timer::Connect(handle)));
         let header = Box::new(QpairHeader::new(handle, &spec, now_ns));
@@ -154,6 +156,8 @@ impl PollGroup {
             }
         }
         self.handles[handle.index()] = Some(handle);
+        self.slot_count += slot_count;
+        self.reserve();
         self.directory.link_header(self.cpu, header);
         Ok(handle)
     }
@@ -176,10 +180,12 @@ impl PollGroup {
         Arc::clone(&self.counters)
     }
 
-    /// Room for the requests of one more qpair in everything that they may queue in.
-    fn reserve(&mut self, slot_count: usize) {
+    /// Room for the requests of all qpairs in everything that they may queue in, so that no batch grows on the data path.
+    fn reserve(&mut self) {
+        let slot_count = self.slot_count;
         self.buffers.reserve(slot_count);
         self.devices.reserve(slot_count);
+        self.arrivals.reserve(slot_count);
         self.control_batch.reserve(slot_count);
         self.io_batch.reserve(slot_count);
         self.completed.reserve(slot_count);

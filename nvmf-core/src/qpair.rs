@@ -201,6 +201,13 @@ impl QpairBody {
         self.live_count
     }
 
+    /// A Connect was fetched.
+    pub(crate) fn begin_connecting(&mut self, slot: Slot) {
+        if let Stage::AwaitingConnect { timer } = self.stage {
+            self.stage = Stage::Connecting { timer, slot, membership: Membership::None };
+        }
+    }
+
     /// Takes the stage out, to put the next one in.
     pub(crate) fn take_stage(&mut self) -> Stage {
         std::mem::replace(&mut self.stage, Stage::Draining { membership: Membership::None })

@@ -1,5 +1,7 @@
 //! Connect, controllers and their members over two CPUs and the control plane: statuses, races, teardown.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
 mod harness;
 
 use std::sync::Arc;
@@ -223,11 +225,14 @@ fn the_same_queue_id_waits_for_its_old_qpair() {
 
 #[test]
 fn admin_and_io_queues_may_end_at_any_point_of_connect() {
-    for seed in 0..120 {
+    for seed in 0..400 {
         let mut world = world(seed);
         let (admin, id) = world.attach(0);
         let queue = world.open(1, 1, 16);
         world.send_connect(queue, &Connect { controller_id: id, ..Connect::new(1, 16) });
+        // What waits behind Connect when the qpair ends, legal or not.
+        world.send(queue, [0xFF; 64], &[]);
+        world.send(queue, io(OP_READ, 9, 0, 1, keyed(0, 512)), &[]);
         let second = world.open(1, 0, 32);
         world.send_connect(second, &Connect::new(0, 32));
         world.run(usize::try_from(seed % 24).unwrap());
@@ -235,13 +240,10 @@ fn admin_and_io_queues_may_end_at_any_point_of_connect() {
             world.disconnect(admin, DisconnectReason::PeerGone);
         }
         for conn in [queue, second] {
-            let is_open = world.responses(conn).len() < 3 && seed % 2 == 0 && world.sim.random() % 2 == 0;
-            let handle = world.wire(1).connections.len();
-            if is_open && handle > 0 {
-                world.run(8);
-                if world.ended(conn).is_none() && !world.is_closed(conn) {
-                    world.disconnect(conn, DisconnectReason::PeerGone);
-                }
+            let steps = usize::try_from(world.sim.random() % 8).unwrap();
+            world.run(steps);
+            if world.sim.random().is_multiple_of(2) && world.is_open(conn) {
+                world.disconnect(conn, DisconnectReason::PeerGone);
             }
         }
         world.run(100);
@@ -250,7 +252,9 @@ fn admin_and_io_queues_may_end_at_any_point_of_connect() {
             assert!(
                 status.is_success()
                     || status == Status::CONNECT_INVALID_PARAMETERS
-                    || status == Status::CONNECT_CONTROLLER_BUSY,
+                    || status == Status::CONNECT_CONTROLLER_BUSY
+                    || status == Status::INVALID_FIELD
+                    || status == Status::COMMAND_SEQUENCE_ERROR,
                 "{status}"
             );
         }

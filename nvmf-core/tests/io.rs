@@ -1,5 +1,7 @@
 //! I/O commands through the walk, over two CPUs: data, statuses, back-pressure, teardown with operations outstanding.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
 mod harness;
 
 use std::sync::{Arc, Mutex};

@@ -38,8 +38,8 @@ impl Buffers {
     pub(crate) fn new(memory: Segment, transfer_len_max: u32) -> Self {
         let large_len = transfer_len_max as usize;
         let small_len = SMALL_BUFFER_LEN as usize;
-        let misaligned = (memory.address() % BUFFER_ALIGNMENT as u64) as usize;
-        let skip = if misaligned == 0 { 0 } else { (BUFFER_ALIGNMENT - misaligned).min(memory.len()) };
+        let start = usize::try_from(memory.address()).unwrap_or(0);
+        let skip = (start.next_multiple_of(BUFFER_ALIGNMENT) - start).min(memory.len());
         let memory = memory.part(skip, memory.len() - skip);
         let half = memory.len() / 2 / small_len * small_len;
         let half = if half < large_len { 0 } else { half };
@@ -48,10 +48,11 @@ impl Buffers {
         Self { small: shelf(Pool::new(small, small_len)), large: shelf(Pool::new(large, large_len)) }
     }
 
-    /// Makes sure that `request_count` more requests can wait without an allocation.
+    /// Makes sure that `request_count` requests in all can wait without an allocation.
     pub(crate) fn reserve(&mut self, request_count: usize) {
-        self.small.waiting.reserve(request_count);
-        self.large.waiting.reserve(request_count);
+        for shelf in [&mut self.small, &mut self.large] {
+            shelf.waiting.reserve(request_count.saturating_sub(shelf.waiting.len()));
+        }
     }
 
     /// The pool that serves transfers of `len` bytes.

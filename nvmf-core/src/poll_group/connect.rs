@@ -43,10 +43,7 @@ impl PollGroup {
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
         // A second time, once it has a buffer.
         if !matches!(qpair.stage, Stage::Connecting { .. }) {
-            qpair.stage = match qpair.take_stage() {
-                Stage::AwaitingConnect { timer } => Stage::Connecting { timer, slot, membership: Membership::None },
-                other => other,
-            };
+            qpair.begin_connecting(slot);
         }
         match connect.data {
             DataPointer::InCapsule { .. } => self.connect_data_is_here(turn, name, connect),
@@ -159,10 +156,9 @@ impl PollGroup {
     fn wait_for_controller(&mut self, (handle, slot): RequestName, membership: Membership) {
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
         qpair.must_advance(slot, RequestEvent::AwaitController);
-        qpair.stage = match qpair.take_stage() {
-            Stage::Connecting { timer, slot, .. } => Stage::Connecting { timer, slot, membership },
-            other => other,
-        };
+        if let Stage::Connecting { membership: held, .. } = &mut qpair.stage {
+            *held = membership;
+        }
     }
 
     /// Connect succeeded: the queue serves, and what waited behind Connect is begun in the next turn's batches.

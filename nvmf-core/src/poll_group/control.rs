@@ -43,6 +43,9 @@ impl PollGroup {
     ) {
         let (handle, slot) = name;
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        if qpair.is_draining() {
+            return;
+        }
         let command = match qpair.request(slot).command {
             Ok(command) => command,
             Err(status) => return self.complete(name, status, 0),

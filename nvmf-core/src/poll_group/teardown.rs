@@ -90,6 +90,7 @@ impl PollGroup {
         };
         assert_eq!(body.live_count(), 0, "qpair {qpair:?} is closed before its requests were released");
         self.handles[qpair.index()] = None;
+        self.slot_count -= body.slots().count();
         if let Some(header) = self.directory.unlink_header(self.cpu, qpair.index())
             && let Err(Full(_leaked)) = self.headers.retire(turn, header)
         {

@@ -36,7 +36,7 @@ pub(super) fn check(cpu_count: u16, spec: &TargetSpec) -> Result<(), SpecError> 
         if !nqns.insert(&subsystem.nqn) {
             return refuse(&subsystem.nqn, "nqn", &subsystem.nqn, "a name that no other subsystem has");
         }
-        check_subsystem(subsystem)?;
+        check_subsystem(subsystem, spec.controller.transfer_len_max)?;
         for namespace in &subsystem.namespaces {
             if !devices.insert(namespace.device.name()) {
                 let allowed = "a device that no other namespace of this target uses";
@@ -58,13 +58,13 @@ fn controller(spec: &ControllerSpec) -> Result<(), SpecError> {
         return refuse(subject, "transfer_len_max", spec.transfer_len_max, "a power of two");
     }
     within(subject, "in_capsule_len", spec.in_capsule_len, 0, l::IN_CAPSULE_LEN_MAX)?;
-    if spec.in_capsule_len % 16 != 0 {
+    if !spec.in_capsule_len.is_multiple_of(16) {
         return refuse(subject, "in_capsule_len", spec.in_capsule_len, "a multiple of 16");
     }
     Ok(())
 }
 
-fn check_subsystem(spec: &SubsystemSpec) -> Result<(), SpecError> {
+fn check_subsystem(spec: &SubsystemSpec, transfer_len_max: u32) -> Result<(), SpecError> {
     let subject = format!("subsystem {}", spec.nqn);
     nqn(&subject, "nqn", &spec.nqn)?;
     if spec.nqn == DISCOVERY_NQN {
@@ -89,18 +89,23 @@ fn check_subsystem(spec: &SubsystemSpec) -> Result<(), SpecError> {
         if !nsids.insert(namespace.nsid) {
             return refuse(&subject, "nsid", namespace.nsid, "a number that no other namespace of the subsystem has");
         }
-        check_device(&subject, namespace)?;
+        check_device(&subject, namespace, transfer_len_max)?;
     }
     Ok(())
 }
 
-fn check_device(subject: &str, namespace: &NamespaceSpec) -> Result<(), SpecError> {
+fn check_device(subject: &str, namespace: &NamespaceSpec, transfer_len_max: u32) -> Result<(), SpecError> {
     let geometry = namespace.device.geometry();
     if !matches!(geometry.block_len, 512 | 4096) {
         return refuse(subject, "device's block length", geometry.block_len, "512 or 4096");
     }
     if geometry.block_count == 0 {
         return refuse(subject, "device's block count", geometry.block_count, "at least 1");
+    }
+    let block_count_max = u64::from(transfer_len_max / geometry.block_len);
+    if geometry.operation_block_count_max < block_count_max {
+        let allowed = format!("at least {block_count_max}, the blocks of the largest transfer");
+        return refuse(subject, "device's largest operation", geometry.operation_block_count_max, allowed);
     }
     let alignment = geometry.data_alignment;
     if !alignment.is_power_of_two() || alignment > l::BUFFER_ALIGNMENT {

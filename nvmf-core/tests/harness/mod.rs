@@ -1,5 +1,5 @@
 //! A target without a fabric: poll groups and the control plane on the reactor's simulation, over a transport that is a list.
-#![allow(dead_code, unreachable_pub, clippy::cast_possible_truncation)]
+#![allow(dead_code, unreachable_pub)]
 
 pub mod device;
 
@@ -459,6 +459,12 @@ impl World {
 
     pub fn ended(&self, conn: Conn) -> Option<DisconnectReason> {
         self.wire(conn.cpu).connections[conn.index].ended
+    }
+
+    pub fn is_open(&self, conn: Conn) -> bool {
+        let wire = self.wire(conn.cpu);
+        let connection = &wire.connections[conn.index];
+        connection.handle.is_some() && connection.ended.is_none()
     }
 
     pub fn is_closed(&self, conn: Conn) -> bool {
