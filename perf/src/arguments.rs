@@ -1,0 +1,240 @@
+//! The command line: names and meanings that users of `spdk_nvme_perf` and fio know.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::address::TransportAddress;
+use crate::cpus;
+
+/// Loads, measures and verifies an NVMe over Fabrics target.
+#[derive(Debug, Parser)]
+#[command(name = "nvmf-perf", version, about, after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub load: Load,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  nvmf-perf -r 'trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:NQN' -q 32 -o 4k -w randread -t 10 -c 1
+  nvmf-perf -r '…' --nsid 1 -q 32 -o 4k -w randwrite -n 16384 --verify
+  nvmf-perf -r '…' digest --nsid 3
+  nvmf-perf -r 'traddr:127.0.0.1 trsvcid:4420' discover";
+
+/// What is done instead of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Reads a namespace whole, in order, and prints its SHA-256.
+    Digest,
+    /// Prints the discovery log: the subsystems that the target offers at this address.
+    Discover,
+    /// Prints the controller and its namespaces.
+    Identify,
+}
+
+/// What every job needs.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Where the target is: 'trtype:RDMA adrfam:IPv4 traddr:ADDRESS trsvcid:PORT subnqn:NQN'
+    #[arg(short = 'r', long = "transport", global = true, value_name = "ADDRESS")]
+    pub transport: Option<TransportAddress>,
+    /// Which RDMA to use: the software fabric between processes of this machine, or the machine's devices
+    #[arg(long, global = true, value_enum, default_value_t = ProviderName::Soft)]
+    pub provider: ProviderName,
+    /// CPUs to poll on: a list (1 or 0,2-3) or a mask (0x6) [default: the last that is allowed]
+    #[arg(short = 'c', long, global = true, value_name = "CPUS", value_parser = parse_cpus)]
+    pub cpus: Option<Cpus>,
+    /// Namespaces, also several [default: all]
+    #[arg(long, global = true, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub nsid: Vec<u32>,
+    /// Host NQN [default: one derived from the process id]
+    #[arg(long, global = true, value_name = "NQN")]
+    pub host_nqn: Option<String>,
+    /// Keep-alive timeout in ms; 0: none
+    #[arg(long, global = true, value_name = "MS", default_value_t = 10_000)]
+    pub keep_alive: u32,
+    /// How long connecting may take, in s
+    #[arg(long, global = true, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..3600))]
+    pub connect_timeout: u32,
+    /// How long a command may take, in s
+    #[arg(long, global = true, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..3600))]
+    pub command_timeout: u32,
+    /// Does not show a progress bar (there is none where the standard error output is no terminal)
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Writes the result as JSON to a file, or with - to the standard output instead of the table
+    #[arg(long, global = true, value_name = "FILE")]
+    pub json: Option<String>,
+}
+
+/// What a load is like.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// Commands outstanding on each queue pair
+    #[arg(short = 'q', long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1023))]
+    pub io_depth: u16,
+    /// Bytes of each I/O: 4096, 4k, 128KiB, 1M
+    #[arg(short = 'o', long, default_value = "4k", value_parser = parse_size)]
+    pub io_size: usize,
+    /// What the I/Os are
+    #[arg(short = 'w', long, value_enum, default_value_t = Pattern::Randread)]
+    pub workload: Pattern,
+    /// Reads among the I/Os of rw and randrw [default: 50]
+    #[arg(short = 'M', long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub read_percent: Option<u8>,
+    /// Seconds to measure [default: 10 where --count is not given]
+    #[arg(short = 't', long, value_name = "S", value_parser = parse_seconds)]
+    pub time: Option<f64>,
+    /// I/Os to make, of all CPUs together
+    #[arg(short = 'n', long, conflicts_with = "time", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Queue pairs of each CPU
+    #[arg(short = 'P', long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub queue_pairs: u16,
+    /// Seconds of load before measuring begins
+    #[arg(long, value_name = "S", default_value = "0", value_parser = parse_seconds)]
+    pub warmup: f64,
+    /// Writes a pattern, reads it back and compares: -n blocks of I/O, or the whole namespace, or over and over for -t
+    #[arg(long)]
+    pub verify: bool,
+    /// Sends the data of small writes within the command
+    #[arg(long)]
+    pub in_capsule: bool,
+    /// Goes on after commands that failed, and counts them
+    #[arg(long)]
+    pub continue_on_error: bool,
+    /// Decides what is random
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Which RDMA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProviderName {
+    Soft,
+    Ibv,
+}
+
+/// fio's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pattern {
+    Read,
+    Write,
+    Randread,
+    Randwrite,
+    Rw,
+    Randrw,
+}
+
+impl Pattern {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Randread => "randread",
+            Self::Randwrite => "randwrite",
+            Self::Rw => "rw",
+            Self::Randrw => "randrw",
+        }
+    }
+
+    pub fn is_random(self) -> bool {
+        matches!(self, Self::Randread | Self::Randwrite | Self::Randrw)
+    }
+
+    pub fn is_mixed(self) -> bool {
+        matches!(self, Self::Rw | Self::Randrw)
+    }
+
+    pub fn is_read_only(self) -> bool {
+        matches!(self, Self::Read | Self::Randread)
+    }
+}
+
+/// A list that clap does not take for several values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cpus(pub Vec<usize>);
+
+fn parse_cpus(text: &str) -> Result<Cpus, String> {
+    cpus::parse(text).map(Cpus)
+}
+
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        _ => return Err(format!("unknown unit {unit:?}; allowed are k (KiB) and m (MiB)")),
+    };
+    let number: usize = number.parse().map_err(|_| "a size looks like 4096, 4k or 128KiB".to_owned())?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| (1..=8 << 20).contains(bytes));
+    bytes.ok_or_else(|| "allowed are 1 byte to 8 MiB".to_owned())
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.trim_end_matches('s').parse::<f64>().ok().filter(|s| (0.0..=31_536_000.0).contains(s));
+    seconds.ok_or_else(|| "allowed are 0 to 31536000 seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(words: &str) -> Arguments {
+        let address = "trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:nqn.x";
+        let words = words.split(' ').filter(|word| !word.is_empty());
+        Arguments::try_parse_from(["nvmf-perf", "-r", address].into_iter().chain(words)).unwrap()
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_line_of_spdk_nvme_perf() {
+        let arguments = parse("-q 128 -o 4096 -w randrw -M 70 -t 10 -c 0x6 -P 2");
+        assert_eq!(arguments.load.io_depth, 128);
+        assert_eq!(arguments.load.io_size, 4096);
+        assert_eq!(arguments.load.workload, Pattern::Randrw);
+        assert_eq!(arguments.load.read_percent, Some(70));
+        assert_eq!(arguments.load.time, Some(10.0));
+        assert_eq!(arguments.common.cpus, Some(Cpus(vec![1, 2])));
+        assert_eq!(arguments.load.queue_pairs, 2);
+        assert_eq!(arguments.common.transport.unwrap().subsystem_nqn, "nqn.x");
+    }
+
+    #[test]
+    fn a_subcommand_takes_the_common_options_on_either_side() {
+        let arguments = parse("--cpus 1 digest --nsid 3");
+        assert_eq!(arguments.command, Some(Command::Digest));
+        assert_eq!(arguments.common.nsid, [3]);
+        assert_eq!(arguments.common.cpus, Some(Cpus(vec![1])));
+        assert!(arguments.common.transport.is_some());
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("512", 512), ("4k", 4096), ("4K", 4096), ("128KiB", 131_072), ("1M", 1 << 20)] {
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for text in ["", "k", "0", "4q", "16M", "-4k", "99999999999999999999"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for words in ["-q 0", "-q 2000", "-w sideways", "-M 101", "-n 0", "--nsid 0", "-t 5 -n 5", "-c 3-1", "-t -1"] {
+            let words: Vec<_> = std::iter::once("nvmf-perf").chain(words.split(' ')).collect();
+            assert!(Arguments::try_parse_from(&words).is_err(), "{words:?}");
+        }
+    }
+}

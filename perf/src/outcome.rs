@@ -1,0 +1,81 @@
+//! What a workload leaves behind, and what it shows while it runs.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hdrhistogram::Histogram;
+use reactor::Counter;
+use transport_rdma::host::HostFailure;
+
+/// Latencies beyond this are recorded as this.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
+/// An empty histogram of ns. Its bounds are fixed, so that recording never allocates.
+pub fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("the bounds are valid")
+}
+
+/// What one CPU's workload is doing, for the progress bar. Written by its CPU alone, on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Live {
+    /// Commands that have ended.
+    pub io_count: Counter,
+    /// Of how many, where that is known.
+    pub io_total: Counter,
+    /// Whether [`transport_rdma::host::Workload::ready`] was called.
+    pub is_ready: AtomicBool,
+}
+
+/// Asks workloads to stop. They look once per turn.
+#[derive(Debug, Default)]
+pub struct Stop(AtomicBool);
+
+impl Stop {
+    /// Commands that are out still end.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked.
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One namespace's part of a measurement.
+#[derive(Clone, Debug)]
+pub struct NamespaceOutcome {
+    pub nsid: u32,
+    pub read_count: u64,
+    pub write_count: u64,
+    pub latencies: Histogram<u64>,
+}
+
+/// What a CPU's workload came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub namespaces: Vec<NamespaceOutcome>,
+    /// Measured time.
+    pub elapsed_ns: u64,
+    /// Commands that failed, by status.
+    pub errors: BTreeMap<u16, u64>,
+    /// Blocks that were compared.
+    pub verified_block_count: u64,
+    /// Blocks that were not as written.
+    pub mismatch_count: u64,
+    /// The first of them in words.
+    pub mismatches: Vec<String>,
+    /// SHA-256 and bytes.
+    pub digest: Option<([u8; 32], u64)>,
+    /// Stopped before it was done.
+    pub was_stopped: bool,
+    /// Why nothing could be done, in words.
+    pub refused: Option<String>,
+}
+
+/// The end of one CPU's workload.
+pub enum End {
+    Outcome(Box<Outcome>),
+    Failed(HostFailure),
+}
