@@ -19,7 +19,9 @@ pub struct TransportAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Not `key:value`.
-    #[error("{0:?} is no key:value; an address looks like 'trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:NQN'")]
+    #[error(
+        "{0:?} is no key:value; an address looks like 'trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:NQN'"
+    )]
     Form(String),
     /// A key that there is not.
     #[error("unknown key {0:?}; known are trtype, adrfam, traddr, trsvcid, subnqn")]

@@ -170,7 +170,7 @@ impl Workload for DigestWorkload {
 
     fn completed(&mut self, _now_ns: u64, ended: &[Ended]) {
         for &Ended { tag, status, .. } in ended {
-            if status != 0 {
+            if !status.is_success() {
                 *self.outcome.errors.entry(status).or_default() += 1;
             }
             let read = self.reads.iter_mut().find(|read| u64::from(read.slot) == tag);

@@ -84,8 +84,7 @@ impl LoadWorkload {
     fn begin(&mut self, start: &Start<'_>) -> Result<(), String> {
         let slot_count = self.settings.slot_count();
         for (places, index) in places(&self.settings, start)?.into_iter().zip(0..) {
-            let outcome =
-                NamespaceOutcome { nsid: places.nsid, read_count: 0, write_count: 0, latencies: latencies() };
+            let outcome = NamespaceOutcome { nsid: places.nsid, read_count: 0, write_count: 0, latencies: latencies() };
             self.namespaces.push(Namespace { cursor: 0, places, outcome });
             assert!(index < u16::MAX, "more namespaces than slots can name");
         }
@@ -137,8 +136,7 @@ impl LoadWorkload {
                 0 => false,
                 percent => self.random.below(100) < u64::from(percent),
             };
-            let command =
-                if slot.is_read { places.read(place, slot.buffer) } else { places.write(place, slot.buffer) };
+            let command = if slot.is_read { places.read(place, slot.buffer) } else { places.write(place, slot.buffer) };
             let queue = u16::try_from(index / u32::from(self.settings.io_depth)).expect("slots are counted per queue");
             if io.submit(queue, u64::from(index), &command).is_err() {
                 self.idle.push(index);
@@ -205,7 +203,7 @@ impl Workload for LoadWorkload {
             let index = u32::try_from(tag).expect("our own tag");
             let slot = &self.slots[index as usize];
             self.idle.push(index);
-            if status != 0 {
+            if !status.is_success() {
                 *self.outcome.errors.entry(status).or_default() += 1;
                 if !self.settings.continue_on_error {
                     self.phase = Phase::Stopping;

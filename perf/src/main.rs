@@ -1,1 +1,104 @@
-fn main() {}
+//! `nvmf-perf`: the host side of an NVMe over Fabrics target: load, latency, verification.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `arguments`, `address`, `cpus` | the command line |
+//! | `settings` | what is to be done, checked |
+//! | `run` | starts the mesh, watches it, collects |
+//! | `workload`: `load`, `verify`, `digest`, `identify` | what a polling CPU does |
+//! | `plan`, `pattern`, `random` | which blocks, and what is in them |
+//! | `outcome`, `report` | what it came to |
+//!
+//! Exit status: 0 done and good; 1 an error, a failed command or a mismatch; 2 a wrong command line; 130 interrupted.
+
+mod arguments;
+mod run;
+mod settings;
+mod signal;
+
+mod workload;
+
+mod digest;
+mod identify;
+mod load;
+mod verify;
+
+mod pattern;
+mod plan;
+mod random;
+
+mod report;
+
+mod address;
+mod cpus;
+mod outcome;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+
+use crate::arguments::Arguments;
+use crate::report::Report;
+use crate::settings::{Job, Settings};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match perform(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("nvmf-perf: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    signal::install().context("signals cannot be handled")?;
+    let address = arguments.common.transport.as_ref();
+    let address = address.context("no target: name one with -r 'traddr:ADDRESS trsvcid:PORT subnqn:NQN'")?;
+    let cpus = run::choose_cpus(&arguments.common)?;
+    let settings = Settings::new(arguments, u16::try_from(cpus.len())?).map_err(anyhow::Error::msg)?;
+    let settings = Arc::new(settings);
+    warn_of_shared_cpu(&cpus);
+
+    let outcomes = match run::run(arguments, address, &settings, &cpus)? {
+        run::Result::Attached(attached) => {
+            print!("{}", report::identity(&attached));
+            return Ok(ExitCode::SUCCESS);
+        }
+        run::Result::Outcomes(outcomes) => outcomes,
+    };
+    if let Some(refused) = outcomes.iter().find_map(|outcome| outcome.refused.as_ref()) {
+        bail!("{refused}");
+    }
+    let report = Report::new(&settings, address, &cpus, outcomes);
+    write(&report, arguments.common.json.as_deref())?;
+    Ok(match (report.was_stopped(), report.is_good()) {
+        (true, _) => ExitCode::from(signal::EXIT_INTERRUPTED),
+        (false, true) => ExitCode::SUCCESS,
+        (false, false) if arguments.load.continue_on_error && matches!(settings.job, Job::Load(_)) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::FAILURE,
+    })
+}
+
+fn write(report: &Report, json: Option<&str>) -> anyhow::Result<()> {
+    match json {
+        Some("-") => println!("{}", report.to_json()),
+        Some(path) => {
+            print!("{}", report.to_text());
+            std::fs::write(path, report.to_json() + "\n").with_context(|| format!("cannot write {path}"))?;
+        }
+        None => print!("{}", report.to_text()),
+    }
+    Ok(())
+}
+
+fn warn_of_shared_cpu(cpus: &[usize]) {
+    if let Some((process, cpu)) = cpus::shared_with_target(cpus) {
+        eprintln!("nvmf-perf: warning: the target (process {process}) polls on CPU {cpu} too: each gets half of it");
+    }
+}

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hdrhistogram::Histogram;
+use nvmf_core::host::Attached;
+use nvmf_core::status::Status;
 use reactor::Counter;
 use transport_rdma::host::HostFailure;
 
@@ -59,7 +61,7 @@ pub struct Outcome {
     /// Measured time.
     pub elapsed_ns: u64,
     /// Commands that failed, by status.
-    pub errors: BTreeMap<u16, u64>,
+    pub errors: BTreeMap<Status, u64>,
     /// Blocks that were compared.
     pub verified_block_count: u64,
     /// Blocks that were not as written.
@@ -77,5 +79,7 @@ pub struct Outcome {
 /// The end of one CPU's workload.
 pub enum End {
     Outcome(Box<Outcome>),
+    /// What the controller said of itself.
+    Attached(Box<Attached>),
     Failed(HostFailure),
 }

@@ -68,15 +68,19 @@ fn places_of(nsid: u32, settings: &Settings, start: &Start<'_>) -> Result<Places
     let block_len = namespace.block_len as usize;
     let io_len = settings.io_len;
     if block_len == 0 || !io_len.is_multiple_of(block_len) {
-        return Err(format!("io-size is {io_len}, which is no multiple of namespace {nsid}'s blocks of {block_len} bytes"));
+        return Err(format!(
+            "io-size is {io_len}, which is no multiple of namespace {nsid}'s blocks of {block_len} bytes"
+        ));
     }
     let blocks_per_io = u32::try_from(io_len / block_len).ok().filter(|&count| count <= 1 << 16);
-    let blocks_per_io =
-        blocks_per_io.ok_or_else(|| format!("io-size is {io_len}, a command has at most 65536 blocks of {block_len}"))?;
+    let blocks_per_io = blocks_per_io
+        .ok_or_else(|| format!("io-size is {io_len}, a command has at most 65536 blocks of {block_len}"))?;
     let total = namespace.block_count / u64::from(blocks_per_io);
     let (cpu, cpus) = (u64::from(start.cpu), u64::from(settings.cpu_count));
     if total < cpus {
-        return Err(format!("namespace {nsid} has {total} places for an I/O of {io_len} bytes: too few for {cpus} CPUs"));
+        return Err(format!(
+            "namespace {nsid} has {total} places for an I/O of {io_len} bytes: too few for {cpus} CPUs"
+        ));
     }
     // Widened: a namespace may have 2^64 blocks.
     let edge = |cpu: u64| u64::try_from(u128::from(total) * u128::from(cpu) / u128::from(cpus)).expect("below total");

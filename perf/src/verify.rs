@@ -104,8 +104,7 @@ impl VerifyWorkload {
                 }
                 _ => places.count,
             };
-            let outcome =
-                NamespaceOutcome { nsid: places.nsid, read_count: 0, write_count: 0, latencies: latencies() };
+            let outcome = NamespaceOutcome { nsid: places.nsid, read_count: 0, write_count: 0, latencies: latencies() };
             self.namespaces.push(Namespace { places, pass_len, outcome });
         }
         let io_len = self.settings.io_len;
@@ -270,7 +269,7 @@ impl Workload for VerifyWorkload {
             let index = u32::try_from(tag).expect("our own tag");
             self.idle.push(index);
             let latency_ns = now_ns - self.slots[index as usize].submit_ns;
-            if status != 0 {
+            if !status.is_success() {
                 *self.outcome.errors.entry(status).or_default() += 1;
                 continue;
             }

@@ -1,5 +1,7 @@
 //! I/O commands as 64 bytes, and the SGL descriptors that a transport fills into commands.
 
+use nvmf_core::status::Status;
+
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN};
 use crate::host::workload::IoCommand;
 
@@ -75,15 +77,14 @@ pub(super) fn io(command: &IoCommand) -> [u8; COMMAND_LEN] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Response {
     pub(super) command_id: u16,
-    /// Without the phase tag, which means nothing on fabrics.
-    pub(super) status: u16,
+    pub(super) status: Status,
 }
 
 impl Response {
     pub(super) fn parse(bytes: &[u8; RESPONSE_LEN]) -> Self {
         Self {
             command_id: u16::from_le_bytes([bytes[12], bytes[13]]),
-            status: u16::from_le_bytes([bytes[14], bytes[15]]) >> 1,
+            status: Status::from_field(u16::from_le_bytes([bytes[14], bytes[15]])),
         }
     }
 }
@@ -121,7 +122,9 @@ mod tests {
     #[test]
     fn a_response_loses_its_phase_tag() {
         let mut bytes = [0; 16];
-        bytes[12..16].copy_from_slice(&[0x05, 0x80, 0x05, 0x40]);
-        assert_eq!(Response::parse(&bytes), Response { command_id: 0x8005, status: 0x2002 });
+        bytes[12..16].copy_from_slice(&[0x05, 0x80, 0x05, 0x80]);
+        let status = Status::from_field(0x8004);
+        assert!(status.do_not_retry() && status.code() == 2);
+        assert_eq!(Response::parse(&bytes), Response { command_id: 0x8005, status });
     }
 }

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use nvmf_core::host::{Attached, connect_io};
+use nvmf_core::host::{Attached, HostError, connect_io};
+use nvmf_core::status::Status;
 use reactor::{Cpu, Handle, Program, Progress, Segment, Slab, Turn};
 
 use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
@@ -339,8 +340,8 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         if finished.tag == TAG_KEEP_ALIVE {
             let Some(admin) = &mut self.admin else { return };
             admin.keep_alive_ended();
-            if finished.status() != 0 {
-                let what = format!("Keep Alive ended with status {:#06x}", finished.status());
+            if !finished.status().is_success() {
+                let what = format!("Keep Alive ended with {}", finished.status());
                 self.send_failure(turn, HostFailure::Protocol { qid: 0, what });
             }
             return;
@@ -405,7 +406,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
 
     fn joined(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>, finished: &Finished) {
         let Some(queue) = self.queues.look_mut(handle) else { return };
-        if finished.status() == 0 {
+        if finished.status().is_success() {
             queue.stage = Stage::Live;
             turn.send(self.control(), Message(Kind::QueueReady));
         } else {
@@ -521,6 +522,6 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
     }
 }
 
-fn connect_refused(status: u16) -> nvmf_core::host::HostError {
-    nvmf_core::host::HostError::Status { command: "Connect", status: format!("status {status:#06x}") }
+fn connect_refused(status: Status) -> HostError {
+    HostError::Status { command: "Connect", status: status.to_string() }
 }

@@ -7,6 +7,7 @@
 //! Everything in a response is the target's word: an identifier that names no outstanding command ends the connection. Identifiers carry
 //! a generation beside the slot, so that a response which is sent twice is not taken for that of the slot's next command.
 
+use nvmf_core::status::Status;
 use reactor::{Handle, Segment};
 
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkKind, WorkRequestId};
@@ -57,7 +58,7 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    pub(super) fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> Status {
         Response::parse(&self.response).status
     }
 }

@@ -4,6 +4,7 @@
 //! calls come from its CPU's thread, none may block, and none is made through a pointer to a function.
 
 use nvmf_core::host::Attached;
+use nvmf_core::status::Status;
 use reactor::{Progress, Segment};
 
 use crate::host::error::HostFailure;
@@ -53,8 +54,8 @@ pub struct Ended {
     pub queue: u16,
     /// What [`IoQueues::submit`] was given.
     pub tag: u64,
-    /// The completion entry's status field without the phase tag; 0 is success [NVMe Base 2.0, 3.3.3.2.1].
-    pub status: u16,
+    /// How it ended.
+    pub status: Status,
 }
 
 /// An I/O command.
