@@ -17,6 +17,7 @@ use crate::host::link::{Link, Stage, Wanted};
 use crate::host::message::{Kind, MemoryKeys, Message};
 use crate::host::options::HostOptions;
 use crate::host::queue::{Queue, receive_count};
+use crate::teardown::DestroyResult;
 use crate::verbs::{
     Access, ConnectParameters, Connection, ConnectionId, Event, Memory, Port, PortId, Provider, QueuePairOptions,
     RegisteredMemory, RejectReason, Ticket, VerbsError,
@@ -508,17 +509,20 @@ impl<P: Provider> HostControl<P> {
         result: Result<(), VerbsError>,
     ) {
         let link = self.links.look_mut(handle).expect("a link lives until its connection is destroyed");
-        if let Err(error) = result {
-            // Its memory is never used again: this host registers its memory once and ends with it.
-            tracing::warn!(qid = link.qid, %error, "a queue pair could not be destroyed");
-        }
+        let result = match result {
+            Ok(()) => DestroyResult::Done,
+            Err(error) => {
+                tracing::warn!(qid = link.qid, %error, "a queue pair could not be destroyed");
+                DestroyResult::Failed
+            }
+        };
         let Stage::DestroyingQueuePair(connection, queue) =
             std::mem::replace(&mut link.stage, Stage::DestroyingConnection)
         else {
             unreachable!("a queue pair was destroyed twice")
         };
         if let Some(queue) = queue {
-            turn.send(link.cpu, Message(Kind::Destroyed { queue }));
+            turn.send(link.cpu, Message(Kind::Destroyed { queue, result }));
         }
         self.destroy_connection(handle, connection);
     }

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use nvmf_core::DisconnectReason;
 use nvmf_core::host::{Attached, HostError, connect_io};
 use nvmf_core::status::Status;
-use reactor::{Cpu, Handle, Program, Progress, Segment, Slab, Turn};
+use reactor::{Cpu, Grace, Handle, Limbo, Program, Progress, Segment, Slab, Turn};
 
 use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
 use crate::host::admin::{Action, Admin, TAG_KEEP_ALIVE, TAG_STEP};
@@ -19,6 +20,7 @@ use crate::host::message::{Kind, MemoryKeys, Message};
 use crate::host::options::{ADMIN_DATA_LEN, CONNECT_DATA_LEN, HostOptions};
 use crate::host::queue::{Finished, Queue, QueueFault, QueueOptions, Stage, capsule_memory_len, owner_of};
 use crate::host::workload::{Ended, Start, Workload};
+use crate::teardown::{DestroyResult, Retired, Swept, release};
 use crate::verbs::{Completion, Port, Provider};
 
 /// Completions taken at a time.
@@ -39,6 +41,14 @@ enum Phase {
     Failed,
 }
 
+/// Whether the CPU is wanted.
+enum Presence {
+    Staying,
+    /// The control plane wants nothing more of it.
+    Leaving,
+    Left,
+}
+
 /// One polling CPU of a host.
 pub struct HostCpu<P: Provider, W> {
     cpu: u16,
@@ -57,9 +67,11 @@ pub struct HostCpu<P: Provider, W> {
     joining: Vec<Handle<Queue>>,
     controller_id: u16,
     /// Queues in [`Stage::Draining`].
-    draining_count: usize,
+    draining: Vec<Handle<Queue>>,
     /// Queues whose destroy call has come back.
-    destroyed: Vec<Handle<Queue>>,
+    destroyed: Vec<(Handle<Queue>, DestroyResult)>,
+    limbo: Limbo<Retired<Queue>>,
+    presence: Presence,
     phase: Phase,
     workload: W,
     completions: Vec<Completion>,
@@ -93,8 +105,10 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             admin_due: false,
             joining: Vec::new(),
             controller_id: 0,
-            draining_count: 0,
-            destroyed: Vec::new(),
+            draining: Vec::with_capacity(queue_count),
+            destroyed: Vec::with_capacity(queue_count),
+            limbo: Limbo::new(Grace::Messages, queue_count.max(1)),
+            presence: Presence::Staying,
             phase: Phase::Waiting,
             workload,
             completions: Vec::with_capacity(COMPLETION_BATCH),
@@ -167,15 +181,13 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
 
     fn connected(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
         let Some(queue) = self.queues.look_mut(handle) else { return };
-        if queue.stage != Stage::Connecting {
+        if !queue.established() {
             return;
         }
         if queue.qid == 0 {
-            queue.stage = Stage::Live;
             self.admin_due = true;
             turn.arm(turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
         } else {
-            queue.stage = Stage::Joining;
             self.joining.push(handle);
             if self.cpu != 0 && queue.number == 0 {
                 turn.arm(turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
@@ -185,10 +197,11 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
 
     fn close(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
         let Some(queue) = self.queues.look_mut(handle) else { return };
-        queue.stage = Stage::Draining;
-        self.draining_count += 1;
         let deadline_ns = turn.now_ns() + self.options.drain_timeout_ms * 1_000_000;
-        turn.arm(deadline_ns, TIMER_DRAIN | handle.to_bits());
+        let timer = turn.arm(deadline_ns, TIMER_DRAIN | handle.to_bits());
+        let has_begun = queue.begin_drain(DisconnectReason::Host, timer);
+        assert!(has_begun, "the control plane closes a queue once");
+        self.draining.push(handle);
     }
 
     fn start(&mut self, turn: &Turn<'_, Message<P>>, attached: Arc<Attached>) {
@@ -227,8 +240,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         let limit_ms = self.options.command_timeout_ms;
         let late_ns = turn.now_ns().saturating_sub(limit_ms * 1_000_000);
         let late = self.queues.iter().find(|(_, queue)| {
-            matches!(queue.stage, Stage::Live | Stage::Joining)
-                && queue.oldest_submit_ns().is_some_and(|submit_ns| submit_ns < late_ns)
+            queue.carries_commands() && queue.oldest_submit_ns().is_some_and(|submit_ns| submit_ns < late_ns)
         });
         let late = late.map(|(handle, queue)| (handle, queue.qid));
         if let Some((handle, qid)) = late {
@@ -250,26 +262,6 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             let deadline_ns = turn.now_ns() + u64::from(self.options.keep_alive_ms) * 500_000;
             turn.arm(deadline_ns, TIMER_KEEP_ALIVE);
         }
-    }
-
-    /// The deadline of a drain: what has not come back by now is cut off.
-    fn cut(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
-        let Some(queue) = self.queues.look(handle).filter(|queue| queue.stage == Stage::Draining) else { return };
-        tracing::warn!(
-            qid = queue.qid,
-            posted_count = queue.posted_count(),
-            "queue pair cut off at the drain deadline"
-        );
-        self.detach(turn, handle);
-    }
-
-    fn detach(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
-        let queue = self.queues.look_mut(handle).expect("looked up by the caller");
-        queue.stage = Stage::Detached;
-        self.draining_count -= 1;
-        let link = queue.link;
-        let queue_pair = self.port.detach(queue.name()).expect("attached once, detached once");
-        turn.send(self.control(), Message(Kind::Drained { link, queue_pair }));
     }
 
     // The turn's poll.
@@ -296,10 +288,27 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
                 break;
             }
         }
-        for handle in self.destroyed.drain(..) {
-            self.queues.remove(handle);
+        if !self.destroyed.is_empty() {
+            self.retire(turn);
         }
         any
+    }
+
+    /// The completion queue was seen empty after these destroy calls had come back.
+    fn retire(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        for (handle, result) in std::mem::take(&mut self.destroyed) {
+            let Some(queue) = self.queues.remove(handle) else { continue };
+            match queue.end(result, Swept::completion_queue_was_emptied()) {
+                Some(retired) => {
+                    let full = self.limbo.retire(turn, retired).is_err();
+                    assert!(!full, "the limbo has a place for each queue");
+                }
+                None => tracing::error!(
+                    ?handle,
+                    "queue pair could be neither drained nor destroyed: its memory is given up"
+                ),
+            }
+        }
     }
 
     fn complete(&mut self, turn: &mut Turn<'_, Message<P>>, completion: &Completion) {
@@ -324,11 +333,11 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
                 unreachable!("a host posts sends and receives")
             }
         };
-        let (stage, qid, number) = (queue.stage, queue.qid, queue.number);
+        let (is_joining, qid, number) = (matches!(queue.stage, Stage::Joining(_)), queue.qid, queue.number);
         match result {
             Ok(None) => {}
             Ok(Some(finished)) if qid == 0 => self.admin_ended(turn, &finished),
-            Ok(Some(finished)) if stage == Stage::Joining => self.joined(turn, handle, &finished),
+            Ok(Some(finished)) if is_joining => self.joined(turn, handle, &finished),
             Ok(Some(finished)) => {
                 self.ended.push(Ended { queue: number, tag: finished.tag, status: finished.status() });
             }
@@ -383,7 +392,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         while let Some(handle) = self.joining.pop() {
             let Some(number) = self.queues.look(handle).map(|queue| queue.number) else { continue };
             let memory = self.connect_data_of(number);
-            let Some(queue) = self.queues.look_mut(handle).filter(|queue| queue.stage == Stage::Joining) else {
+            let Some(queue) = self.queues.look_mut(handle).filter(|queue| queue.carries_commands()) else {
                 continue;
             };
             let key = self.keys.expect("the keys come before the first queue pair").data.remote_key;
@@ -407,8 +416,9 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     fn joined(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>, finished: &Finished) {
         let Some(queue) = self.queues.look_mut(handle) else { return };
         if finished.status().is_success() {
-            queue.stage = Stage::Live;
-            turn.send(self.control(), Message(Kind::QueueReady));
+            if queue.joined() {
+                turn.send(self.control(), Message(Kind::QueueReady));
+            }
         } else {
             let (qid, status) = (queue.qid, finished.status());
             let source = connect_refused(status);
@@ -439,11 +449,29 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         progress
     }
 
-    fn finish_drains(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        let is_drained = |queue: &Queue| queue.stage == Stage::Draining && queue.is_returned();
-        let find = |queues: &Slab<Queue>| queues.iter().find(|(_, queue)| is_drained(queue)).map(|(handle, _)| handle);
-        while let Some(handle) = find(&self.queues) {
-            self.detach(turn, handle);
+    fn check_drains(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let control = self.control();
+        let (queues, port) = (&mut self.queues, &mut self.port);
+        self.draining.retain(|&handle| {
+            let queue = queues.look_mut(handle).expect("a queue lives until its queue pair is destroyed");
+            let Some((name, timer)) = queue.check_drain() else { return true };
+            turn.cancel(timer);
+            let queue_pair = port.detach(name).expect("attached once, detached once");
+            turn.send(control, Message(Kind::Drained { link: queue.link, queue_pair }));
+            false
+        });
+    }
+
+    /// What was retired and can be reached by nothing late any more; then, if that was asked for, the CPU's own end.
+    fn reap(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        while let Some(reaped) = self.limbo.reap(turn) {
+            drop(release(reaped));
+        }
+        // Not before: the control plane, which moves the epoch on, leaves when it has this message.
+        if self.limbo.is_empty() && matches!(self.presence, Presence::Leaving) {
+            self.presence = Presence::Left;
+            turn.send(self.control(), Message(Kind::Left));
+            turn.leave();
         }
     }
 
@@ -476,13 +504,10 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             }
             Kind::Connected { queue } => self.connected(turn, queue),
             Kind::Close { queue } => self.close(turn, queue),
-            Kind::Destroyed { queue } => self.destroyed.push(queue),
+            Kind::Destroyed { queue, result } => self.destroyed.push((queue, result)),
             Kind::Start(attached) => self.start(turn, attached),
             Kind::Failed(failure) => self.failed(&failure),
-            Kind::Leave => {
-                turn.send(self.control(), Message(Kind::Left));
-                turn.leave();
-            }
+            Kind::Leave => self.presence = Presence::Leaving,
             Kind::Attached { .. }
             | Kind::ControllerReady(_)
             | Kind::QueueReady
@@ -499,7 +524,11 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             TIMER_ADMIN_STEP => self.admin_due = true,
             TIMER_KEEP_ALIVE => self.keep_alive(turn),
             TIMER_COMMANDS => self.check_commands(turn),
-            TIMER_DRAIN => self.cut(turn, Handle::from_bits(token)),
+            TIMER_DRAIN => {
+                if let Some(queue) = self.queues.look_mut(Handle::from_bits(token)) {
+                    queue.deadline_passed();
+                }
+            }
             other => unreachable!("a timer of kind {other:#x}"),
         }
     }
@@ -514,8 +543,11 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             self.send_connects(turn);
         }
         progress = progress.or(self.poll_workload(turn));
-        if self.draining_count > 0 {
-            self.finish_drains(turn);
+        if !self.draining.is_empty() {
+            self.check_drains(turn);
+        }
+        if !matches!(self.presence, Presence::Staying) || !self.limbo.is_empty() {
+            self.reap(turn);
         }
         self.port.ring();
         progress

@@ -8,6 +8,7 @@ use reactor::Handle;
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
 use crate::host::queue::Queue;
+use crate::teardown::DestroyResult;
 use crate::verbs::{Port, Provider, RegisteredMemory};
 
 /// A message between a host's reactors.
@@ -44,6 +45,7 @@ pub(super) enum Kind<P: Provider> {
     /// The destroy call has come back: the completion queue is to be polled empty once.
     Destroyed {
         queue: Handle<Queue>,
+        result: DestroyResult,
     },
     /// The controller and all its queues are ready.
     Start(Arc<Attached>),

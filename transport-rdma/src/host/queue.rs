@@ -7,13 +7,17 @@
 //! Everything in a response is the target's word: an identifier that names no outstanding command ends the connection. Identifiers carry
 //! a generation beside the slot, so that a response which is sent twice is not taken for that of the slot's next command.
 
+use nvmf_core::DisconnectReason;
 use nvmf_core::status::Status;
-use reactor::{Handle, Segment};
+use reactor::{Handle, Segment, TimerId};
 
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkKind, WorkRequestId};
 use crate::host::command::{DataPointer, Response, fill};
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
+use crate::teardown::{
+    AfterDestroy, DestroyResult, Destroying, Draining, Evidence, Live, Quiet, ReceiveSide, Retired, Swept,
+};
 use crate::verbs::{
     Completion, CompletionStatus, Flags, LocalSegment, Port, PostError, QueuePairName, SendOperation, SendRequest,
 };
@@ -33,21 +37,23 @@ pub(super) fn receive_count(depth: u16) -> usize {
     usize::from(depth) + 1
 }
 
-/// Where a queue is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a queue is in its life. The teardown's part of it is [`crate::teardown`]'s, by value.
+#[derive(Debug)]
 pub(super) enum Stage {
     /// Attached, receives posted; the connection is being made.
-    Connecting,
+    Connecting(Live),
     /// The connection is up; the queue's Connect command is out, and nothing else.
-    Joining,
+    Joining(Live),
     /// Carries commands.
-    Live,
+    Live(Live),
     /// Cannot go on: posts nothing more, and waits for the control plane to close it.
-    Broken,
-    /// Its queue pair is going to the error state: what was posted comes back.
-    Draining,
+    Broken(Live),
+    /// Its queue pair is in the error state: what was posted comes back.
+    Draining(Draining),
     /// The queue pair is on its way to be destroyed.
-    Detached,
+    Destroying(Destroying),
+    /// The destroy call has come back.
+    Over,
 }
 
 /// A command that has ended.
@@ -147,7 +153,7 @@ impl Queue {
             link: options.link,
             qid: options.qid,
             number: options.number,
-            stage: Stage::Connecting,
+            stage: Stage::Connecting(Live::attached(name)),
             name,
             handle,
             slots: vec![empty; depth].into_boxed_slice(),
@@ -162,13 +168,9 @@ impl Queue {
         }
     }
 
-    pub(super) fn name(&self) -> QueuePairName {
-        self.name
-    }
-
     /// Commands that could be submitted now.
     pub(super) fn room(&self) -> usize {
-        if self.stage == Stage::Live { self.free.len() } else { 0 }
+        if matches!(self.stage, Stage::Live(_)) { self.free.len() } else { 0 }
     }
 
     /// When the oldest outstanding command was submitted.
@@ -304,29 +306,105 @@ impl Queue {
         Finished { tag: slot.tag, response: slot.response }
     }
 
-    fn carries_commands(&self) -> bool {
+    /// Whether commands are out, or may be.
+    pub(super) fn carries_commands(&self) -> bool {
         match self.stage {
-            Stage::Joining | Stage::Live => true,
+            Stage::Joining(_) | Stage::Live(_) => true,
             // A response before ESTABLISHED cannot be: nothing was sent. But flushes can be, when the connection is refused.
-            Stage::Connecting | Stage::Broken | Stage::Draining | Stage::Detached => false,
+            Stage::Connecting(_) | Stage::Broken(_) | Stage::Draining(_) | Stage::Destroying(_) | Stage::Over => false,
         }
+    }
+
+    /// The connection is up. The admin queue's Connect is the first of its steps; an I/O queue's is all that it carries before it is live.
+    /// False if it was closed meanwhile.
+    pub(super) fn established(&mut self) -> bool {
+        self.step(|qid, stage| match stage {
+            Stage::Connecting(live) if qid == 0 => Ok(Stage::Live(live)),
+            Stage::Connecting(live) => Ok(Stage::Joining(live)),
+            other => Err(other),
+        })
+    }
+
+    /// The queue's Connect has succeeded.
+    pub(super) fn joined(&mut self) -> bool {
+        self.step(|_, stage| if let Stage::Joining(live) = stage { Ok(Stage::Live(live)) } else { Err(stage) })
     }
 
     /// Posts nothing more, since something failed. What comes back from now on only counts.
     pub(super) fn break_off(&mut self) {
-        if self.carries_commands() || self.stage == Stage::Connecting {
-            self.stage = Stage::Broken;
+        self.step(|_, stage| match stage {
+            Stage::Connecting(live) | Stage::Joining(live) | Stage::Live(live) => Ok(Stage::Broken(live)),
+            other => Err(other),
+        });
+    }
+
+    /// The control plane has moved the queue pair to the error state; `timer` fires at the deadline.
+    pub(super) fn begin_drain(&mut self, reason: DisconnectReason, timer: TimerId) -> bool {
+        self.step(|_, stage| match stage {
+            Stage::Connecting(live) | Stage::Joining(live) | Stage::Live(live) | Stage::Broken(live) => {
+                let mut draining = live.begin_drain(reason, timer);
+                draining.entered_error_state();
+                Ok(Stage::Draining(draining))
+            }
+            other => Err(other),
+        })
+    }
+
+    /// The deadline's timer has fired.
+    pub(super) fn deadline_passed(&mut self) {
+        if let Stage::Draining(draining) = &mut self.stage {
+            draining.deadline_passed();
         }
     }
 
-    /// Whether all posted work was returned.
-    pub(super) fn is_returned(&self) -> bool {
-        self.posted_send_count == 0 && self.posted_receive_count == 0
+    /// Draining → Destroying, once nothing is out any more or the deadline has passed: what to detach, and the timer that is not needed any more.
+    pub(super) fn check_drain(&mut self) -> Option<(QueuePairName, TimerId)> {
+        let Stage::Draining(draining) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            unreachable!("only draining queues are checked")
+        };
+        let timer = draining.timer();
+        let evidence = Evidence {
+            send_count: self.posted_send_count,
+            receives: ReceiveSide::Own { posted_count: self.posted_receive_count },
+            // Matters only with a shared receive queue.
+            completion_queue_empty: false,
+            operation_count: 0,
+        };
+        match draining.check(&evidence) {
+            Err(draining) => {
+                self.stage = Stage::Draining(draining);
+                None
+            }
+            Ok(quiet) => {
+                if let Quiet::Cut(_) = quiet {
+                    let posted_count = self.posted_send_count + self.posted_receive_count;
+                    tracing::warn!(self.qid, posted_count, "queue pair is cut off: its work did not return in time");
+                }
+                let (name, destroying) = quiet.detach();
+                self.stage = Stage::Destroying(destroying);
+                Some((name, timer))
+            }
+        }
     }
 
-    /// Work that is still out.
-    pub(super) fn posted_count(&self) -> u32 {
-        self.posted_send_count + self.posted_receive_count
+    /// Destroying → retired (to wait for what is late), or its memory is given up.
+    pub(super) fn end(mut self, result: DestroyResult, swept: Swept) -> Option<Retired<Self>> {
+        let Stage::Destroying(destroying) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            unreachable!("a queue pair is destroyed once, after its drain")
+        };
+        match destroying.end(result, swept) {
+            // A host uses a queue's memory once: there is nothing to release before.
+            AfterDestroy::Destroyed(destroyed) => Some(destroyed.retire(self)),
+            AfterDestroy::Quarantined => None,
+        }
+    }
+
+    /// Takes a step of the queue's life, or stays where it is.
+    fn step(&mut self, next: impl FnOnce(u16, Stage) -> Result<Stage, Stage>) -> bool {
+        let result = next(self.qid, std::mem::replace(&mut self.stage, Stage::Over));
+        let has_stepped = result.is_ok();
+        self.stage = result.unwrap_or_else(|stage| stage);
+        has_stepped
     }
 }
 
