@@ -3,21 +3,20 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// The discovery subsystem's well-known name [NVMe over Fabrics 1.1, 1.5.2].
-pub const DISCOVERY_NQN: &str = "nqn.2014-08.org.nvmexpress.discovery";
+use nvmf_core::wire::DISCOVERY_NQN;
 
 /// Where a subsystem is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TransportAddress {
+pub(crate) struct TransportAddress {
     /// Address and port.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// NVMe qualified name; the discovery subsystem's where none was given.
-    pub subsystem_nqn: String,
+    pub(crate) subsystem_nqn: String,
 }
 
 /// Why an address could not be read. Each names the field, its value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
+pub(crate) enum AddressError {
     /// Not `key:value`.
     #[error(
         "{0:?} is no key:value; an address looks like 'trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:NQN'"

@@ -8,13 +8,13 @@ use crate::cpus;
 /// Loads, measures and verifies an NVMe over Fabrics target.
 #[derive(Debug, Parser)]
 #[command(name = "nvmf-perf", version, about, after_help = EXAMPLES)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
-    pub common: Common,
+    pub(crate) common: Common,
     #[command(flatten)]
-    pub load: Load,
+    pub(crate) load: Load,
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
 }
 
 const EXAMPLES: &str = "\
@@ -26,7 +26,7 @@ Examples:
 
 /// What is done instead of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Reads a namespace whole, in order, and prints its SHA-256.
     Digest,
     /// Prints the discovery log: the subsystems that the target offers at this address.
@@ -37,90 +37,90 @@ pub enum Command {
 
 /// What every job needs.
 #[derive(Debug, Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// Where the target is: 'trtype:RDMA adrfam:IPv4 traddr:ADDRESS trsvcid:PORT subnqn:NQN'
     #[arg(short = 'r', long = "transport", global = true, value_name = "ADDRESS")]
-    pub transport: Option<TransportAddress>,
+    pub(crate) transport: Option<TransportAddress>,
     /// Which RDMA to use: the software fabric between processes of this machine, or the machine's devices
     #[arg(long, global = true, value_enum, default_value_t = ProviderName::Soft)]
-    pub provider: ProviderName,
+    pub(crate) provider: ProviderName,
     /// CPUs to poll on: a list (1 or 0,2-3) or a mask (0x6) [default: the last that is allowed]
     #[arg(short = 'c', long, global = true, value_name = "CPUS", value_parser = parse_cpus)]
-    pub cpus: Option<Cpus>,
+    pub(crate) cpus: Option<Cpus>,
     /// Namespaces, also several [default: all]
     #[arg(long, global = true, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
-    pub nsid: Vec<u32>,
+    pub(crate) nsid: Vec<u32>,
     /// Host NQN [default: one derived from the process id]
     #[arg(long, global = true, value_name = "NQN")]
-    pub host_nqn: Option<String>,
+    pub(crate) host_nqn: Option<String>,
     /// Keep-alive timeout in ms; 0: none
     #[arg(long, global = true, value_name = "MS", default_value_t = 10_000)]
-    pub keep_alive: u32,
+    pub(crate) keep_alive: u32,
     /// How long connecting may take, in s
     #[arg(long, global = true, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..3600))]
-    pub connect_timeout: u32,
+    pub(crate) connect_timeout: u32,
     /// How long a command may take, in s
     #[arg(long, global = true, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..3600))]
-    pub command_timeout: u32,
+    pub(crate) command_timeout: u32,
     /// Does not show a progress bar (there is none where the standard error output is no terminal)
     #[arg(long, global = true)]
-    pub no_progress: bool,
+    pub(crate) no_progress: bool,
     /// Writes the result as JSON to a file, or with - to the standard output instead of the table
     #[arg(long, global = true, value_name = "FILE")]
-    pub json: Option<String>,
+    pub(crate) json: Option<String>,
 }
 
 /// What a load is like.
 #[derive(Debug, Args)]
-pub struct Load {
+pub(crate) struct Load {
     /// Commands outstanding on each queue pair
     #[arg(short = 'q', long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1023))]
-    pub io_depth: u16,
+    pub(crate) io_depth: u16,
     /// Bytes of each I/O: 4096, 4k, 128KiB, 1M
     #[arg(short = 'o', long, default_value = "4k", value_parser = parse_size)]
-    pub io_size: usize,
+    pub(crate) io_size: usize,
     /// What the I/Os are
     #[arg(short = 'w', long, value_enum, default_value_t = Pattern::Randread)]
-    pub workload: Pattern,
+    pub(crate) workload: Pattern,
     /// Reads among the I/Os of rw and randrw [default: 50]
     #[arg(short = 'M', long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub read_percent: Option<u8>,
+    pub(crate) read_percent: Option<u8>,
     /// Seconds to measure [default: 10 where --count is not given]
     #[arg(short = 't', long, value_name = "S", value_parser = parse_seconds)]
-    pub time: Option<f64>,
+    pub(crate) time: Option<f64>,
     /// I/Os to make, of all CPUs together
     #[arg(short = 'n', long, conflicts_with = "time", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
     /// Queue pairs of each CPU
     #[arg(short = 'P', long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub queue_pairs: u16,
+    pub(crate) queue_pairs: u16,
     /// Seconds of load before measuring begins
     #[arg(long, value_name = "S", default_value = "0", value_parser = parse_seconds)]
-    pub warmup: f64,
+    pub(crate) warmup: f64,
     /// Writes a pattern, reads it back and compares: -n blocks of I/O, or the whole namespace, or over and over for -t
     #[arg(long)]
-    pub verify: bool,
+    pub(crate) verify: bool,
     /// Sends the data of small writes within the command
     #[arg(long)]
-    pub in_capsule: bool,
+    pub(crate) in_capsule: bool,
     /// Goes on after commands that failed, and counts them
     #[arg(long)]
-    pub continue_on_error: bool,
+    pub(crate) continue_on_error: bool,
     /// Decides what is random
     #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// Which RDMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProviderName {
+pub(crate) enum ProviderName {
     Soft,
     Ibv,
 }
 
 /// fio's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Pattern {
+pub(crate) enum Pattern {
     Read,
     Write,
     Randread,
@@ -130,7 +130,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Write => "write",
@@ -141,22 +141,22 @@ impl Pattern {
         }
     }
 
-    pub fn is_random(self) -> bool {
+    pub(crate) fn is_random(self) -> bool {
         matches!(self, Self::Randread | Self::Randwrite | Self::Randrw)
     }
 
-    pub fn is_mixed(self) -> bool {
+    pub(crate) fn is_mixed(self) -> bool {
         matches!(self, Self::Rw | Self::Randrw)
     }
 
-    pub fn is_read_only(self) -> bool {
+    pub(crate) fn is_read_only(self) -> bool {
         matches!(self, Self::Read | Self::Randread)
     }
 }
 
 /// A list that clap does not take for several values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cpus(pub Vec<usize>);
+pub(crate) struct Cpus(pub Vec<usize>);
 
 fn parse_cpus(text: &str) -> Result<Cpus, String> {
     cpus::parse(text).map(Cpus)

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// CPUs in ascending order, none twice.
-pub fn parse(text: &str) -> Result<Vec<usize>, String> {
+pub(crate) fn parse(text: &str) -> Result<Vec<usize>, String> {
     let text = text.trim();
     let mut cpus = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => parse_mask(digits)?,
@@ -48,7 +48,7 @@ fn parse_list(text: &str) -> Result<Vec<usize>, String> {
 }
 
 /// The CPUs that this process may use.
-pub fn allowed() -> Vec<usize> {
+pub(crate) fn allowed() -> Vec<usize> {
     fs::read_to_string("/proc/self/status").ok().and_then(|status| allowed_in(&status)).unwrap_or_default()
 }
 
@@ -58,7 +58,7 @@ fn allowed_in(status: &str) -> Option<Vec<usize>> {
 }
 
 /// A target process whose polling thread is pinned to one of these CPUs: both would get half of it. Its process id and the CPU.
-pub fn shared_with_target(cpus: &[usize]) -> Option<(u32, usize)> {
+pub(crate) fn shared_with_target(cpus: &[usize]) -> Option<(u32, usize)> {
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let Some(id) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();

@@ -28,7 +28,7 @@ struct Namespace {
 }
 
 /// A namespace's digest.
-pub struct DigestWorkload {
+pub(crate) struct DigestWorkload {
     settings: Arc<Settings>,
     live: Arc<Live>,
     stop: Arc<Stop>,
@@ -49,7 +49,7 @@ pub struct DigestWorkload {
 }
 
 impl DigestWorkload {
-    pub fn new(settings: Arc<Settings>, live: Arc<Live>, stop: Arc<Stop>, ends: Sender<End>) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, live: Arc<Live>, stop: Arc<Stop>, ends: Sender<End>) -> Self {
         let scratch = vec![0; settings.io_len];
         Self {
             settings,

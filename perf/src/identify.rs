@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
+use nvmf_core::host::Discovered;
 use reactor::Progress;
 use transport_rdma::host::{Ended, HostFailure, IoQueues, Start, Workload};
 use transport_rdma::verbs::Port;
@@ -11,14 +12,14 @@ use transport_rdma::verbs::Port;
 use crate::outcome::{End, Live};
 
 /// Passes on what the controller said of itself.
-pub struct IdentifyWorkload {
+pub(crate) struct IdentifyWorkload {
     live: Arc<Live>,
     ends: Sender<End>,
     is_done: bool,
 }
 
 impl IdentifyWorkload {
-    pub fn new(live: Arc<Live>, ends: Sender<End>) -> Self {
+    pub(crate) fn new(live: Arc<Live>, ends: Sender<End>) -> Self {
         Self { live, ends, is_done: false }
     }
 }
@@ -27,6 +28,12 @@ impl Workload for IdentifyWorkload {
     fn ready(&mut self, start: Start<'_>) {
         self.live.is_ready.store(true, Ordering::Relaxed);
         let _ = self.ends.send(End::Attached(Box::new(start.attached.clone())));
+        self.is_done = true;
+    }
+
+    fn discovered(&mut self, found: &[Discovered]) {
+        self.live.is_ready.store(true, Ordering::Relaxed);
+        let _ = self.ends.send(End::Discovered(found.to_vec()));
         self.is_done = true;
     }
 

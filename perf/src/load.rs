@@ -39,7 +39,7 @@ enum Phase {
 }
 
 /// One CPU's load.
-pub struct LoadWorkload {
+pub(crate) struct LoadWorkload {
     settings: Arc<Settings>,
     live: Arc<Live>,
     stop: Arc<Stop>,
@@ -61,7 +61,7 @@ pub struct LoadWorkload {
 }
 
 impl LoadWorkload {
-    pub fn new(settings: Arc<Settings>, cpu: u16, live: Arc<Live>, stop: Arc<Stop>, ends: Sender<End>) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, cpu: u16, live: Arc<Live>, stop: Arc<Stop>, ends: Sender<End>) -> Self {
         let random = Random::new(settings.seed, u64::from(cpu));
         Self {
             settings,

@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use nvmf_core::wire::DISCOVERY_NQN;
 
 use crate::arguments::Arguments;
 use crate::report::Report;
@@ -63,11 +64,24 @@ fn perform(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let cpus = run::choose_cpus(&arguments.common)?;
     let settings = Settings::new(arguments, u16::try_from(cpus.len())?).map_err(anyhow::Error::msg)?;
     let settings = Arc::new(settings);
+    let mut address = address.clone();
+    if settings.job == Job::Discover {
+        address.subsystem_nqn = DISCOVERY_NQN.to_owned();
+    } else if address.subsystem_nqn == DISCOVERY_NQN {
+        bail!("no subsystem is named: add subnqn:NQN to -r ('nvmf-perf -r … discover' lists what there is)");
+    }
+    if matches!(settings.job, Job::Discover | Job::Identify) && arguments.common.json.is_some() {
+        bail!("--json goes with what is measured, verified or digested");
+    }
     warn_of_shared_cpu(&cpus);
 
-    let outcomes = match run::run(arguments, address, &settings, &cpus)? {
+    let outcomes = match run::run(arguments, &address, &settings, &cpus)? {
         run::Result::Attached(attached) => {
             print!("{}", report::identity(&attached));
+            return Ok(ExitCode::SUCCESS);
+        }
+        run::Result::Discovered(found) => {
+            print!("{}", report::discovery_log(&found));
             return Ok(ExitCode::SUCCESS);
         }
         run::Result::Outcomes(outcomes) => outcomes,
@@ -75,7 +89,7 @@ fn perform(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(refused) = outcomes.iter().find_map(|outcome| outcome.refused.as_ref()) {
         bail!("{refused}");
     }
-    let report = Report::new(&settings, address, &cpus, outcomes);
+    let report = Report::new(&settings, &address, &cpus, outcomes);
     write(&report, arguments.common.json.as_deref())?;
     Ok(match (report.was_stopped(), report.is_good()) {
         (true, _) => ExitCode::from(signal::EXIT_INTERRUPTED),

@@ -15,24 +15,24 @@ const MAGIC: u64 = u64::from_le_bytes(*b"quiesce\0");
 const HEADER_WORDS: usize = 4;
 const TRAILER_WORDS: usize = 2;
 /// The smallest block that holds a header, a trailer and something between.
-pub const BLOCK_LEN_MIN: usize = 64;
+pub(crate) const BLOCK_LEN_MIN: usize = 64;
 
 /// Which write a block is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// The run.
-    pub seed: u32,
+    pub(crate) seed: u32,
     /// The namespace.
-    pub nsid: u32,
+    pub(crate) nsid: u32,
     /// The block.
-    pub lba: u64,
+    pub(crate) lba: u64,
     /// Counts the writes of this block, from 1.
-    pub generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// What is wrong with a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mismatch {
+pub(crate) enum Mismatch {
     /// A whole block of this pattern, of another place.
     Misplaced { lba: u64, nsid: u32 },
     /// A whole block of this place, of another write.
@@ -63,7 +63,7 @@ impl fmt::Display for Mismatch {
 }
 
 /// Fills one block.
-pub fn fill(block: &mut [u8], stamp: Stamp) {
+pub(crate) fn fill(block: &mut [u8], stamp: Stamp) {
     let count = block.len() / 8;
     let mut sum = 0;
     for (index, bytes) in block.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -74,7 +74,7 @@ pub fn fill(block: &mut [u8], stamp: Stamp) {
 }
 
 /// Whether a block is the one that was written.
-pub fn check(block: &[u8], expected: Stamp) -> Result<(), Mismatch> {
+pub(crate) fn check(block: &[u8], expected: Stamp) -> Result<(), Mismatch> {
     let words = block.as_chunks::<8>().0;
     let count = words.len();
     let word = |index: usize| u64::from_le_bytes(words[index]);

@@ -7,38 +7,38 @@ use crate::settings::Settings;
 
 /// One namespace, cut into places of one I/O each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Places {
-    pub nsid: u32,
-    pub block_len: usize,
+pub(crate) struct Places {
+    pub(crate) nsid: u32,
+    pub(crate) block_len: usize,
     /// Blocks of an I/O.
-    pub blocks_per_io: u32,
+    pub(crate) blocks_per_io: u32,
     /// The first place of this CPU's part.
-    pub first: u64,
+    pub(crate) first: u64,
     /// Places of this CPU's part.
-    pub count: u64,
+    pub(crate) count: u64,
     /// Places of the namespace.
-    pub total: u64,
+    pub(crate) total: u64,
 }
 
 impl Places {
     /// First block of a place.
-    pub fn slba(&self, place: u64) -> u64 {
+    pub(crate) fn slba(&self, place: u64) -> u64 {
         place * u64::from(self.blocks_per_io)
     }
 
     /// Reads a place.
-    pub fn read(&self, place: u64, buffer: reactor::Segment) -> IoCommand {
+    pub(crate) fn read(&self, place: u64, buffer: reactor::Segment) -> IoCommand {
         IoCommand::Read { nsid: self.nsid, slba: self.slba(place), block_count: self.blocks_per_io, buffer }
     }
 
     /// Writes a place.
-    pub fn write(&self, place: u64, buffer: reactor::Segment) -> IoCommand {
+    pub(crate) fn write(&self, place: u64, buffer: reactor::Segment) -> IoCommand {
         IoCommand::Write { nsid: self.nsid, slba: self.slba(place), block_count: self.blocks_per_io, buffer }
     }
 }
 
 /// The namespaces that the settings name, in order.
-pub fn places(settings: &Settings, start: &Start<'_>) -> Result<Vec<Places>, String> {
+pub(crate) fn places(settings: &Settings, start: &Start<'_>) -> Result<Vec<Places>, String> {
     let attached = start.attached;
     let nsids: Vec<u32> = if settings.nsids.is_empty() {
         attached.namespaces.iter().map(|namespace| namespace.nsid).collect()

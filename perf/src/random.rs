@@ -2,13 +2,13 @@
 
 /// A sequence that its seed decides.
 #[derive(Clone, Debug)]
-pub struct Random {
+pub(crate) struct Random {
     state: u64,
 }
 
 /// The finaliser of SplitMix64: every bit of the result depends on every bit of the argument.
 #[inline]
-pub fn mix(mut word: u64) -> u64 {
+pub(crate) fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     word ^ (word >> 31)
@@ -16,20 +16,20 @@ pub fn mix(mut word: u64) -> u64 {
 
 impl Random {
     /// Sequence number `stream` of `seed`.
-    pub fn new(seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
         Self { state: mix(seed ^ mix(stream.wrapping_add(1))) }
     }
 
     /// The next number.
     #[inline]
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.state)
     }
 
     /// The next number below `limit`, which is not 0; the bias is below 2^-32 for any limit that a device has.
     #[inline]
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(limit);
         // Cannot truncate: the upper half of the product is below `limit`.
         #[allow(clippy::cast_possible_truncation)]
@@ -41,7 +41,7 @@ impl Random {
 /// Every number below `len` once, in an order that the seed decides: a Feistel network over the next even number of bits, walked until the
 /// number is in range. Needs no table, so that any device can be written once in random order.
 #[derive(Clone, Copy, Debug)]
-pub struct Permutation {
+pub(crate) struct Permutation {
     len: u64,
     half_bits: u32,
     seed: u64,
@@ -49,13 +49,13 @@ pub struct Permutation {
 
 impl Permutation {
     /// Of `0..len`; `len` is not 0.
-    pub fn new(len: u64, seed: u64) -> Self {
+    pub(crate) fn new(len: u64, seed: u64) -> Self {
         let bits = (64 - (len - 1).leading_zeros()).max(2);
         Self { len, half_bits: bits.div_ceil(2), seed }
     }
 
     /// Where `index` (below `len`) comes.
-    pub fn at(&self, index: u64) -> u64 {
+    pub(crate) fn at(&self, index: u64) -> u64 {
         let mut value = index;
         loop {
             value = self.shuffle(value);

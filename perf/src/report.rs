@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
-use nvmf_core::host::Attached;
+use nvmf_core::host::{Attached, Discovered};
 use nvmf_core::status::Status;
+use nvmf_core::wire::SubsystemType;
 use serde::Serialize;
 
 use crate::address::TransportAddress;
@@ -14,7 +15,7 @@ use crate::settings::{Extent, Job, Settings};
 
 /// A whole run.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     settings: ReportSettings,
     namespaces: Vec<Measurement>,
     total: Measurement,
@@ -79,7 +80,7 @@ struct Digest {
 
 impl Report {
     /// Merges what the CPUs came to.
-    pub fn new(settings: &Settings, address: &TransportAddress, cpus: &[usize], outcomes: Vec<Outcome>) -> Self {
+    pub(crate) fn new(settings: &Settings, address: &TransportAddress, cpus: &[usize], outcomes: Vec<Outcome>) -> Self {
         // CPUs measure the same time but for their starts: the longest is nobody's advantage.
         let elapsed_ns = outcomes.iter().map(|outcome| outcome.elapsed_ns).max().unwrap_or(0);
         let was_stopped = outcomes.iter().any(|outcome| outcome.was_stopped);
@@ -124,22 +125,22 @@ impl Report {
     }
 
     /// Whether commands failed, or blocks were not as written.
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.errors.is_empty() && self.verification.as_ref().is_none_or(|found| found.mismatch_count == 0)
     }
 
     /// Stopped by a signal.
-    pub fn was_stopped(&self) -> bool {
+    pub(crate) fn was_stopped(&self) -> bool {
         self.was_stopped
     }
 
     /// For programs.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report is plain data")
     }
 
     /// For people.
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         if let Some(digest) = &self.digest {
             let _ = writeln!(text, "{}  {} bytes", digest.sha256, digest.byte_count);
@@ -263,7 +264,7 @@ impl Measurement {
 }
 
 /// The controller and its namespaces, for people.
-pub fn identity(attached: &Attached) -> String {
+pub(crate) fn identity(attached: &Attached) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -283,6 +284,24 @@ pub fn identity(attached: &Attached) -> String {
             "namespace {}: {} blocks of {} bytes{uuid}",
             namespace.nsid, namespace.block_count, namespace.block_len
         );
+    }
+    text
+}
+
+/// The discovery log, for people: each line can be given to `-r`.
+pub(crate) fn discovery_log(found: &[Discovered]) -> String {
+    let mut text = String::new();
+    for entry in found {
+        let family = entry.address_family.map_or_else(|| "unknown".to_owned(), |family| format!("{family:?}"));
+        let kind = entry.transport.map_or_else(|| "unknown".to_owned(), |kind| format!("{kind:?}"));
+        let kind = kind.to_uppercase();
+        let Discovered { address, service, subsystem_nqn, .. } = entry;
+        let _ = write!(text, "trtype:{kind} adrfam:{family} traddr:{address} trsvcid:{service} subnqn:{subsystem_nqn}");
+        let is_discovery = entry.subsystem_type.is_some_and(|kind| kind != SubsystemType::Nvm);
+        let _ = writeln!(text, "{}", if is_discovery { "  (discovery)" } else { "" });
+    }
+    if found.is_empty() {
+        text.push_str("the target offers nothing to this host at this address\n");
     }
     text
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use nvmf_core::host::{Attached, HostIdentity};
+use nvmf_core::host::{Attached, Discovered, HostIdentity};
 use reactor::{Clock, Cpu, Placement, RuntimeBuilder};
 use transport_rdma::host::{HostFailure, HostOptions, Message, build};
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
@@ -33,13 +33,14 @@ const STOP_PATIENCE_NS: u64 = 2_000_000_000;
 const LEAVE_PATIENCE: Duration = Duration::from_secs(8);
 
 /// What a run came to.
-pub enum Result {
+pub(crate) enum Result {
     Outcomes(Vec<Outcome>),
     Attached(Box<Attached>),
+    Discovered(Vec<Discovered>),
 }
 
 /// The operating system's CPUs to poll on.
-pub fn choose_cpus(common: &Common) -> anyhow::Result<Vec<usize>> {
+pub(crate) fn choose_cpus(common: &Common) -> anyhow::Result<Vec<usize>> {
     let allowed = cpus::allowed();
     let Some(chosen) = &common.cpus else {
         // The first CPU is where a target is most likely to be.
@@ -52,7 +53,7 @@ pub fn choose_cpus(common: &Common) -> anyhow::Result<Vec<usize>> {
 }
 
 /// Connects, runs the job, disconnects.
-pub fn run(
+pub(crate) fn run(
     arguments: &Arguments,
     address: &TransportAddress,
     settings: &Arc<Settings>,
@@ -122,16 +123,14 @@ fn host_options(arguments: &Arguments, address: &TransportAddress, settings: &Se
 /// Two runs at the same time are two hosts.
 fn identity(nqn: Option<&str>) -> HostIdentity {
     let process = u64::from(std::process::id());
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&mix(process).to_be_bytes());
-    id[8..].copy_from_slice(&mix(!process).to_be_bytes());
-    // Version 4, variant 1: what a UUID-based NQN is checked for.
-    id[6] = (id[6] & 0x0F) | 0x40;
-    id[8] = (id[8] & 0x3F) | 0x80;
-    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let uuid = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
-    let nqn = nqn.map_or_else(|| format!("nqn.2014-08.org.nvmexpress:uuid:{uuid}"), str::to_owned);
-    HostIdentity { nqn, id }
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&mix(process).to_be_bytes());
+    bytes[8..].copy_from_slice(&mix(!process).to_be_bytes());
+    let identity = HostIdentity::from_uuid(bytes);
+    match nqn {
+        Some(nqn) => HostIdentity { nqn: nqn.to_owned(), ..identity },
+        None => identity,
+    }
 }
 
 fn progress_bar(arguments: &Arguments, settings: &Settings) -> ProgressBar {
@@ -155,14 +154,15 @@ struct Watch<'a> {
 impl Watch<'_> {
     fn until_ended(&self, ends: &Receiver<End>, shut_down: impl Fn()) -> anyhow::Result<Result> {
         let clock = Clock::start();
-        let (mut outcomes, mut attached, mut failure) = (Vec::new(), None, None);
+        let (mut outcomes, mut found, mut failure) = (Vec::new(), None, None);
         let (mut stop_ns, mut is_shut_down, mut began_ns) = (None, false, None);
         let mut last = (0, 0);
-        while outcomes.len() < self.lives.len() && attached.is_none() && failure.is_none() {
+        while outcomes.len() < self.lives.len() && found.is_none() && failure.is_none() {
             match ends.recv_timeout(WATCH_PERIOD) {
                 Ok(End::Outcome(outcome)) => outcomes.push(*outcome),
-                Ok(End::Attached(found)) => attached = Some(found),
-                Ok(End::Failed(found)) => failure = Some(found),
+                Ok(End::Attached(attached)) => found = Some(Result::Attached(attached)),
+                Ok(End::Discovered(log)) => found = Some(Result::Discovered(log)),
+                Ok(End::Failed(why)) => failure = Some(why),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("a polling CPU ended without a result"),
             }
@@ -192,7 +192,7 @@ impl Watch<'_> {
                 Ok(Result::Outcomes(outcomes))
             }
             Some(failure) => Err(anyhow!(failure)),
-            None => Ok(attached.map_or(Result::Outcomes(outcomes), Result::Attached)),
+            None => Ok(found.unwrap_or(Result::Outcomes(outcomes))),
         }
     }
 

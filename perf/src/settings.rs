@@ -6,7 +6,7 @@ use crate::arguments::{Arguments, Command, Load, Pattern};
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Job {
+pub(crate) enum Job {
     /// Measures.
     Load(Extent),
     /// Writes and reads back.
@@ -21,7 +21,7 @@ pub enum Job {
 
 /// How much.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Extent {
+pub(crate) enum Extent {
     /// So long.
     Time(Duration),
     /// So many I/Os, of all CPUs together.
@@ -32,18 +32,18 @@ pub enum Extent {
 
 /// All of it.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    pub job: Job,
-    pub nsids: Vec<u32>,
-    pub pattern: Pattern,
-    pub read_percent: u8,
-    pub io_len: usize,
-    pub io_depth: u16,
-    pub queue_count_per_cpu: u16,
-    pub cpu_count: u16,
-    pub warmup: Duration,
-    pub continue_on_error: bool,
-    pub seed: u64,
+pub(crate) struct Settings {
+    pub(crate) job: Job,
+    pub(crate) nsids: Vec<u32>,
+    pub(crate) pattern: Pattern,
+    pub(crate) read_percent: u8,
+    pub(crate) io_len: usize,
+    pub(crate) io_depth: u16,
+    pub(crate) queue_count_per_cpu: u16,
+    pub(crate) cpu_count: u16,
+    pub(crate) warmup: Duration,
+    pub(crate) continue_on_error: bool,
+    pub(crate) seed: u64,
 }
 
 /// A digest's reads: long and deep enough that the fabric does not wait for the hash.
@@ -52,7 +52,7 @@ const DIGEST_DEPTH: u16 = 8;
 
 impl Settings {
     /// Checks what clap cannot.
-    pub fn new(arguments: &Arguments, cpu_count: u16) -> Result<Self, String> {
+    pub(crate) fn new(arguments: &Arguments, cpu_count: u16) -> Result<Self, String> {
         let load = &arguments.load;
         let job = match arguments.command {
             Some(Command::Digest) => Job::Digest,
@@ -102,12 +102,12 @@ impl Settings {
     }
 
     /// Commands that one CPU has outstanding at most.
-    pub fn slot_count(&self) -> usize {
+    pub(crate) fn slot_count(&self) -> usize {
         usize::from(self.io_depth) * usize::from(self.queue_count_per_cpu)
     }
 
     /// One CPU's share of `count`.
-    pub fn share(&self, count: u64, cpu: u16) -> u64 {
+    pub(crate) fn share(&self, count: u64, cpu: u16) -> u64 {
         let cpus = u64::from(self.cpu_count);
         count / cpus + u64::from(u64::from(cpu) < count % cpus)
     }

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 /// 128 + SIGINT: what a shell expects of a program that was interrupted.
-pub const EXIT_INTERRUPTED: u8 = 130;
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// How many signals have come.
-pub fn count() -> u32 {
+pub(crate) fn count() -> u32 {
     COUNT.load(Ordering::Relaxed)
 }
 
 /// Counts SIGINT and SIGTERM from now on.
-pub fn install() -> std::io::Result<()> {
+pub(crate) fn install() -> std::io::Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         // SAFETY: 2: all zeroes is a valid sigaction: no flags, an empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

@@ -44,7 +44,7 @@ struct Namespace {
 }
 
 /// One CPU's verification.
-pub struct VerifyWorkload {
+pub(crate) struct VerifyWorkload {
     settings: Arc<Settings>,
     live: Arc<Live>,
     stop: Arc<Stop>,
@@ -67,7 +67,7 @@ pub struct VerifyWorkload {
 }
 
 impl VerifyWorkload {
-    pub fn new(settings: Arc<Settings>, live: Arc<Live>, stop: Arc<Stop>, ends: Sender<End>) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, live: Arc<Live>, stop: Arc<Stop>, ends: Sender<End>) -> Self {
         let scratch = vec![0; settings.io_len];
         Self {
             settings,

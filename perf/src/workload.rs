@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use nvmf_core::host::Discovered;
 use reactor::Progress;
 use transport_rdma::host::{Ended, HostFailure, IoQueues, Start, Workload};
 use transport_rdma::verbs::Port;
@@ -16,7 +17,7 @@ use crate::verify::VerifyWorkload;
 
 /// What a CPU does.
 #[allow(clippy::large_enum_variant, reason = "there is one for each CPU")]
-pub enum JobWorkload {
+pub(crate) enum JobWorkload {
     Load(LoadWorkload),
     Verify(VerifyWorkload),
     Digest(DigestWorkload),
@@ -24,7 +25,7 @@ pub enum JobWorkload {
 }
 
 impl JobWorkload {
-    pub fn new(settings: &Arc<Settings>, cpu: u16, live: Arc<Live>, stop: Arc<Stop>, ends: Sender<End>) -> Self {
+    pub(crate) fn new(settings: &Arc<Settings>, cpu: u16, live: Arc<Live>, stop: Arc<Stop>, ends: Sender<End>) -> Self {
         let settings = Arc::clone(settings);
         match settings.job {
             Job::Load(_) => Self::Load(LoadWorkload::new(settings, cpu, live, stop, ends)),
@@ -49,6 +50,10 @@ macro_rules! each {
 impl Workload for JobWorkload {
     fn ready(&mut self, start: Start<'_>) {
         each!(self, workload => workload.ready(start));
+    }
+
+    fn discovered(&mut self, found: &[Discovered]) {
+        each!(self, workload => workload.discovered(found));
     }
 
     fn poll<Q: Port>(&mut self, now_ns: u64, io: &mut IoQueues<'_, Q>) -> Progress {

@@ -10,7 +10,6 @@
 //! and write. CPUs share nothing: queue pairs travel between control plane and CPU by value, everything else by handle.
 
 mod admin;
-mod command;
 mod control;
 mod cpu;
 mod error;

@@ -2,20 +2,18 @@
 //!
 //! One step of [`Initialise`] is outstanding at a time, so one buffer is enough.
 
-use nvmf_core::host::{AdminData, Attached, HostError, Initialise, Outcome, Step};
+use nvmf_core::host::{AdminData, Attached, DataPointer, Discover, Discovered, HostError, Initialise, Outcome, Step};
+use nvmf_core::wire::DISCOVERY_NQN;
 use reactor::Segment;
 
-use crate::binding::{COMMAND_LEN, RESPONSE_LEN};
-use crate::host::command::DataPointer;
+use crate::binding::COMMAND_LEN;
+use crate::host::message::MemoryKeys;
 use crate::host::options::{ADMIN_DATA_LEN, ADMIN_DEPTH, HostOptions};
 use crate::host::queue::Finished;
 
 /// What an admin command's tag says.
 pub(super) const TAG_STEP: u64 = 0;
 pub(super) const TAG_KEEP_ALIVE: u64 = 1;
-
-/// Keep Alive [NVMe Base 2.0, 5.18].
-const OPCODE_KEEP_ALIVE: u8 = 0x18;
 
 /// What the CPU is to do for the admin queue.
 pub(super) enum Action {
@@ -28,11 +26,19 @@ pub(super) enum Action {
         delay_ns: u64,
     },
     Ready(Box<Attached>),
+    Discovered(Box<Vec<Discovered>>),
     Failed(HostError),
 }
 
+/// What the admin queue is for.
+enum Task {
+    Initialise(Initialise),
+    /// The discovery subsystem has a log and no namespaces.
+    Discover(Discover),
+}
+
 pub(super) struct Admin {
-    initialise: Initialise,
+    task: Task,
     data: Segment,
     /// Bytes that the outstanding step's command brings.
     expected_len: usize,
@@ -43,40 +49,47 @@ pub(super) struct Admin {
 impl Admin {
     pub(super) fn new(options: &HostOptions, data: Segment) -> Self {
         let io_queue_count = options.cpu_count * options.queue_count_per_cpu;
-        let initialise = Initialise::new(
-            &options.identity,
-            &options.subsystem_nqn,
-            ADMIN_DEPTH + 1,
-            io_queue_count,
-            options.keep_alive_ms,
-        );
-        Self { initialise, data, expected_len: 0, keep_alive_outstanding: false }
+        let (identity, nqn) = (&options.identity, &options.subsystem_nqn);
+        let task = if nqn == DISCOVERY_NQN {
+            Task::Discover(Discover::new(identity, ADMIN_DEPTH + 1))
+        } else {
+            Task::Initialise(Initialise::new(identity, nqn, ADMIN_DEPTH + 1, io_queue_count, options.keep_alive_ms))
+        };
+        Self { task, data, expected_len: 0, keep_alive_outstanding: false }
     }
 
     /// The next step. `finished` is the end of the last one, if that was a command.
-    pub(super) fn advance(&mut self, finished: Option<&Finished>, remote_key: u32) -> Action {
-        let step = match finished {
-            None => self.initialise.next(None),
-            Some(Finished { response, .. }) => self.outcome(*response),
-        };
+    pub(super) fn advance(&mut self, finished: Option<&Finished>, keys: MemoryKeys) -> Action {
+        let mut data = vec![0; self.expected_len];
+        let outcome = finished.map(|&Finished { response, .. }| {
+            self.data.read(0, &mut data);
+            Outcome { completion: response, data: &data }
+        });
+        match &mut self.task {
+            Task::Initialise(initialise) => {
+                let step = initialise.next(outcome);
+                self.action(step, keys, Action::Ready)
+            }
+            Task::Discover(discover) => {
+                let step = discover.next(outcome);
+                self.action(step, keys, Action::Discovered)
+            }
+        }
+    }
+
+    fn action<T>(&mut self, step: Step<T>, keys: MemoryKeys, done: fn(Box<T>) -> Action) -> Action {
         match step {
-            Step::Submit { command, data } => match self.place(data, remote_key) {
+            Step::Submit { command, data } => match self.place(data, keys) {
                 Ok(data) => Action::Submit { command, data },
                 Err(what) => Action::Failed(HostError::Peer { what }),
             },
             Step::Wait { delay_ns } => Action::Wait { delay_ns },
-            Step::Done(attached) => Action::Ready(attached),
+            Step::Done(result) => done(result),
             Step::Failed(error) => Action::Failed(error),
         }
     }
 
-    fn outcome(&mut self, completion: [u8; RESPONSE_LEN]) -> Step {
-        let mut data = vec![0; self.expected_len];
-        self.data.read(0, &mut data);
-        self.initialise.next(Some(Outcome { completion, data: &data }))
-    }
-
-    fn place(&mut self, data: AdminData, key: u32) -> Result<DataPointer, String> {
+    fn place(&mut self, data: AdminData, keys: MemoryKeys) -> Result<DataPointer, String> {
         let len = match &data {
             AdminData::None => 0,
             AdminData::Out(bytes) => bytes.len(),
@@ -98,18 +111,12 @@ impl Admin {
         // Cannot truncate: at most ADMIN_DATA_LEN.
         #[allow(clippy::cast_possible_truncation)]
         let len = len as u32;
-        Ok(DataPointer::Keyed { address: self.data.address(), len, key })
+        Ok(keys.keyed(self.data, len))
     }
 
-    /// The keep-alive timer has fired: the command to send, unless one is still out.
-    pub(super) fn keep_alive(&mut self) -> Option<[u8; COMMAND_LEN]> {
-        if self.keep_alive_outstanding {
-            return None;
-        }
-        self.keep_alive_outstanding = true;
-        let mut command = [0; COMMAND_LEN];
-        command[0] = OPCODE_KEEP_ALIVE;
-        Some(command)
+    /// The keep-alive timer has fired: whether to send one. Not while one is out.
+    pub(super) fn begin_keep_alive(&mut self) -> bool {
+        !std::mem::replace(&mut self.keep_alive_outstanding, true)
     }
 
     pub(super) fn keep_alive_ended(&mut self) {

@@ -127,6 +127,8 @@ impl<P: Provider> HostControl<P> {
         match message.0 {
             Kind::Attached { link, queue } => self.attached(turn, link, queue),
             Kind::ControllerReady(attached) => self.controller_ready(turn, *attached),
+            Kind::Discovered if matches!(self.phase, Phase::Initialising) => self.begin_end(turn),
+            Kind::Discovered => {}
             Kind::QueueReady => self.queue_ready(turn),
             Kind::Fault(failure) => self.fail(turn, *failure),
             Kind::Drained { link, queue_pair } => self.drained(link, queue_pair),

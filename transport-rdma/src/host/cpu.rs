@@ -6,13 +6,12 @@
 use std::sync::Arc;
 
 use nvmf_core::DisconnectReason;
-use nvmf_core::host::{Attached, HostError, connect_io};
+use nvmf_core::host::{Attached, DataPointer, HostError, connect_io, fill, keep_alive};
 use nvmf_core::status::Status;
 use reactor::{Cpu, Grace, Handle, Limbo, Program, Progress, Segment, Slab, Turn};
 
 use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
 use crate::host::admin::{Action, Admin, TAG_KEEP_ALIVE, TAG_STEP};
-use crate::host::command::DataPointer;
 use crate::host::error::HostFailure;
 use crate::host::io_queues::{IoQueues, in_capsule_len};
 use crate::host::link::Link;
@@ -251,8 +250,10 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     }
 
     fn keep_alive(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        let Some(command) = self.admin.as_mut().and_then(Admin::keep_alive) else { return };
-        self.submit_admin(turn, TAG_KEEP_ALIVE, command, DataPointer::None);
+        if !self.admin.as_mut().is_some_and(Admin::begin_keep_alive) {
+            return;
+        }
+        self.submit_admin(turn, TAG_KEEP_ALIVE, keep_alive);
         self.arm_keep_alive(turn);
     }
 
@@ -360,14 +361,21 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
 
     fn admin_step(&mut self, turn: &mut Turn<'_, Message<P>>, finished: Option<&Finished>) {
         let (Some(admin), Some(keys)) = (&mut self.admin, self.keys) else { return };
-        match admin.advance(finished, keys.data.remote_key) {
-            Action::Submit { command, data } => self.submit_admin(turn, TAG_STEP, command, data),
+        match admin.advance(finished, keys) {
+            Action::Submit { command, data } => self.submit_admin(turn, TAG_STEP, |id| filled(command, id, data)),
             Action::Wait { delay_ns } => {
                 turn.arm(turn.now_ns() + delay_ns, TIMER_ADMIN_STEP);
             }
             Action::Ready(attached) => {
                 turn.send(self.control(), Message(Kind::ControllerReady(attached)));
                 self.arm_keep_alive(turn);
+            }
+            Action::Discovered(found) => {
+                if matches!(self.phase, Phase::Waiting) {
+                    self.workload.discovered(&found);
+                    self.phase = Phase::Done;
+                }
+                turn.send(self.control(), Message(Kind::Discovered));
             }
             Action::Failed(source) => self.send_failure(turn, HostFailure::Controller { qid: 0, source }),
         }
@@ -377,13 +385,12 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         &mut self,
         turn: &mut Turn<'_, Message<P>>,
         tag: u64,
-        command: [u8; COMMAND_LEN],
-        data: DataPointer,
+        command: impl FnOnce(u16) -> [u8; COMMAND_LEN],
     ) {
         let found = self.queues.iter().find(|(_, queue)| queue.qid == 0).map(|(handle, _)| handle);
         let Some(handle) = found else { return };
         let Some(queue) = self.queues.look_mut(handle).filter(|queue| queue.room() > 0) else { return };
-        if let Err(fault) = queue.submit(&mut self.port, turn.now_ns(), tag, command, data, None) {
+        if let Err(fault) = queue.submit(&mut self.port, turn.now_ns(), tag, command, None) {
             self.report(turn, handle, fault);
         }
     }
@@ -395,7 +402,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             let Some(queue) = self.queues.look_mut(handle).filter(|queue| queue.carries_commands()) else {
                 continue;
             };
-            let key = self.keys.expect("the keys come before the first queue pair").data.remote_key;
+            let keys = self.keys.expect("the keys come before the first queue pair");
             let options = &self.options;
             let (command, data) = connect_io(
                 &options.identity,
@@ -406,8 +413,8 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             );
             memory.write(0, &data);
             let len = u32::try_from(data.len()).expect("Connect has 1024 bytes of data");
-            let pointer = DataPointer::Keyed { address: memory.address(), len, key };
-            if let Err(fault) = queue.submit(&mut self.port, turn.now_ns(), 0, command, pointer, None) {
+            let make = |id| filled(command, id, keys.keyed(memory, len));
+            if let Err(fault) = queue.submit(&mut self.port, turn.now_ns(), 0, make, None) {
                 self.report(turn, handle, fault);
             }
         }
@@ -510,6 +517,7 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             Kind::Leave => self.presence = Presence::Leaving,
             Kind::Attached { .. }
             | Kind::ControllerReady(_)
+            | Kind::Discovered
             | Kind::QueueReady
             | Kind::Fault(_)
             | Kind::Drained { .. }
@@ -552,6 +560,11 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
         self.port.ring();
         progress
     }
+}
+
+fn filled(mut command: [u8; COMMAND_LEN], id: u16, data: DataPointer) -> [u8; COMMAND_LEN] {
+    fill(&mut command, id, data);
+    command
 }
 
 fn connect_refused(status: Status) -> HostError {

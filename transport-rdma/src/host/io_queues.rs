@@ -1,9 +1,10 @@
 //! A CPU's I/O queues, as its workload sees them during one poll.
 
-use nvmf_core::host::Attached;
-use reactor::{Handle, RegionId, Slab};
+use nvmf_core::RemoteBuffer;
+use nvmf_core::host::{self, Attached, BlockRange, DataPointer};
+use reactor::{Handle, RegionId, Segment, Slab};
 
-use crate::host::command::{self, DataPointer};
+use crate::binding::COMMAND_LEN;
 use crate::host::message::MemoryKeys;
 use crate::host::queue::{Queue, QueueFault};
 use crate::host::workload::IoCommand;
@@ -49,13 +50,27 @@ impl<Q: Port> IoQueues<'_, Q> {
             return Err(QueueFull);
         };
         let (data, in_capsule) = self.keys.locate(io, self.data_region, self.in_capsule_len);
-        match queue.submit(self.port, self.now_ns, tag, command::io(io), data, in_capsule) {
+        match queue.submit(self.port, self.now_ns, tag, |id| command(io, id, data), in_capsule) {
             Ok(()) => Ok(()),
             Err(fault) => {
                 queue.break_off();
                 self.faults.push((name, fault));
                 Err(QueueFull)
             }
+        }
+    }
+}
+
+fn command(io: &IoCommand, id: u16, data: DataPointer) -> [u8; COMMAND_LEN] {
+    let range = |slba, block_count| BlockRange::new(slba, block_count).expect("a command has 1 to 65536 blocks");
+    match *io {
+        IoCommand::Read { nsid, slba, block_count, .. } => host::read(id, nsid, range(slba, block_count), data),
+        IoCommand::Write { nsid, slba, block_count, .. } => {
+            host::write(id, nsid, range(slba, block_count), false, data)
+        }
+        IoCommand::Flush { nsid } => host::flush(id, nsid),
+        IoCommand::WriteZeroes { nsid, slba, block_count } => {
+            host::write_zeroes(id, nsid, range(slba, block_count), false, false)
         }
     }
 }
@@ -70,10 +85,21 @@ impl MemoryKeys {
         assert_eq!(buffer.region(), region, "the buffer is not of the data memory");
         let len = u32::try_from(buffer.len()).ok().filter(|&len| len < 1 << 24).expect("a buffer of 16 MiB or more");
         if is_write && buffer.len() <= in_capsule_len {
-            (DataPointer::InCapsule { len }, Some(LocalSegment { memory: buffer, local_key: self.data.local_key }))
+            (
+                DataPointer::InCapsule { offset: 0, len },
+                Some(LocalSegment { memory: buffer, local_key: self.data.local_key }),
+            )
         } else {
-            (DataPointer::Keyed { address: buffer.address(), len, key: self.data.remote_key }, None)
+            (self.keyed(buffer, len), None)
         }
+    }
+}
+
+impl MemoryKeys {
+    /// `len` bytes at the start of a part of the data memory.
+    pub(super) fn keyed(self, memory: Segment, len: u32) -> DataPointer {
+        let buffer = RemoteBuffer { address: memory.address(), len, key: self.data.remote_key };
+        DataPointer::Keyed { buffer, invalidate: false }
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) enum Kind<P: Provider> {
     },
     /// The admin queue's work is done.
     ControllerReady(Box<Attached>),
+    /// The discovery log was read: there is nothing more to do.
+    Discovered,
     /// An I/O queue is connected.
     QueueReady,
     /// A queue cannot go on.

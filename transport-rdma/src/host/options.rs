@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use nvmf_core::host::{Attached, HostIdentity};
 
+use nvmf_core::wire::DISCOVERY_NQN;
+
 use crate::host::error::HostFailure;
 use crate::host::queue::{DEPTH_MAX, capsule_memory_len};
 
@@ -83,9 +85,16 @@ impl HostOptions {
     pub(super) fn check(&self) -> Result<(), OptionError> {
         let fields = [
             ("cpu_count", u64::from(self.cpu_count), 1, 256),
-            ("queue_count_per_cpu", u64::from(self.queue_count_per_cpu), 0, 1024),
+            ("queue_count_per_cpu", u64::from(self.queue_count_per_cpu), 0, 1023),
             ("queue_depth", u64::from(self.queue_depth), 1, u64::from(DEPTH_MAX)),
             ("cpu_count times queue_count_per_cpu", self.io_queue_count(), 0, 65_534),
+            ("cpu_count (the discovery subsystem has no I/O)", u64::from(self.cpu_count), 1, self.most_if_io(256)),
+            (
+                "queue_count_per_cpu (the discovery subsystem has no I/O)",
+                u64::from(self.queue_count_per_cpu),
+                0,
+                self.most_if_io(1024) - 1,
+            ),
             ("data_memory_len", self.data_memory_len as u64, 0, 1 << 38),
             ("attach_timeout_ms", self.attach_timeout_ms, 1, 3_600_000),
             ("command_timeout_ms", self.command_timeout_ms, 1, 3_600_000),
@@ -95,6 +104,11 @@ impl HostOptions {
             Some((field, value, min, max)) => Err(OptionError { field, value, min, max }),
             None => Ok(()),
         }
+    }
+
+    /// `most`, or 1 for the discovery subsystem.
+    fn most_if_io(&self, most: u64) -> u64 {
+        if self.subsystem_nqn == DISCOVERY_NQN { 1 } else { most }
     }
 
     fn io_queue_count(&self) -> u64 {

@@ -8,11 +8,11 @@
 //! a generation beside the slot, so that a response which is sent twice is not taken for that of the slot's next command.
 
 use nvmf_core::DisconnectReason;
+use nvmf_core::host::HostCompletion;
 use nvmf_core::status::Status;
 use reactor::{Handle, Segment, TimerId};
 
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkKind, WorkRequestId};
-use crate::host::command::{DataPointer, Response, fill};
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
 use crate::teardown::{
@@ -65,7 +65,7 @@ pub(super) struct Finished {
 
 impl Finished {
     pub(super) fn status(&self) -> Status {
-        Response::parse(&self.response).status
+        HostCompletion::parse(&self.response).status
     }
 }
 
@@ -193,20 +193,20 @@ impl Queue {
         Ok(())
     }
 
-    /// Sends a command. The caller has seen [`Self::room`]. `in_capsule` is sent behind the command.
+    /// Sends the command that `command` makes of its identifier. The caller has seen [`Self::room`], or that no command is out. `in_capsule` is
+    /// sent behind it.
     pub(super) fn submit<Q: Port>(
         &mut self,
         port: &mut Q,
         now_ns: u64,
         tag: u64,
-        mut command: [u8; COMMAND_LEN],
-        data: DataPointer,
+        command: impl FnOnce(u16) -> [u8; COMMAND_LEN],
         in_capsule: Option<LocalSegment>,
     ) -> Result<(), QueueFault> {
         let number = self.free.pop().expect("the caller has seen room");
         let index = usize::from(number);
         let slot = &mut self.slots[index];
-        fill(&mut command, command_id(number, slot.generation), data);
+        let command = command(command_id(number, slot.generation));
         let memory = self.commands.part(index * COMMAND_LEN, COMMAND_LEN);
         memory.write(0, &command);
 
@@ -275,7 +275,7 @@ impl Queue {
         // Before the slot can be used again: the next command's response needs a receive.
         self.post_receive(port, receive)?;
 
-        let command_id = Response::parse(&response).command_id;
+        let command_id = HostCompletion::parse(&response).command_id;
         let index = usize::from(command_id & ((1 << SLOT_BITS) - 1));
         let unknown = QueueFault::UnknownCommand { command_id };
         let slot = self.slots.get_mut(index).ok_or(unknown)?;

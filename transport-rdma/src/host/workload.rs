@@ -3,7 +3,7 @@
 //! A workload is told what there is to work on, is polled once per turn to submit, and is given the ends of its commands in batches. All
 //! calls come from its CPU's thread, none may block, and none is made through a pointer to a function.
 
-use nvmf_core::host::Attached;
+use nvmf_core::host::{Attached, Discovered};
 use nvmf_core::status::Status;
 use reactor::{Progress, Segment};
 
@@ -15,6 +15,11 @@ use crate::verbs::Port;
 pub trait Workload: 'static {
     /// The controller is ready and this CPU's I/O queues are connected. Called once, before the first [`Self::poll`].
     fn ready(&mut self, start: Start<'_>);
+
+    /// Instead of [`Self::ready`], where the subsystem is the discovery subsystem: its log. It is done then.
+    fn discovered(&mut self, found: &[Discovered]) {
+        let _ = found;
+    }
 
     /// One round: submits what there is room for. Called once per turn.
     fn poll<Q: Port>(&mut self, now_ns: u64, io: &mut IoQueues<'_, Q>) -> Progress;
