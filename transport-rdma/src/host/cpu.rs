@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use nvmf_core::DisconnectReason;
-use nvmf_core::host::{Attached, DataPointer, HostError, connect_io, fill, keep_alive};
-use nvmf_core::status::Status;
+use nvmf_core::host::{Attached, DataPointer, connect_io, connect_outcome, fill, keep_alive};
 use reactor::{Cpu, Grace, Handle, Limbo, Program, Progress, Segment, Slab, Turn};
 
 use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
@@ -422,14 +421,19 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
 
     fn joined(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>, finished: &Finished) {
         let Some(queue) = self.queues.look_mut(handle) else { return };
-        if finished.status().is_success() {
-            if queue.joined() {
-                turn.send(self.control(), Message(Kind::QueueReady));
+        let qid = queue.qid;
+        let outcome = connect_outcome(&finished.response);
+        match outcome {
+            Ok(controller_id) if controller_id != self.controller_id => {
+                let what = format!("Connect for controller {} answered with {controller_id}", self.controller_id);
+                self.report_failure(turn, handle, HostFailure::Protocol { qid, what });
             }
-        } else {
-            let (qid, status) = (queue.qid, finished.status());
-            let source = connect_refused(status);
-            self.report_failure(turn, handle, HostFailure::Controller { qid, source });
+            Ok(_) => {
+                if queue.joined() {
+                    turn.send(self.control(), Message(Kind::QueueReady));
+                }
+            }
+            Err(source) => self.report_failure(turn, handle, HostFailure::Controller { qid, source }),
         }
     }
 
@@ -565,8 +569,4 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
 fn filled(mut command: [u8; COMMAND_LEN], id: u16, data: DataPointer) -> [u8; COMMAND_LEN] {
     fill(&mut command, id, data);
     command
-}
-
-fn connect_refused(status: Status) -> HostError {
-    HostError::Status { command: "Connect", status: status.to_string() }
 }

@@ -1,0 +1,234 @@
+//! The host side against the target side, over the in-process fabric, with every step drawn from a seed.
+
+#[path = "host/workload.rs"]
+mod workload;
+#[path = "host/world.rs"]
+mod world;
+
+use nvmf_core::wire::DISCOVERY_NQN;
+use transport_rdma::host::{HostFailure, HostOptions};
+use transport_rdma::soft::in_process::FabricOptions;
+
+use crate::workload::{SharedNotes, VerifyAll};
+use crate::world::{BLOCK_LEN, Host, NQN, Target, World, options};
+
+/// What ended, and how.
+fn end_host(world: &mut World, host: &mut Host) {
+    world.run(host, "the host's end", |_, host| host.has_left());
+    assert_eq!(host.live(), [], "the host left something behind");
+    world.settle(host);
+}
+
+/// Connects, verifies and lets go; everything is as before then.
+fn verify(seed: u64, options: HostOptions, blocks_per_io: u32) {
+    let mut world = World::new(seed);
+    verify_in(&mut world, options, blocks_per_io);
+    world.end(&mut idle_host(seed));
+}
+
+fn verify_in(world: &mut World, options: HostOptions, blocks_per_io: u32) {
+    let notes: Vec<SharedNotes> = (0..options.cpu_count).map(|_| SharedNotes::default()).collect();
+    let nsid = |cpu: u16| if cpu % 2 == 0 { 1 } else { 5 };
+    let workload = |cpu: u16| VerifyAll::new(notes[usize::from(cpu)].clone(), nsid(cpu), blocks_per_io, 3, 40);
+    let mut host = world.host(options, workload);
+    end_host(world, &mut host);
+    for notes in notes {
+        let notes = notes.borrow();
+        assert_eq!(notes.failure, None);
+        assert!(notes.is_done);
+        assert_eq!((notes.verified_count, notes.ended_count), (40, 80));
+        let attached = notes.attached.as_ref().unwrap();
+        let nsids: Vec<_> = attached.namespaces.iter().map(|namespace| namespace.nsid).collect();
+        assert_eq!(nsids, [1, 5]);
+        assert_eq!(attached.namespaces[0].block_len, BLOCK_LEN);
+    }
+}
+
+/// A host that has left: where only the target is to be stepped.
+fn idle_host(seed: u64) -> Host {
+    let mut world = World::new(seed);
+    let mut host = world.host(options(), |_| VerifyAll::new(SharedNotes::default(), 1, 1, 0, 1));
+    world.target = None;
+    host.shut_down();
+    world.run(&mut host, "the idle host's end", |_, host| host.has_left());
+    host
+}
+
+#[test]
+fn what_was_written_is_read_back() {
+    for seed in 0..16 {
+        let mut options = options();
+        options.cpu_count = 1 + u16::try_from(seed % 3).unwrap();
+        verify(seed, options, 1 + u32::try_from(seed % 8).unwrap());
+    }
+}
+
+#[test]
+fn small_writes_go_in_the_capsule() {
+    for seed in 0..8 {
+        let mut options = options();
+        options.in_capsule_data = true;
+        // 8 blocks fill the capsule, 9 do not fit.
+        verify(seed, options, 7 + u32::try_from(seed % 3).unwrap());
+    }
+}
+
+#[test]
+fn a_queue_of_one_command_works() {
+    for seed in 0..4 {
+        let mut options = options();
+        (options.queue_depth, options.queue_count_per_cpu) = (1, 1);
+        verify(seed, options, 2);
+    }
+}
+
+#[test]
+fn a_hundred_hosts_one_after_the_other_leave_nothing() {
+    let mut world = World::new(77);
+    for _ in 0..100 {
+        verify_in(&mut world, options(), 1);
+    }
+    world.end(&mut idle_host(77));
+}
+
+/// Starts endless I/O, runs `cause` in its midst, and gives what the workload was told.
+fn interrupted(seed: u64, fabric: FabricOptions, cause: impl FnOnce(&mut World, &Host)) -> Option<HostFailure> {
+    let mut world = World::with(seed, fabric, if seed.is_multiple_of(2) { 0 } else { 128 });
+    let notes = SharedNotes::default();
+    let mut host = world.host(options(), |_| VerifyAll::new(notes.clone(), 1, 4, 0, 30).endless());
+    // Not always at the same place: in the midst of connecting, too.
+    let wanted = seed * 7 % 200;
+    let mut steps = 0_u64;
+    world.run(&mut host, "some I/O", |_, _| {
+        steps += 1;
+        if seed.is_multiple_of(4) { steps > 50 * wanted } else { notes.borrow().ended_count >= wanted }
+    });
+    cause(&mut world, &host);
+    world.run(&mut host, "the host's end", |_, host| host.has_left());
+    assert_eq!(host.live(), []);
+    // A target that is not told of the host's end notices that it keeps nothing alive.
+    if let Some(target) = &mut world.target {
+        target.mesh.advance(60_000_000_000);
+    }
+    if world.target.as_ref().is_some_and(|target| !target.has_left()) {
+        world.run(&mut host, "the host's end at the target", |world, _| {
+            world.target.as_ref().is_some_and(|target| target.has_left() || target.is_as_before())
+        });
+    }
+    let failure = notes.borrow().failure.clone();
+    if world.target.as_ref().is_some_and(|target| !target.has_left()) {
+        world.end(&mut host);
+    }
+    failure
+}
+
+#[test]
+fn a_host_that_stops_in_the_midst() {
+    for seed in 0..16 {
+        let failure = interrupted(seed, FabricOptions::default(), |_, host| host.shut_down());
+        assert_eq!(failure, Some(HostFailure::Stopped), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_target_that_shuts_down_in_the_midst() {
+    for seed in 0..16 {
+        let failure = interrupted(seed, FabricOptions::default(), |world, _| {
+            world.target.as_ref().unwrap().begin_shutdown();
+        });
+        assert!(failure.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_target_that_dies_in_the_midst() {
+    for seed in 0..16 {
+        let failure = interrupted(seed, FabricOptions::default(), |world, _| world.target = None);
+        assert!(failure.is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn drivers_that_sweep_and_never_tell() {
+    for seed in 0..12 {
+        let fabric = FabricOptions { sweeps_on_destroy: true, loses_disconnected: true, ..FabricOptions::default() };
+        let failure = interrupted(seed, fabric, |_, host| host.shut_down());
+        assert_eq!(failure, Some(HostFailure::Stopped), "seed {seed}");
+    }
+}
+
+/// What comes of connecting with these options.
+fn refused(options: HostOptions) -> HostFailure {
+    let mut world = World::new(5);
+    let notes = SharedNotes::default();
+    let mut host = world.host(options, |_| VerifyAll::new(notes.clone(), 1, 1, 0, 1));
+    end_host(&mut world, &mut host);
+    world.end(&mut host);
+    let failure = notes.borrow().failure.clone();
+    failure.expect("it was refused")
+}
+
+#[test]
+fn nobody_listens() {
+    let mut options = options();
+    options.address.set_port(4421);
+    let failure = refused(options);
+    assert!(matches!(failure, HostFailure::Unreachable { .. }), "{failure:?}");
+    assert!(failure.to_string().contains("127.0.0.1:4421"), "{failure}");
+}
+
+#[test]
+fn no_such_subsystem() {
+    let mut options = options();
+    options.subsystem_nqn = "nqn.2026-11.io.quiesce:another".to_owned();
+    let failure = refused(options);
+    assert!(matches!(failure, HostFailure::Controller { qid: 0, .. }), "{failure:?}");
+}
+
+#[test]
+fn deeper_than_the_controller_allows() {
+    let mut options = options();
+    options.queue_depth = 32;
+    let failure = refused(options);
+    assert!(matches!(failure, HostFailure::Limit { wanted: 32, allowed: 31, .. }), "{failure:?}");
+}
+
+#[test]
+fn a_target_that_never_answers_is_given_up() {
+    let mut world = World::new(9);
+    let notes = SharedNotes::default();
+    let mut options = options();
+    options.attach_timeout_ms = 2;
+    let mut host = world.host(options, |_| VerifyAll::new(notes.clone(), 1, 1, 0, 1));
+    // It is there, and is never run.
+    let target = world.target.take();
+    world.run(&mut host, "the host's end", |_, host| host.has_left());
+    drop(target);
+    let failure = notes.borrow().failure.clone().unwrap();
+    assert!(matches!(failure, HostFailure::TimedOut { .. }), "{failure:?}");
+}
+
+#[test]
+fn the_discovery_log_names_the_subsystem() {
+    for seed in 0..4 {
+        let mut world = World::new(seed);
+        let notes = SharedNotes::default();
+        let mut options = options();
+        options.subsystem_nqn = DISCOVERY_NQN.to_owned();
+        options.queue_count_per_cpu = 0;
+        let mut host = world.host(options, |_| VerifyAll::new(notes.clone(), 1, 1, 0, 1));
+        end_host(&mut world, &mut host);
+        world.end(&mut host);
+        let notes = notes.borrow();
+        assert_eq!(notes.failure, None);
+        let found = notes.discovered.as_ref().unwrap();
+        assert!(found.iter().any(|entry| entry.subsystem_nqn.as_str() == NQN), "{found:?}");
+    }
+}
+
+#[test]
+fn a_target_that_ends_alone() {
+    let world = World::new(3);
+    world.end(&mut idle_host(3));
+    let _ = Target::has_left;
+}
