@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nvmf_core::DisconnectReason;
 use nvmf_core::host::{Attached, DataPointer, connect_io, connect_outcome, fill, keep_alive};
-use reactor::{Cpu, Grace, Handle, Limbo, Program, Progress, Segment, Slab, Turn};
+use reactor::{Cpu, Grace, Handle, Limbo, Program, Progress, Segment, Slab, TimerId, Turn};
 
 use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
 use crate::host::admin::{Action, Admin, TAG_KEEP_ALIVE, TAG_STEP};
@@ -64,8 +64,8 @@ pub struct HostCpu<P: Provider, W> {
     /// I/O queues whose Connect is to be sent.
     joining: Vec<Handle<Queue>>,
     controller_id: u16,
-    /// Queues in [`Stage::Draining`].
-    draining: Vec<Handle<Queue>>,
+    /// Queues in [`Stage::Draining`], with the timers of their deadlines.
+    draining: Vec<(Handle<Queue>, TimerId)>,
     /// Queues whose destroy call has come back.
     destroyed: Vec<(Handle<Queue>, DestroyResult)>,
     limbo: Limbo<Retired<Queue>>,
@@ -197,9 +197,9 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         let Some(queue) = self.queues.look_mut(handle) else { return };
         let deadline_ns = turn.now_ns() + self.options.drain_timeout_ms * 1_000_000;
         let timer = turn.arm(deadline_ns, TIMER_DRAIN | handle.to_bits());
-        let has_begun = queue.begin_drain(DisconnectReason::Host, timer);
+        let has_begun = queue.begin_drain(DisconnectReason::Host);
         assert!(has_begun, "the control plane closes a queue once");
-        self.draining.push(handle);
+        self.draining.push((handle, timer));
     }
 
     fn start(&mut self, turn: &Turn<'_, Message<P>>, attached: Arc<Attached>) {
@@ -463,9 +463,9 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     fn check_drains(&mut self, turn: &mut Turn<'_, Message<P>>) {
         let control = self.control();
         let (queues, port) = (&mut self.queues, &mut self.port);
-        self.draining.retain(|&handle| {
+        self.draining.retain(|&(handle, timer)| {
             let queue = queues.look_mut(handle).expect("a queue lives until its queue pair is destroyed");
-            let Some((name, timer)) = queue.check_drain() else { return true };
+            let Some(name) = queue.check_drain() else { return true };
             turn.cancel(timer);
             let queue_pair = port.detach(name).expect("attached once, detached once");
             turn.send(control, Message(Kind::Drained { link: queue.link, queue_pair }));

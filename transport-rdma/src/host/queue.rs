@@ -10,7 +10,7 @@
 use nvmf_core::DisconnectReason;
 use nvmf_core::host::HostCompletion;
 use nvmf_core::status::Status;
-use reactor::{Handle, Segment, TimerId};
+use reactor::{Handle, Segment};
 
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkKind, WorkRequestId};
 use crate::host::error::HostFailure;
@@ -338,11 +338,11 @@ impl Queue {
         });
     }
 
-    /// The control plane has moved the queue pair to the error state; `timer` fires at the deadline.
-    pub(super) fn begin_drain(&mut self, reason: DisconnectReason, timer: TimerId) -> bool {
+    /// The control plane has moved the queue pair to the error state.
+    pub(super) fn begin_drain(&mut self, reason: DisconnectReason) -> bool {
         self.step(|_, stage| match stage {
             Stage::Connecting(live) | Stage::Joining(live) | Stage::Live(live) | Stage::Broken(live) => {
-                let mut draining = live.begin_drain(reason, timer);
+                let mut draining = live.begin_drain(reason);
                 draining.entered_error_state();
                 Ok(Stage::Draining(draining))
             }
@@ -357,12 +357,11 @@ impl Queue {
         }
     }
 
-    /// Draining → Destroying, once nothing is out any more or the deadline has passed: what to detach, and the timer that is not needed any more.
-    pub(super) fn check_drain(&mut self) -> Option<(QueuePairName, TimerId)> {
+    /// Draining → Destroying, once nothing is out any more or the deadline has passed: what to detach.
+    pub(super) fn check_drain(&mut self) -> Option<QueuePairName> {
         let Stage::Draining(draining) = std::mem::replace(&mut self.stage, Stage::Over) else {
             unreachable!("only draining queues are checked")
         };
-        let timer = draining.timer();
         let evidence = Evidence {
             send_count: self.posted_send_count,
             receives: ReceiveSide::Own { posted_count: self.posted_receive_count },
@@ -382,7 +381,7 @@ impl Queue {
                 }
                 let (name, destroying) = quiet.detach();
                 self.stage = Stage::Destroying(destroying);
-                Some((name, timer))
+                Some(name)
             }
         }
     }
