@@ -148,10 +148,6 @@ impl Pattern {
     pub(crate) fn is_mixed(self) -> bool {
         matches!(self, Self::Rw | Self::Randrw)
     }
-
-    pub(crate) fn is_read_only(self) -> bool {
-        matches!(self, Self::Read | Self::Randread)
-    }
 }
 
 /// A list that clap does not take for several values.
