@@ -46,6 +46,9 @@ mod sigbus;
 mod socket;
 mod wake;
 
+#[cfg(test)]
+mod tests;
+
 pub use link::Link;
 pub use port_wire::SharedWire;
 

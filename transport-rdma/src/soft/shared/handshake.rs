@@ -19,7 +19,7 @@ use super::peer::{Peer, SendFailure, Stage};
 use super::socket::{self, Arrival, Credentials, MESSAGE_LEN_MAX};
 use super::wake::Token;
 use super::worker::Outcome;
-use crate::verbs::{Connection, ConnectionId, Event, Ticket, VerbsError};
+use crate::verbs::{Connection, ConnectionId, Event, Ticket};
 
 /// Messages of one peer that one look takes.
 const MESSAGES_PER_LOOK: usize = 64;
@@ -401,12 +401,23 @@ impl SharedProvider {
         };
         peer.stage = Stage::Gone(pair);
         peer.deadline_ns = None;
-        for (ticket, address) in std::mem::take(&mut peer.resolves) {
-            let why = if why.starts_with("nothing listens") { why.to_owned() } else { format!("{description}: {why}") };
-            self.events.push_back(Event::Resolved { ticket, result: Err(VerbsError::Address { address, why }) });
+        let why = if matches!(peer.side, Side::Connector) && peer.credentials.is_none() {
+            why.to_owned()
+        } else {
+            format!("{description}: {why}")
+        };
+        if peer.why.is_empty() {
+            peer.why.clone_from(&why);
         }
+        let resolves = std::mem::take(&mut peer.resolves);
         self.peers.insert(number, peer);
-        self.lose_connections(number, &format!("{description}: {why}"));
+        // As on any network: the way is known, and connecting will say that nobody is there.
+        for (ticket, address) in resolves {
+            let connection = self.new_connection(number, address, State::Resolved);
+            let result = Ok(Connection::new(ConnectionId(connection)));
+            self.events.push_back(Event::Resolved { ticket, result });
+        }
+        self.lose_connections(number, &why);
         self.lose_arenas(number);
         self.is_dirty = true;
         self.waker.bell().ring();

@@ -37,14 +37,18 @@ impl SharedProvider {
         }
         let (peer, address, serial) = (connection.peer, connection.address, connection.queue_pair);
         let refuse = |text: String| Some(RejectReason::Unreachable(text));
-        let lost = self.peers.get(&peer).and_then(|peer| peer.live_pair()).is_none();
+        let lost = match self.peers.get(&peer) {
+            Some(peer) if peer.live_pair().is_some() => None,
+            Some(peer) => Some(peer.why.clone()),
+            None => Some("its process has ended".to_owned()),
+        };
         let record = serial.and_then(|serial| self.queue_pairs.get(&serial));
         let handed = record.and_then(|record| {
             let (_, descriptor) = record.memory.as_ref()?;
             Some((descriptor.as_ref()?.try_clone().ok()?, record.control.number(), record.news_slot, record.ring_len))
         });
-        let failure = if lost {
-            refuse("its process has ended since its address was resolved".to_owned())
+        let failure = if let Some(why) = lost {
+            refuse(why)
         } else if parameters.private_data.len() > REQUEST_DATA_LEN_MAX {
             refuse(format!("private data of {} bytes, the limit is 56", parameters.private_data.len()))
         } else if handed.is_none() {
@@ -545,10 +549,8 @@ impl SharedProvider {
                 // Connecting will say so.
                 State::Resolved | State::Closed => {}
             }
-            if let Some(serial) = self.connections.get(&number).and_then(|connection| connection.queue_pair) {
-                self.fail_queue_pair(serial);
-            }
         }
+        // Their queue pairs see the peer gone on their own links, which tells what was sent and not consumed from what is only flushed.
         self.timewait.retain(|&(_, known, _)| known != peer);
     }
 

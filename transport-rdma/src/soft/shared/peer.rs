@@ -53,6 +53,8 @@ pub(super) struct Peer {
     pub(super) number: u64,
     pub(super) side: Side,
     pub(super) stage: Stage,
+    /// Why it is gone.
+    pub(super) why: String,
     pub(super) instance: Option<Instance>,
     pub(super) credentials: Option<Credentials>,
     pub(super) socket: Option<OwnedFd>,
@@ -79,6 +81,7 @@ impl Peer {
             number,
             side,
             stage,
+            why: String::new(),
             instance: None,
             credentials: None,
             socket: None,
