@@ -5,6 +5,10 @@
 mod facts;
 mod server;
 
+mod session;
+
+mod listener;
+
 use std::os::fd::RawFd;
 
 use reactor::{Cpu, Program, Progress, Turn};
@@ -12,8 +16,8 @@ use transport_rdma::target::{Control, Message};
 use transport_rdma::verbs::Provider;
 
 pub use facts::Facts;
+pub use listener::{ListenError, Listener, Service};
 use server::Server;
-pub use server::{ListenError, Listener, Service};
 
 use crate::rpc::methods;
 use crate::system::{Epoll, Interest};

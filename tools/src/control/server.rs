@@ -3,220 +3,23 @@
 //! Owns the listeners and all connections; runs on the control plane's reactor and never waits. Peers are told apart by a [`Handle`], so that an event
 //! for a connection that is gone is a miss. A peer that is slow or silent costs its buffers and, after a deadline, its connection.
 
-use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::io;
 
 use reactor::{Handle, Slab};
 
+use super::listener::{Listener, Service};
+use super::session::{Answer, Life, PATIENCE_NS, Session};
 use crate::rpc::Flow;
-use crate::system::{self, Epoll, Interest};
+use crate::system::{Epoll, Interest};
 
 /// Connections at a time, of both services together.
 const SESSION_MAX: usize = 32;
-
-/// Bytes taken from a connection for one event: the others are to have their turn.
-const READ_LEN: usize = 16 << 10;
-
-/// Answers not yet taken by the peer, beyond which nothing more is read from it.
-const OUTGOING_LEN_MAX: usize = 1 << 20;
-
-/// How long a peer may take to send a request to metrics, or to take an answer.
-const PATIENCE_NS: u64 = 5_000_000_000;
 
 /// Tokens of connections have this bit, and a handle below it.
 const SESSION_TOKEN: u64 = 1 << 60;
 
 /// Tokens of listeners: their index above this.
 const LISTENER_TOKEN: u64 = 1 << 59;
-
-/// What is spoken on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    /// JSON-RPC.
-    Rpc,
-    /// HTTP.
-    Metrics,
-}
-
-/// Answers what has come in on a connection: takes from the first buffer, adds to the second.
-type Answer<'a> = dyn FnMut(Service, &mut Vec<u8>, &mut Vec<u8>) -> Flow + 'a;
-
-/// Why something cannot be listened on, with the field of the configuration that says where.
-#[derive(Debug, thiserror::Error)]
-#[error("{field} = \"{place}\": {why}")]
-pub struct ListenError {
-    field: &'static str,
-    place: String,
-    why: String,
-}
-
-/// A socket that connections come in by.
-#[derive(Debug)]
-pub struct Listener {
-    service: Service,
-    socket: Socket,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    /// With the file's device and inode, so that no other file is ever removed.
-    Unix {
-        socket: UnixListener,
-        path: PathBuf,
-        identity: (u64, u64),
-    },
-}
-
-impl Listener {
-    /// Listens for HTTP.
-    ///
-    /// # Errors
-    /// Names the field, the address and what to do.
-    pub fn metrics(address: SocketAddr) -> Result<Self, ListenError> {
-        let failed = |error: io::Error| ListenError {
-            field: "metrics.listen",
-            place: address.to_string(),
-            why: if error.kind() == io::ErrorKind::AddrInUse {
-                "in use: is another target running? Choose another port".to_owned()
-            } else if error.kind() == io::ErrorKind::AddrNotAvailable {
-                "not an address of this machine".to_owned()
-            } else if error.kind() == io::ErrorKind::PermissionDenied {
-                "not allowed: ports below 1024 are root's".to_owned()
-            } else {
-                error.to_string()
-            },
-        };
-        let socket = TcpListener::bind(address).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        Ok(Self { service: Service::Metrics, socket: Socket::Tcp(socket) })
-    }
-
-    /// Listens for RPC: a socket that only this user can connect to. What an earlier process left there is replaced; what a living one
-    /// serves is not. To be called before there are other threads.
-    ///
-    /// # Errors
-    /// Names the field, the path and what to do.
-    pub fn rpc(path: &Path) -> Result<Self, ListenError> {
-        let failed = |why: String| ListenError { field: "rpc.socket", place: path.display().to_string(), why };
-        match fs::symlink_metadata(path) {
-            Ok(facts) if !facts.file_type().is_socket() => {
-                return Err(failed("there is a file that is no socket: choose another path".to_owned()));
-            }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
-                return Err(failed(
-                    "another process serves it: is another target running? Choose another path".to_owned(),
-                ));
-            }
-            Ok(_) => {
-                fs::remove_file(path).map_err(|error| failed(format!("an old socket cannot be removed: {error}")))?
-            }
-            Err(_) => {}
-        }
-        let bind = || UnixListener::bind(path);
-        let socket = system::with_private_mask(bind).map_err(|error| failed(error.to_string()))?;
-        socket.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-        let facts = fs::symlink_metadata(path).map_err(|error| failed(error.to_string()))?;
-        let identity = (facts.dev(), facts.ino());
-        Ok(Self { service: Service::Rpc, socket: Socket::Unix { socket, path: path.to_owned(), identity } })
-    }
-
-    fn as_raw_fd(&self) -> RawFd {
-        match &self.socket {
-            Socket::Tcp(socket) => socket.as_raw_fd(),
-            Socket::Unix { socket, .. } => socket.as_raw_fd(),
-        }
-    }
-
-    fn accept(&self) -> io::Result<Stream> {
-        match &self.socket {
-            Socket::Tcp(socket) => {
-                let (stream, _) = socket.accept()?;
-                stream.set_nonblocking(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Socket::Unix { socket, .. } => {
-                let (stream, _) = socket.accept()?;
-                stream.set_nonblocking(true)?;
-                Ok(Stream::Unix(stream))
-            }
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Socket::Unix { path, identity, .. } = &self.socket
-            && fs::symlink_metadata(path).is_ok_and(|facts| (facts.dev(), facts.ino()) == *identity)
-        {
-            // It is only tidiness: a socket that stays is replaced by the next start.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
-        }
-    }
-
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(bytes),
-            Self::Unix(stream) => stream.read(bytes),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    /// Whether its user may ask: root, or whoever runs this process. HTTP is open to all who reach it.
-    fn is_allowed(&self) -> bool {
-        match self {
-            Self::Tcp(_) => true,
-            Self::Unix(stream) => system::peer_user(stream).is_ok_and(|user| user == 0 || user == system::user()),
-        }
-    }
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Session {
-    service: Service,
-    stream: Stream,
-    incoming: Vec<u8>,
-    outgoing: Vec<u8>,
-    /// Ends once everything is sent.
-    flow: Flow,
-    interest: Interest,
-    /// It has until then to send or to take something. `None` while nothing is expected of it.
-    deadline_ns: Option<u64>,
-}
-
-/// Whether a connection goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Life {
-    On,
-    Over,
-}
 
 /// Listeners and their connections.
 pub(super) struct Server {
@@ -330,80 +133,17 @@ impl Server {
     }
 }
 
-impl Session {
-    /// Reads, answers and writes as much as there is.
-    fn advance(&mut self, now_ns: u64, answer: &mut Answer<'_>) -> io::Result<Life> {
-        if self.interest.read {
-            let mut bytes = [0; READ_LEN];
-            match self.stream.read(&mut bytes) {
-                // It will ask no more, and may still wait for answers.
-                Ok(0) => self.flow = Flow::Close,
-                Ok(len) => {
-                    self.incoming.extend_from_slice(&bytes[..len]);
-                    self.flow = answer(self.service, &mut self.incoming, &mut self.outgoing);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        while !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing) {
-                Ok(len) => {
-                    self.outgoing.drain(..len);
-                    self.deadline_ns = Some(now_ns + PATIENCE_NS);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        if self.outgoing.is_empty() {
-            if self.flow == Flow::Close {
-                return Ok(Life::Over);
-            }
-            if self.service == Service::Rpc {
-                self.deadline_ns = None;
-            }
-        } else if self.deadline_ns.is_none() {
-            self.deadline_ns = Some(now_ns + PATIENCE_NS);
-        }
-        Ok(Life::On)
-    }
-
-    /// Watches for what it now waits for.
-    fn watch(&mut self, epoll: &Epoll, token: u64) -> io::Result<()> {
-        let interest = Interest {
-            read: self.flow == Flow::Open && self.outgoing.len() < OUTGOING_LEN_MAX,
-            write: !self.outgoing.is_empty(),
-        };
-        if interest != self.interest {
-            epoll.modify(self.stream.as_raw_fd(), token, interest)?;
-            self.interest = interest;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
 
+    use super::super::listener::tests::Place;
     use super::*;
     use crate::rpc;
-
-    /// A socket's path that is gone with the test.
-    struct Place(PathBuf);
-
-    impl Place {
-        fn new(name: &str) -> Self {
-            Self(std::env::temp_dir().join(format!("quiesce-{}-{name}.sock", std::process::id())))
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            let _ = fs::remove_file(&self.0);
-        }
-    }
 
     struct Bench {
         epoll: Epoll,
@@ -487,8 +227,7 @@ mod tests {
     #[test]
     fn silent_peers_neither_stay_nor_keep_others_out_for_ever() {
         let listener = Listener::metrics("127.0.0.1:0".parse().unwrap()).unwrap();
-        let Socket::Tcp(socket) = &listener.socket else { panic!("metrics are TCP") };
-        let address = socket.local_addr().unwrap();
+        let address = listener.metrics_address().unwrap();
         let mut bench = Bench::new(vec![listener]);
         let silent: Vec<TcpStream> = (0..SESSION_MAX + 3).map(|_| TcpStream::connect(address).unwrap()).collect();
         bench.run(0);
@@ -503,32 +242,5 @@ mod tests {
         client.read_to_string(&mut response).unwrap();
         assert!(response.starts_with("HTTP/1.1 200 OK"));
         drop(silent);
-    }
-
-    #[test]
-    fn a_place_that_is_taken_is_named_with_its_field() {
-        let place = Place::new("taken");
-        let first = Listener::rpc(&place.0).unwrap();
-        assert_eq!(
-            Listener::rpc(&place.0).unwrap_err().to_string(),
-            format!(
-                "rpc.socket = \"{}\": another process serves it: is another target running? Choose another path",
-                place.0.display()
-            )
-        );
-        drop(first);
-        assert!(!place.0.exists(), "the socket goes with its listener");
-        // What a killed process leaves.
-        drop(UnixListener::bind(&place.0).unwrap());
-        drop(Listener::rpc(&place.0).unwrap());
-        fs::write(&place.0, "a file").unwrap();
-        assert!(Listener::rpc(&place.0).unwrap_err().to_string().ends_with("no socket: choose another path"));
-
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        assert_eq!(
-            Listener::metrics(address).unwrap_err().to_string(),
-            format!("metrics.listen = \"{address}\": in use: is another target running? Choose another port")
-        );
     }
 }

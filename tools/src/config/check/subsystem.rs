@@ -1,0 +1,135 @@
+//! Subsystems and their namespaces: names that are well formed, unique, and meet.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use uuid::Uuid;
+
+use super::value::{address, number, quoted, words};
+use crate::config::report::{Report, nearest};
+use crate::config::{DeviceSection, NamespaceSection, SubsystemSection, shape};
+
+/// NVM Express Base 2.0, 4.5: an NQN has at most 223 bytes.
+const NQN_LEN_MAX: usize = 223;
+
+pub(super) fn check_subsystems(
+    sections: Vec<shape::Subsystem>,
+    devices: &[DeviceSection],
+    report: &mut Report<'_>,
+) -> Vec<SubsystemSection> {
+    let mut subsystems: Vec<SubsystemSection> = Vec::new();
+    // Which namespace uses a device: two would write over each other.
+    let mut users: BTreeMap<String, String> = BTreeMap::new();
+    if sections.is_empty() {
+        report.say(None, "has no [[subsystem]]: there would be nothing to connect to".to_owned());
+    }
+    for section in sections {
+        let nqn = section.nqn.get_ref().clone();
+        let named = |field: &str| format!("subsystem \"{nqn}\": {field}");
+        check_nqn(&section.nqn, "subsystem.nqn", report);
+        if subsystems.iter().any(|subsystem| subsystem.nqn == nqn) {
+            report.refuse(section.nqn.span(), "subsystem.nqn", quoted(&nqn), "names are unique, and this one is taken");
+        }
+        if !section.allow_any_host && section.hosts.is_empty() {
+            let text = format!(
+                "{} is missing: list host NQNs, or set allow_any_host = true; nobody could connect",
+                named("hosts")
+            );
+            report.say(Some(section.nqn.span()), text);
+        }
+        for host in &section.hosts {
+            check_nqn(host, &named("hosts"), report);
+        }
+        if section.listeners.is_empty() {
+            let text = format!("{} is missing: such as listeners = [\"127.0.0.1:4420\"]", named("listeners"));
+            report.say(Some(section.nqn.span()), text);
+        }
+        let mut listeners = Vec::new();
+        for listener in &section.listeners {
+            if let Some(address) = address(listener, &named("listeners"), "127.0.0.1:4420", report) {
+                if address.ip().is_unspecified() {
+                    let allowed = "an address that hosts can connect to, not a wildcard";
+                    report.refuse(listener.span(), &named("listeners"), quoted(listener.get_ref()), allowed);
+                }
+                listeners.push(address);
+            }
+        }
+        let namespaces = check_namespaces(section.namespace, &nqn, devices, &mut users, report);
+        subsystems.push(SubsystemSection {
+            serial_number: words(section.serial, &named("serial"), 20, report).unwrap_or_else(|| serial_number(&nqn)),
+            model_number: words(section.model, &named("model"), 40, report).unwrap_or_else(|| "Quiesce".to_owned()),
+            allow_any_host: section.allow_any_host,
+            hosts: section.hosts.into_iter().map(Spanned::into_inner).collect(),
+            listeners,
+            namespaces,
+            nqn,
+        });
+    }
+    subsystems
+}
+
+fn check_namespaces(
+    sections: Vec<shape::Namespace>,
+    nqn: &str,
+    devices: &[DeviceSection],
+    users: &mut BTreeMap<String, String>,
+    report: &mut Report<'_>,
+) -> Vec<NamespaceSection> {
+    let named = |field: &str| format!("subsystem \"{nqn}\": namespace.{field}");
+    let mut namespaces: Vec<NamespaceSection> = Vec::new();
+    for section in sections {
+        let device = section.device.get_ref().clone();
+        if !devices.iter().any(|known| known.name == device) {
+            let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+            let allowed = match nearest(&device, names.iter().copied()) {
+                Some(name) => format!("there is no such [[device]]; did you mean \"{name}\"?"),
+                None if names.is_empty() => "there is no such [[device]], nor any other".to_owned(),
+                None => format!("there is no such [[device]]; there are {}", names.join(", ")),
+            };
+            report.refuse(section.device.span(), &named("device"), quoted(&device), &allowed);
+        }
+        let next = namespaces.iter().map(|namespace| namespace.nsid).max().unwrap_or(0).saturating_add(1);
+        let nsid_span = section.nsid.as_ref().map(Spanned::span);
+        let nsid = number(section.nsid, &named("nsid"), next, 1..=1024, report);
+        if let Some(other) = namespaces.iter().find(|namespace| namespace.nsid == nsid) {
+            let span = nsid_span.unwrap_or_else(|| section.device.span());
+            let allowed = format!("unique in its subsystem, and device \"{}\" has this one", other.device);
+            report.refuse(span, &named("nsid"), nsid, &allowed);
+        }
+        if let Some(user) = users.insert(device.clone(), format!("namespace {nsid} of \"{nqn}\"")) {
+            let allowed = format!("one namespace for each device, and {user} has it");
+            report.refuse(section.device.span(), &named("device"), quoted(&device), &allowed);
+        }
+        let uuid = section.uuid.and_then(|uuid| {
+            let parsed = Uuid::parse_str(uuid.get_ref()).ok().filter(|uuid| !uuid.is_nil());
+            if parsed.is_none() {
+                let allowed = "a UUID such as \"6f1c2d9e-8f0b-4d5c-9a3b-0c1d2e3f4a5b\", not nil";
+                report.refuse(uuid.span(), &named("uuid"), quoted(uuid.get_ref()), allowed);
+            }
+            parsed
+        });
+        namespaces.push(NamespaceSection { device, nsid, uuid });
+    }
+    namespaces
+}
+
+/// A serial number that survives a restart and differs between subsystems.
+fn serial_number(nqn: &str) -> String {
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, nqn.as_bytes()).simple().to_string();
+    format!("QS{}", id[..16].to_ascii_uppercase())
+}
+
+/// NVM Express Base 2.0, 4.5: `nqn.yyyy-mm.reverse.domain:name`, or the same with a UUID.
+fn check_nqn(nqn: &Spanned<String>, field: &str, report: &mut Report<'_>) {
+    let text = nqn.get_ref();
+    let date_and_domain = text.strip_prefix("nqn.").and_then(|rest| rest.split_once('.'));
+    let well_formed = date_and_domain.is_some_and(|(date, domain)| {
+        let date = date.as_bytes();
+        let digits = |range: &[u8]| range.iter().all(u8::is_ascii_digit);
+        date.len() == 7 && digits(&date[..4]) && date[4] == b'-' && digits(&date[5..]) && !domain.is_empty()
+    });
+    if !well_formed || text.len() > NQN_LEN_MAX || text.chars().any(char::is_control) {
+        let allowed = "such as \"nqn.2026-11.org.example:disks\", at most 223 bytes";
+        report.refuse(nqn.span(), field, quoted(text), allowed);
+    }
+}
