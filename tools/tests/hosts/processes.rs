@@ -1,0 +1,366 @@
+//! Starting, watching and ending the programs.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The signals that the tests send.
+pub mod signal {
+    pub const KILL: i32 = libc::SIGKILL;
+    pub const TERM: i32 = libc::SIGTERM;
+    pub const STOP: i32 = libc::SIGSTOP;
+    pub const CONT: i32 = libc::SIGCONT;
+}
+
+/// The programs poll, and the machine may be small: one test at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const RUN_LIMIT: Duration = Duration::from_secs(90);
+const SUBSYSTEM: &str = "nqn.2026-11.io.quiesce:test";
+
+/// Real time: these tests watch other processes.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[allow(clippy::disallowed_methods)]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let start = now();
+    while !done() {
+        if now() - start > limit {
+            return false;
+        }
+        pause(Duration::from_millis(5));
+    }
+    true
+}
+
+fn send_signal(child: &Child, signal: i32) {
+    let pid = i32::try_from(child.id()).unwrap();
+    // SAFETY: kill takes no pointers; the child has not been waited for, so that the pid is still its own.
+    let result = unsafe { libc::kill(pid, signal) };
+    assert_eq!(result, 0, "kill({pid}, {signal})");
+}
+
+fn program(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_nvmf-tgt")).with_file_name(name);
+    assert!(path.exists(), "{} is not built: run `cargo build --workspace` first", path.display());
+    path
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A running `nvmf-tgt` with a directory of its own.
+pub struct Target {
+    child: Mutex<Child>,
+    directory: PathBuf,
+    metrics: SocketAddr,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Target {
+    pub fn start(name: &str) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = std::env::temp_dir().join(format!("quiesce-test-{}-{name}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let image: Vec<u8> = (0..8 * 1024 * 1024_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        fs::write(directory.join("disk.img"), image).unwrap();
+        let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        fs::write(directory.join("target.toml"), configuration(metrics)).unwrap();
+        let child = Mutex::new(spawn_target(&directory));
+        let target = Self { child, directory, metrics, _turn: turn };
+        let ready = wait_for(START_LIMIT, || target.log().contains("ready") || !target.is_alive());
+        assert!(ready && target.is_alive(), "the target did not start:\n{}", target.log());
+        target
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("target.log")).unwrap_or_default()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.child.lock().unwrap().try_wait().unwrap().is_none()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send_signal(&self.child.lock().unwrap(), signal);
+    }
+
+    /// Sends the signal and waits for the end.
+    pub fn signalled(&self, signal: i32) {
+        self.signal(signal);
+        assert!(wait_for(RUN_LIMIT, || !self.is_alive()));
+    }
+
+    pub fn host(&self, arguments: &[&str]) -> Host {
+        let address = format!("trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:{SUBSYSTEM}");
+        Host::start(&address, self, arguments)
+    }
+
+    /// A second target on the same addresses: what it says before it gives up.
+    pub fn second_instance(&self) -> String {
+        let output = Command::new(program("nvmf-tgt"))
+            .args(["--config", "target.toml"])
+            .current_dir(&self.directory)
+            .env("QUIESCE_RUNTIME_DIR", self.directory.join("run"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    pub fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.metrics).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        text
+    }
+
+    /// Every gauge of live objects, as its line's name with labels, and value.
+    pub fn live_gauges(&self) -> Vec<(String, f64)> {
+        let gauges: Vec<_> = self
+            .metrics()
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.rsplit_once(' '))
+            .filter(|(name, _)| name.split('{').next().is_some_and(|name| name.ends_with("_live")))
+            .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+            .collect();
+        assert!(gauges.len() >= 5, "the target shows {} gauges of live objects: {gauges:?}", gauges.len());
+        gauges
+    }
+
+    pub fn gauges_return_to(&self, baseline: &[(String, f64)], limit: Duration) {
+        let mut gauges = Vec::new();
+        let returned = wait_for(limit, || {
+            gauges = self.live_gauges();
+            gauges == baseline
+        });
+        let different: Vec<_> = gauges.iter().filter(|gauge| !baseline.contains(gauge)).collect();
+        assert!(returned, "live objects after {limit:?}: {different:?}\nbaseline: {baseline:?}\n{}", self.log());
+    }
+
+    /// The gauges once they have stopped changing.
+    pub fn gauges_at_rest(&self, limit: Duration) -> Vec<(String, f64)> {
+        let mut last = self.live_gauges();
+        let mut same = 0;
+        let rests = wait_for(limit, || {
+            pause(Duration::from_millis(50));
+            let gauges = self.live_gauges();
+            same = if gauges == last { same + 1 } else { 0 };
+            last = gauges;
+            same >= 10
+        });
+        assert!(rests);
+        last
+    }
+
+    /// SHA-256 of the file behind the file namespace, as coreutils has it.
+    pub fn file_digest(&self) -> String {
+        let output = Command::new("sha256sum").arg(self.directory.join("disk.img")).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+    }
+
+    /// SIGTERM: drains, exits 0, leaves no file behind but its configuration, its log and its disk.
+    pub fn ends_clean(&self) {
+        self.signal(signal::TERM);
+        assert!(wait_for(RUN_LIMIT, || !self.is_alive()), "does not end after SIGTERM:\n{}", self.log());
+        let status = self.child.lock().unwrap().wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+        let mut left = Vec::new();
+        files_below(&self.directory, &mut left);
+        left.retain(|path| !["disk.img", "target.toml", "target.log"].iter().any(|name| path.ends_with(name)));
+        left.retain(|path| !path.to_string_lossy().contains("host-"));
+        assert!(left.is_empty(), "files are left behind: {left:?}");
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
+        if std::thread::panicking() {
+            eprintln!("kept for inspection: {}", self.directory.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+fn files_below(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() { files_below(&path, files) } else { files.push(path) }
+    }
+}
+
+fn configuration(metrics: SocketAddr) -> String {
+    format!(
+        r#"
+[target]
+cpus = [0]
+
+[[device]]
+name = "memory"
+type = "memory"
+size = "64MiB"
+
+[[device]]
+name = "null"
+type = "null"
+size = "1GiB"
+
+[[device]]
+name = "disk"
+type = "file"
+path = "disk.img"
+
+[[subsystem]]
+nqn = "{SUBSYSTEM}"
+allow_any_host = true
+listeners = ["127.0.0.1:4420"]
+
+[[subsystem.namespace]]
+nsid = 1
+device = "memory"
+
+[[subsystem.namespace]]
+nsid = 2
+device = "null"
+
+[[subsystem.namespace]]
+nsid = 3
+device = "disk"
+
+[metrics]
+listen = "{metrics}"
+"#
+    )
+}
+
+fn spawn_target(directory: &Path) -> Child {
+    let log = fs::File::create(directory.join("target.log")).unwrap();
+    Command::new(program("nvmf-tgt"))
+        .args(["--config", "target.toml"])
+        .current_dir(directory)
+        .env("QUIESCE_RUNTIME_DIR", directory.join("run"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// A running `nvmf-perf`. Its output goes to a file in the target's directory.
+pub struct Host {
+    child: Mutex<Child>,
+    output: PathBuf,
+}
+
+impl Host {
+    /// One read at this transport address.
+    pub fn at(address: &str, target: &Target) -> Self {
+        Self::start(address, target, &["--nsid", "1", "-w", "randread", "-o", "4k", "-q", "1", "-n", "1"])
+    }
+
+    fn start(address: &str, target: &Target, arguments: &[&str]) -> Self {
+        static NUMBER: Mutex<u32> = Mutex::new(0);
+        let number = {
+            let mut number = NUMBER.lock().unwrap();
+            *number += 1;
+            *number
+        };
+        let output = target.directory.join(format!("host-{number}.log"));
+        let file = fs::File::create(&output).unwrap();
+        let child = Command::new(program("nvmf-perf"))
+            .args(["-r", address, "--cpus", "1", "--no-progress"])
+            .args(arguments)
+            .env("QUIESCE_RUNTIME_DIR", target.directory.join("run"))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { child: Mutex::new(child), output }
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.child.lock().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// Waits until the target has seen I/O of a host.
+    pub fn is_running_io(&self, target: &Target) {
+        let bytes = || {
+            let metrics = target.metrics();
+            let lines = metrics
+                .lines()
+                .filter(|line| line.starts_with("nvmf_") && line.contains("bytes") && line.contains("_total"));
+            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>()
+        };
+        let before = bytes();
+        assert!(wait_for(START_LIMIT, || bytes() > before + 4e6), "no I/O:\n{}", self.text());
+        assert!(self.is_alive(), "{}", self.text());
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send_signal(&self.child.lock().unwrap(), signal);
+    }
+
+    pub fn signalled(self, signal: i32) {
+        self.signal(signal);
+        self.child.lock().unwrap().wait().unwrap();
+    }
+
+    fn ends(&self, limit: Duration) -> Option<i32> {
+        let ended = wait_for(limit, || !self.is_alive());
+        if !ended {
+            let _ = self.child.lock().unwrap().kill();
+        }
+        assert!(ended, "still running after {limit:?}:\n{}", self.text());
+        self.child.lock().unwrap().wait().unwrap().code()
+    }
+
+    pub fn succeeds(self) -> String {
+        let code = self.ends(RUN_LIMIT);
+        assert_eq!(code, Some(0), "{}", self.text());
+        self.text()
+    }
+
+    pub fn fails(self) -> String {
+        self.fails_within(RUN_LIMIT)
+    }
+
+    pub fn fails_within(self, limit: Duration) -> String {
+        let code = self.ends(limit);
+        assert_eq!(code, Some(1), "{}", self.text());
+        self.text()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
