@@ -79,6 +79,10 @@ fn a_host_connects_writes_reads_back_and_leaves() {
         rig.settle();
         let provable = seed & 1 == 0 || seed & 2 == 0;
         assert!(!provable || rig.count("rdma_cut") == 0, "seed {seed}: {:#?}", rig.nonzero());
+        // Longer than every deadline: no timer was left behind.
+        rig.simulation.advance(20_000_000_000);
+        rig.steps(200);
+        assert_eq!(rig.count("rdma_stale_handles"), 0, "seed {seed}");
         rig.shut_down();
     }
 }
@@ -94,6 +98,13 @@ fn whatever_hosts_do_nothing_is_left_over() {
         assert_eq!(rig.count("rdma_connections_quarantined_live"), 0);
         let ended = rig.count("rdma_returned") + rig.count("rdma_cut");
         assert_eq!(ended, rig.count("rdma_disconnects"), "seed {seed}: each queue pair ends once");
+        if seed & 1 != 0 {
+            assert_eq!(
+                rig.count("rdma_shared_receives_posted"),
+                48,
+                "seed {seed}: no receive is lost, even where the device sweeps"
+            );
+        }
         rig.shut_down();
     }
 }

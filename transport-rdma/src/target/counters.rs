@@ -44,8 +44,10 @@ pub(crate) struct CpuCounters {
     pub(crate) shared_receives_posted: Counter,
     /// Shared receives that came back for a queue pair that was gone, and were posted again.
     pub(crate) shared_receives_credited: Counter,
-    /// Shared receives that must have been swallowed with a destroyed queue pair.
+    /// Shared receives that others have passed by: swallowed with a destroyed queue pair, or in the middle of a message. A gauge.
     pub(crate) shared_receives_unaccounted: Counter,
+    /// Those of them that were posted anew.
+    pub(crate) shared_receives_recovered: Counter,
     /// Teardowns by reason, as in [`REASONS`].
     disconnects: [Counter; REASONS.len()],
 }
@@ -78,7 +80,7 @@ impl CpuCounters {
     }
 
     /// All others. What ends with `_live` is a gauge that is zero when nothing is connected.
-    pub(crate) fn list(&self) -> [(&'static str, u64); 20] {
+    pub(crate) fn list(&self) -> [(&'static str, u64); 21] {
         [
             ("commands", self.commands.value()),
             ("responses", self.responses.value()),
@@ -100,6 +102,7 @@ impl CpuCounters {
             ("shared_receives_posted", self.shared_receives_posted.value()),
             ("shared_receives_credited", self.shared_receives_credited.value()),
             ("shared_receives_unaccounted", self.shared_receives_unaccounted.value()),
+            ("shared_receives_recovered", self.shared_receives_recovered.value()),
         ]
     }
 }

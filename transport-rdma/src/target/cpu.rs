@@ -311,10 +311,7 @@ impl<P: Provider> TargetCpu<P> {
                     self.release_requests(qpair, proof);
                 }
                 let Some(body) = self.path.bodies.remove(qpair) else { return };
-                if let Some(shared) = &mut self.path.shared {
-                    shared.remove(body.name.number, qpair);
-                    self.counters.shared_receives_unaccounted.set(shared.unaccounted_count());
-                }
+                self.path.forget_number(body.name.number, qpair);
                 self.counters.limbo_live.add(1);
                 if self.limbo.retire(turn, destroyed.retire(body)).is_err() {
                     unreachable!("the limbo has a place for every body");

@@ -166,6 +166,20 @@ impl<Q: Port> DataPath<Q> {
         }
     }
 
+    /// The queue pair was destroyed, and the completion queue swept: no completion carries its number any more. What it swallowed of the shared
+    /// receives is posted anew as soon as that is certain.
+    pub(super) fn forget_number(&mut self, number: u32, qpair: Handle<Qpair>) {
+        let Some(shared) = &mut self.shared else { return };
+        shared.remove(number, qpair);
+        for index in shared.recover() {
+            self.counters.shared_receives_posted.sub(1);
+            self.counters.shared_receives_recovered.add(1);
+            self.repost_shared(index);
+        }
+        let passed_count = self.shared.as_ref().map_or(0, SharedReceives::passed_count);
+        self.counters.shared_receives_unaccounted.set(passed_count);
+    }
+
     /// What was found outside of the walk. A teardown may have begun since: then it is dropped.
     fn hand_over_early(&mut self, arrivals: &mut Vec<Arrival>) {
         let mut early = std::mem::take(&mut self.early);

@@ -2,6 +2,10 @@
 //!
 //! A completion names its buffer by number and generation, and its queue pair by number. Numbers of queue pairs are reused: the table
 //! here forgets one only after its queue pair was destroyed and the completion queue was polled empty, and before another is adopted.
+//!
+//! Some drivers sweep a destroyed queue pair's completions out of the completion queue, and its receives are never seen again. Such a *swallowed*
+//! receive is found and posted anew. Two things must hold: it was passed by twice as many younger ones as there are buffers (queues hand out their
+//! receives in order), and every queue pair that could have taken it by then has been destroyed (one that lives may be in the middle of a message).
 
 use nvmf_core::Qpair;
 use reactor::{Handle, Segment};
@@ -21,6 +25,17 @@ struct SharedBuffer {
     place: Place,
     /// Posted as the so-many-th.
     sequence: u64,
+    /// Found to be passed by, when so many queue pairs had been attached.
+    passed_at: Option<u64>,
+}
+
+/// A queue pair that takes receives.
+#[derive(Debug)]
+struct Taker {
+    number: u32,
+    qpair: Handle<Qpair>,
+    /// Attached as the so-many-th.
+    order: u64,
 }
 
 /// The shared receive queue of one CPU.
@@ -29,8 +44,9 @@ pub(super) struct SharedReceives {
     memory: Segment,
     buffer_len: usize,
     buffers: Vec<SharedBuffer>,
-    /// Queue pairs by number, sorted.
-    queue_pairs: Vec<(u32, Handle<Qpair>)>,
+    /// By number, sorted.
+    takers: Vec<Taker>,
+    attached_count: u64,
     posted_count: u64,
     /// The youngest receive that came back.
     newest_returned: u64,
@@ -42,8 +58,11 @@ impl SharedReceives {
         Self {
             memory,
             buffer_len,
-            buffers: (0..count).map(|_| SharedBuffer { generation: 0, place: Place::Out, sequence: 0 }).collect(),
-            queue_pairs: Vec::new(),
+            buffers: (0..count)
+                .map(|_| SharedBuffer { generation: 0, place: Place::Out, sequence: 0, passed_at: None })
+                .collect(),
+            takers: Vec::new(),
+            attached_count: 0,
             posted_count: 0,
             newest_returned: 0,
         }
@@ -68,6 +87,7 @@ impl SharedReceives {
         buffer.generation = buffer.generation.wrapping_add(1);
         buffer.place = Place::Queue;
         buffer.sequence = self.posted_count;
+        buffer.passed_at = None;
         buffer.generation
     }
 
@@ -89,33 +109,54 @@ impl SharedReceives {
         }
     }
 
-    /// Posted receives that must have been swallowed: queues hand out their receives in order, and this one was passed by as many as there
-    /// are buffers, twice. Some drivers sweep a destroyed queue pair's completions out of the completion queue, and its receives with them.
-    pub(super) fn unaccounted_count(&self) -> u64 {
+    /// Whether a posted receive was passed by, twice by as many as there are.
+    fn is_passed(&self, buffer: &SharedBuffer) -> bool {
         let passed = 2 * self.buffers.len() as u64;
-        let lost =
-            |buffer: &&SharedBuffer| buffer.place == Place::Queue && buffer.sequence + passed < self.newest_returned;
-        self.buffers.iter().filter(lost).count() as u64
+        buffer.place == Place::Queue && buffer.sequence + passed < self.newest_returned
+    }
+
+    /// Receives that are passed by: swallowed, or in the middle of a message.
+    pub(super) fn passed_count(&self) -> u64 {
+        self.buffers.iter().filter(|buffer| self.is_passed(buffer)).count() as u64
+    }
+
+    /// Takes swallowed receives back, to be posted anew. For the time right after a queue pair was removed.
+    pub(super) fn recover(&mut self) -> Vec<u32> {
+        let oldest = self.takers.iter().map(|taker| taker.order).min().unwrap_or(u64::MAX);
+        let mut recovered = Vec::new();
+        for index in 0..self.buffers.len() {
+            if !self.is_passed(&self.buffers[index]) {
+                continue;
+            }
+            let passed_at = *self.buffers[index].passed_at.get_or_insert(self.attached_count);
+            if oldest > passed_at {
+                self.buffers[index].place = Place::Out;
+                recovered.extend(u32::try_from(index));
+            }
+        }
+        recovered
     }
 
     /// A queue pair of this number was attached.
     pub(super) fn insert(&mut self, number: u32, qpair: Handle<Qpair>) {
-        match self.queue_pairs.binary_search_by_key(&number, |entry| entry.0) {
-            Ok(at) => self.queue_pairs[at].1 = qpair,
-            Err(at) => self.queue_pairs.insert(at, (number, qpair)),
+        self.attached_count += 1;
+        let taker = Taker { number, qpair, order: self.attached_count };
+        match self.takers.binary_search_by_key(&number, |taker| taker.number) {
+            Ok(at) => self.takers[at] = taker,
+            Err(at) => self.takers.insert(at, taker),
         }
     }
 
     /// It is gone, and none of its completions is left.
     pub(super) fn remove(&mut self, number: u32, qpair: Handle<Qpair>) {
-        self.queue_pairs.retain(|entry| *entry != (number, qpair));
+        self.takers.retain(|taker| taker.number != number || taker.qpair != qpair);
     }
 
     /// Whose completion it is.
     #[inline]
     pub(super) fn owner(&self, number: u32) -> Option<Handle<Qpair>> {
-        let at = self.queue_pairs.binary_search_by_key(&number, |entry| entry.0).ok()?;
-        Some(self.queue_pairs[at].1)
+        let at = self.takers.binary_search_by_key(&number, |taker| taker.number).ok()?;
+        Some(self.takers[at].qpair)
     }
 }
 
@@ -142,8 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn a_swallowed_receive_is_seen_when_others_have_passed_it_twice() {
+    fn a_swallowed_receive_is_posted_anew_when_nobody_can_have_it() {
         let mut receives = receives();
+        let (old, new) = (Handle::from_bits(1 << 24), Handle::from_bits(2 << 24));
+        receives.insert(8, old);
         let swallowed = receives.post(0);
         for _ in 0..3 {
             for index in 1..4 {
@@ -151,9 +194,28 @@ mod tests {
                 assert!(receives.take(index, generation));
             }
         }
-        assert_eq!(receives.unaccounted_count(), 1);
-        assert!(receives.take(0, swallowed), "late is not lost");
-        assert_eq!(receives.unaccounted_count(), 0);
+        assert_eq!(receives.passed_count(), 1);
+        assert_eq!(receives.recover(), [], "a queue pair that was there may be in the middle of a message");
+        receives.insert(9, new);
+        receives.remove(8, old);
+        assert_eq!(receives.recover(), [0], "the one that is there came later");
+        let again = receives.post(0);
+        assert!(!receives.take(0, swallowed), "too late: it has been posted anew");
+        assert!(receives.take(0, again));
+        assert_eq!(receives.recover(), []);
+    }
+
+    #[test]
+    fn a_late_receive_is_not_lost() {
+        let mut receives = receives();
+        let late = receives.post(0);
+        for _ in 0..9 {
+            let generation = receives.post(1);
+            assert!(receives.take(1, generation));
+        }
+        assert_eq!(receives.passed_count(), 1);
+        assert!(receives.take(0, late));
+        assert_eq!((receives.passed_count(), receives.recover()), (0, Vec::new()));
     }
 
     #[test]

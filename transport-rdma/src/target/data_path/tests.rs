@@ -367,3 +367,17 @@ fn the_doorbell_rings_once_for_a_batch_and_not_for_nothing() {
     rig.path.ring();
     assert_eq!(rig.path.port.ring_count, before + 1);
 }
+
+#[test]
+fn what_the_sweep_found_for_a_queue_pair_that_drains_by_now_is_dropped() {
+    let mut rig = Rig::new(16, 2, 4);
+    let shared = |index| WorkRequestId { kind: WorkKind::SharedReceive, index, generation: 1 }.to_bits();
+    rig.complete(shared(0), CompletionStatus::Success, 64);
+    let _swept = rig.path.sweep(0);
+    assert_eq!(rig.path.counters.shared_receives_posted.value(), 3);
+    rig.path.bodies.look_mut(rig.qpair).unwrap().life = None;
+    let mut arrivals = Vec::new();
+    rig.path.hand_over_early(&mut arrivals);
+    assert!(arrivals.is_empty());
+    assert_eq!(rig.path.counters.shared_receives_posted.value(), 4);
+}
