@@ -6,10 +6,10 @@
 //! | part | what it is | who calls it |
 //! |---|---|---|
 //! | [`SharedProvider`] | the provider: events, limits, tickets | control plane |
-//! | [`handshake`] | peers: found, greeted, ended | control plane |
-//! | [`management`] | connections: asked for, accepted, refused, ended | control plane |
+//! | [`handshake`], [`peers`] | peer processes: found, greeted; heard, ended, forgotten | control plane |
+//! | [`requests`], [`answers`], [`endings`], [`listening`] | connections: asked for, answered, ended; listeners | control plane |
 //! | [`queue_pairs`] | made, failed, destroyed | control plane |
-//! | [`regions`] | memory: registered, offered, taken away | control plane |
+//! | [`regions`], [`arenas`] | our memory: registered, offered, taken away; the peers': mapped, unmapped | control plane |
 //! | [`worker`] | connect(2), mapping, sealing, unmapping | its own thread |
 //! | [`port_wire`], [`link`] | the data path: rings, news, copies | the port's CPU |
 //! | [`pair`], [`export`], [`local_keys`] | what control plane and CPUs share | both |
@@ -22,12 +22,18 @@
 //! **Objects by number.** Peers, connections, queue pairs and listeners are in tables by numbers that are never reused; messages, tickets, jobs and tokens carry
 //! numbers. A late one is a miss.
 
+mod answers;
+mod arenas;
+mod endings;
 mod handshake;
-mod management;
+mod listening;
+mod peers;
 mod queue_pairs;
 mod regions;
+mod requests;
 
 mod connection;
+mod options;
 mod peer;
 mod worker;
 
@@ -50,13 +56,13 @@ mod wake;
 mod tests;
 
 pub use link::Link;
+pub use options::SharedOptions;
 pub use port_wire::SharedWire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::connection::{ConnectionRecord, Listener, QueuePairRecord};
@@ -81,49 +87,6 @@ const INLINE_LEN_MAX: u32 = 256;
 const SEGMENT_COUNT_MAX: u32 = 16;
 const WORK_REQUEST_COUNT_MAX: u32 = 16 << 10;
 const COMPLETION_COUNT_MAX: u32 = 4 << 20;
-
-/// Limits and times of the software fabric. The defaults are meant to be right.
-#[derive(Clone, Debug)]
-pub struct SharedOptions {
-    /// Where listening sockets are. `None`: `$QUIESCE_RUNTIME_DIR`, else `/run/quiesce` for root, else `$XDG_RUNTIME_DIR/quiesce`, else `/tmp/quiesce-$UID`.
-    pub directory: Option<PathBuf>,
-    /// Bytes of a queue pair's ring in each direction: a power of two, 4 KiB to 16 MiB. The longest SEND is half of it. Both sides of a connection use what the connecting side
-    /// says, so both must agree on the longest SEND.
-    pub ring_len: u32,
-    /// How long a handshake or a connection may take to come about.
-    pub connect_timeout_ns: u64,
-    /// How long the end of a connection waits for the peer's reply.
-    pub disconnect_timeout_ns: u64,
-    /// How long an ended connection's queue pair number may not connect again.
-    pub timewait_ns: u64,
-    /// Most peer processes.
-    pub peer_count_max: u32,
-    /// Most queue pairs.
-    pub queue_pair_count_max: u32,
-    /// Most connections of one peer.
-    pub connection_count_per_peer_max: u32,
-    /// Most bytes of one peer's memory that are mapped: arenas and rings.
-    pub mapped_len_per_peer_max: u64,
-    /// Most connection requests of one listener that are not answered yet.
-    pub backlog_count_max: u32,
-}
-
-impl Default for SharedOptions {
-    fn default() -> Self {
-        Self {
-            directory: None,
-            ring_len: 32 << 10,
-            connect_timeout_ns: 5_000_000_000,
-            disconnect_timeout_ns: 1_000_000_000,
-            timewait_ns: 100_000_000,
-            peer_count_max: 256,
-            queue_pair_count_max: 16 << 10,
-            connection_count_per_peer_max: 512,
-            mapped_len_per_peer_max: 64 << 30,
-            backlog_count_max: 128,
-        }
-    }
-}
 
 /// What happens and does not hurt, counted.
 #[derive(Debug, Default)]

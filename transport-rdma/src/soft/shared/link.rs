@@ -29,8 +29,8 @@ pub(super) const RING_LEN_MIN: u32 = 4096;
 /// Longest ring.
 pub(super) const RING_LEN_MAX: u32 = 16 << 20;
 
-const LINE_LEN: usize = 64;
-const HEADER_LEN: usize = 16;
+const LINE_LEN: u32 = 64;
+const HEADER_LEN: u32 = 16;
 const SIDE_LEN: usize = 256;
 const STATE_OFFSET: usize = 4;
 const GATE_OFFSET: usize = 128;
@@ -161,7 +161,7 @@ pub struct Link {
 impl Link {
     pub(super) fn new(core: Arc<LinkCore>) -> Self {
         // As many messages as there are lines: never grows.
-        let ends = VecDeque::with_capacity(core.ring_len as usize / LINE_LEN);
+        let ends = VecDeque::with_capacity(core.ring_len as usize / LINE_LEN as usize);
         Self {
             core,
             index: u32::MAX,
@@ -184,7 +184,7 @@ impl Link {
     }
 
     fn capacity(&self) -> u32 {
-        self.core.ring_len / LINE_LEN as u32
+        self.core.ring_len / LINE_LEN
     }
 
     pub(super) fn send(&mut self, header: &MessageHeader, payload: &[LocalSegment]) -> Result<(), WireFull> {
@@ -213,7 +213,7 @@ impl Link {
         memory.word(at + 4).store(flags, Ordering::Relaxed);
         memory.word(at + 8).store(header.immediate.unwrap_or(0), Ordering::Relaxed);
         memory.word(at + 12).store(header.invalidate.unwrap_or(0), Ordering::Relaxed);
-        let mut offset = self.position(self.produced) + HEADER_LEN;
+        let mut offset = self.position(self.produced) + HEADER_LEN as usize;
         let mut rest = header.len as usize;
         for segment in payload {
             let len = segment.memory.len().min(rest);
@@ -312,7 +312,7 @@ impl Link {
 
     pub(super) fn take(&mut self, into: &[LocalSegment]) {
         let Some(header) = self.peeked.take() else { return };
-        let mut offset = self.position(self.consumed) + HEADER_LEN;
+        let mut offset = self.position(self.consumed) + HEADER_LEN as usize;
         let mut rest = header.len as usize;
         for segment in into {
             let len = segment.memory.len().min(rest);
@@ -340,7 +340,7 @@ impl Link {
     /// Byte of a ring at which a line begins.
     #[inline]
     fn position(&self, index: u32) -> usize {
-        (index & (self.capacity() - 1)) as usize * LINE_LEN
+        (index & (self.capacity() - 1)) as usize * LINE_LEN as usize
     }
 
     /// `len` bytes from byte `offset` of a ring on, which may wrap: where in the memory, from which byte on, how many.
@@ -359,5 +359,5 @@ impl Link {
 #[inline]
 fn line_count(len: u32) -> u32 {
     // Widened by one line instead of adding first: a hostile length does not wrap.
-    (len / LINE_LEN as u32) + (len % LINE_LEN as u32 + HEADER_LEN as u32).div_ceil(LINE_LEN as u32)
+    len / LINE_LEN + (len % LINE_LEN + HEADER_LEN).div_ceil(LINE_LEN)
 }

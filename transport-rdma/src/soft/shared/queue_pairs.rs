@@ -177,9 +177,8 @@ impl SharedProvider {
         let connection = record.connection;
         record.ending = Some(Ending { ticket, copies, is_unmapping: false });
         // What nobody has fetched of its own events goes with it.
-        self.events.retain(|event| match event {
-            Event::LastWqeReached { connection: id } | Event::QueuePairFatal { connection: id } => id.0 != connection,
-            _ => true,
+        self.events.retain(|event| {
+            !matches!(event, Event::LastWqeReached { connection: id } | Event::QueuePairFatal { connection: id } if id.0 == connection)
         });
     }
 

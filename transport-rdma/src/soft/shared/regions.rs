@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use reactor::{RegionId, SharedArena};
@@ -15,11 +14,10 @@ use super::SharedProvider;
 use super::connection::State;
 use super::export::Ending;
 use super::local_keys::LOCAL_KEY_COUNT;
-use super::mapping::{HandOverError, Mapping, page_len, seal};
+use super::mapping::{page_len, seal};
 use super::message::Message;
-use super::pair::{ARENA_COUNT_MAX, Copies, KEY_COUNT_MAX, Pair, RemoteArena};
+use super::pair::{ARENA_COUNT_MAX, Copies, KEY_COUNT_MAX, Pair};
 use super::sigbus;
-use super::worker::Outcome;
 use crate::verbs::{Access, Event, Memory, RegisteredMemory, RejectReason, Ticket, VerbsError};
 
 /// Whom an arena is offered to.
@@ -161,7 +159,11 @@ impl SharedProvider {
         }
     }
 
-    fn try_register(&mut self, memory: &Memory, access: Access) -> Result<(RegisteredMemory, Option<u32>), VerbsError> {
+    pub(super) fn try_register(
+        &mut self,
+        memory: &Memory,
+        access: Access,
+    ) -> Result<(RegisteredMemory, Option<u32>), VerbsError> {
         let is_remote = access.intersects(Access::REMOTE_READ | Access::REMOTE_WRITE | Access::WINDOW_BIND);
         let (segment, shared) = match memory {
             Memory::Private(segment) => (*segment, None),
@@ -211,7 +213,7 @@ impl SharedProvider {
     }
 
     /// The arena's slot: the one that it has, or a new one.
-    fn export(&mut self, arena: &Arc<SharedArena>) -> Result<u32, VerbsError> {
+    pub(super) fn export(&mut self, arena: &Arc<SharedArena>) -> Result<u32, VerbsError> {
         let segment = arena.segment();
         let id = segment.region();
         self.withdraw_unused();
@@ -300,7 +302,7 @@ impl SharedProvider {
     }
 
     /// Takes back what was offered of arenas that are dropped here.
-    fn withdraw_unused(&mut self) {
+    pub(super) fn withdraw_unused(&mut self) {
         let is_unused = |export: &Export| export.region_count == 0 && export.weak.strong_count() == 0;
         let unused: Vec<u32> =
             self.regions.exports.iter().filter(|(_, export)| is_unused(export)).map(|(&slot, _)| slot).collect();
@@ -320,7 +322,7 @@ impl SharedProvider {
         }
     }
 
-    fn offer_to_the_one_peer(&mut self) {
+    pub(super) fn offer_to_the_one_peer(&mut self) {
         let mut peers = self.peers.values().filter(|peer| peer.connection_count > 0 && peer.live_pair().is_some());
         if let (Some(peer), None) = (peers.next(), peers.next()) {
             let number = peer.number;
@@ -404,7 +406,7 @@ impl SharedProvider {
     }
 
     /// Takes a registration back that nobody was told of.
-    fn undo(&mut self, memory: RegisteredMemory) {
+    pub(super) fn undo(&mut self, memory: RegisteredMemory) {
         if let Some(region) = self.regions.regions.remove(&memory.local_key) {
             self.local_keys.close(memory.local_key);
             self.exports.close(region.remote);
@@ -443,90 +445,5 @@ impl SharedProvider {
                 self.events.push_back(Event::Registered { ticket, result });
             }
         }
-    }
-
-    /// A peer offers an arena. It is checked and charged before it is mapped.
-    pub(super) fn take_arena(&mut self, number: u64, slot: u32, len: u64, base: u64, mut descriptors: Vec<OwnedFd>) {
-        let Some(descriptor) = descriptors.pop() else { return };
-        let limit = self.options.mapped_len_per_peer_max;
-        let Some(peer) = self.peers.get_mut(&number) else { return };
-        let has_room = peer.live_pair().is_some_and(|(_, remote)| remote.has_room(slot));
-        if !has_room || peer.arenas.contains_key(&slot) || base.checked_add(len).is_none() || len == 0 {
-            return self.blame(number, "an arena in a slot or at an address where none can be");
-        }
-        let mapped_len = peer.mapped_len.saturating_add(len);
-        if mapped_len > limit {
-            self.tally.memory_refused += 1;
-            let error =
-                format!("{mapped_len} bytes mapped for this process, the limit is mapped_len_per_peer_max = {limit}");
-            return self.say(number, &Message::ArenaTaken { slot, error }, Vec::new());
-        }
-        peer.mapped_len = mapped_len;
-        peer.arenas.insert(slot, (len, false));
-        self.hold(number);
-        self.worker.begin(move || {
-            let result = Mapping::take_over(&descriptor, len, true);
-            Outcome::ArenaMapped { peer: number, slot, base, result }
-        });
-    }
-
-    pub(super) fn arena_mapped(&mut self, number: u64, slot: u32, base: u64, result: Result<Mapping, HandOverError>) {
-        self.resume(number);
-        let Some(peer) = self.peers.get_mut(&number) else { return self.worker.discard(result.ok()) };
-        let error = match (result, peer.live_pair()) {
-            (Ok(memory), Some((_, remote))) => match remote.add_arena(slot, RemoteArena { base, memory }) {
-                Ok(()) => String::new(),
-                Err(arena) => {
-                    self.worker.discard(arena);
-                    "its slot is taken".to_owned()
-                }
-            },
-            (Ok(memory), None) => {
-                self.worker.discard(memory);
-                "the peer is gone".to_owned()
-            }
-            (Err(error), _) => error.to_string(),
-        };
-        if !error.is_empty() {
-            self.tally.memory_refused += 1;
-            if let Some((len, _)) = peer.arenas.remove(&slot) {
-                peer.mapped_len = peer.mapped_len.saturating_sub(len);
-            }
-        }
-        self.say(number, &Message::ArenaTaken { slot, error }, Vec::new());
-    }
-
-    /// The owner has dropped an arena.
-    pub(super) fn arena_withdrawn(&mut self, number: u64, slot: u32) {
-        let arena = self.peers.get_mut(&number).and_then(|peer| peer.arenas.get_mut(&slot));
-        match arena {
-            Some((_, is_withdrawn)) => {
-                *is_withdrawn = true;
-                self.return_arenas(number);
-            }
-            None => self.blame(number, "the end of an arena that it did not offer"),
-        }
-    }
-
-    /// Unmaps withdrawn arenas, once no queue pair of the pair is left that could be copying.
-    pub(super) fn return_arenas(&mut self, number: u64) {
-        let Some(peer) = self.peers.get_mut(&number).filter(|peer| peer.queue_pair_count == 0) else { return };
-        let slots: Vec<u32> =
-            peer.arenas.iter().filter(|(_, (_, is_withdrawn))| *is_withdrawn).map(|(&slot, _)| slot).collect();
-        for slot in slots {
-            let Some(arena) = peer.remote_mut().and_then(|remote| remote.take_arena(slot)) else { continue };
-            self.worker.begin(move || {
-                drop(arena);
-                Outcome::ArenaUnmapped { peer: number, slot }
-            });
-        }
-    }
-
-    pub(super) fn arena_unmapped(&mut self, number: u64, slot: u32) {
-        let Some(peer) = self.peers.get_mut(&number) else { return };
-        if let Some((len, _)) = peer.arenas.remove(&slot) {
-            peer.mapped_len = peer.mapped_len.saturating_sub(len);
-        }
-        self.say(number, &Message::Unmapped { slot }, Vec::new());
     }
 }

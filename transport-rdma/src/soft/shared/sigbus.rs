@@ -106,7 +106,9 @@ fn install() {
 
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel gives a valid siginfo to a SA_SIGINFO handler.
-    let address = unsafe { (*info).si_addr() } as usize;
+    let info_read = unsafe { &*info };
+    // SAFETY: SIGBUS has an address.
+    let address = unsafe { info_read.si_addr() } as usize;
     if cover(address) {
         return;
     }

@@ -119,7 +119,7 @@ pub(super) fn send(socket: &OwnedFd, message: &[u8], descriptors: &[OwnedFd]) ->
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     if !descriptors.is_empty() {
-        let len = (size_of::<RawFd>() * descriptors.len()) as libc::c_uint;
+        let len = libc::c_uint::try_from(size_of::<RawFd>() * descriptors.len()).unwrap_or(0);
         header.msg_control = control.0.as_mut_ptr().cast();
         // SAFETY: arithmetic only.
         header.msg_controllen = unsafe { libc::CMSG_SPACE(len) } as usize;
@@ -222,25 +222,30 @@ fn socket_address(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t
             format!("the path {} is too long for a Unix socket: choose a shorter runtime directory", path.display()),
         ));
     }
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).map_err(io::Error::other)?;
     for (to, from) in address.sun_path.iter_mut().zip(bytes) {
         *to = from.cast_signed();
     }
-    Ok((address, size_of::<libc::sockaddr_un>() as libc::socklen_t))
+    Ok((address, length_of::<libc::sockaddr_un>()))
 }
 
 fn option<T>(fd: RawFd, name: libc::c_int, value: &mut T) -> io::Result<()> {
-    let mut len = size_of::<T>() as libc::socklen_t;
+    let mut len = length_of::<T>();
     // SAFETY: the buffer is ours and as long as said.
     check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, name, std::ptr::from_mut(value).cast(), &raw mut len) })?;
     Ok(())
 }
 
 fn set_option<T>(fd: RawFd, name: libc::c_int, value: &T) -> io::Result<()> {
-    let value_len = size_of::<T>() as libc::socklen_t;
+    let value_len = length_of::<T>();
     // SAFETY: the buffer is ours and as long as said.
     check(unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, name, std::ptr::from_ref(value).cast(), value_len) })?;
     Ok(())
+}
+
+fn length_of<T>() -> libc::socklen_t {
+    // Structures of the kernel's interface: some hundred bytes at most.
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -40,6 +40,7 @@ impl Rig for SharedRig {
         [0, 1].map(|_| {
             let options = SharedOptions {
                 directory: Some(self.scratch.0.clone()),
+                disconnect_timeout_ns: 50_000_000,
                 timewait_ns: 5_000_000,
                 ..SharedOptions::default()
             };
@@ -71,3 +72,6 @@ fn the_contract() {
         SharedRig { scratch: Scratch::new(), clock, next_port: 4420 }
     });
 }
+
+mod hostile;
+mod memory;

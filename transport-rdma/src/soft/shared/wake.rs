@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// Descriptors that one look takes; what is more comes at the next.
-const READY_COUNT: usize = 64;
+const READY_COUNT: libc::c_int = 64;
 
 /// What a watched descriptor stands for. Numbers are never reused, so a late one is a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +111,9 @@ impl Waker {
 
     /// Appends the tokens of what is readable, bell and timer taken in first, so that what rings later is not lost. True if anything was.
     pub(super) fn ready(&mut self, tokens: &mut Vec<Token>) -> bool {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; READY_COUNT];
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; READY_COUNT as usize];
         // SAFETY: invariant 1; does not wait.
-        let count =
-            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), READY_COUNT as libc::c_int, 0) };
+        let count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), READY_COUNT, 0) };
         let count = usize::try_from(count).unwrap_or(0);
         for event in &events[..count] {
             let token = Token::from_bits(event.u64);
