@@ -9,11 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The signals that the tests send.
-pub mod signal {
-    pub const KILL: i32 = libc::SIGKILL;
-    pub const TERM: i32 = libc::SIGTERM;
-    pub const STOP: i32 = libc::SIGSTOP;
-    pub const CONT: i32 = libc::SIGCONT;
+pub(crate) mod signal {
+    pub(crate) const KILL: i32 = libc::SIGKILL;
+    pub(crate) const TERM: i32 = libc::SIGTERM;
+    pub(crate) const STOP: i32 = libc::SIGSTOP;
+    pub(crate) const CONT: i32 = libc::SIGCONT;
 }
 
 /// The programs poll, and the machine may be small: one test at a time.
@@ -30,7 +30,7 @@ fn now() -> Instant {
 }
 
 #[allow(clippy::disallowed_methods)]
-pub fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
@@ -63,7 +63,7 @@ fn free_port() -> u16 {
 }
 
 /// A running `nvmf-tgt` with a directory of its own.
-pub struct Target {
+pub(crate) struct Target {
     child: Mutex<Child>,
     directory: PathBuf,
     metrics: SocketAddr,
@@ -71,7 +71,7 @@ pub struct Target {
 }
 
 impl Target {
-    pub fn start(name: &str) -> Self {
+    pub(crate) fn start(name: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = std::env::temp_dir().join(format!("quiesce-test-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
@@ -94,25 +94,29 @@ impl Target {
         self.child.lock().unwrap().try_wait().unwrap().is_none()
     }
 
-    pub fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         send_signal(&self.child.lock().unwrap(), signal);
     }
 
     /// Sends the signal and waits for the end.
-    pub fn signalled(&self, signal: i32) {
+    pub(crate) fn signalled(&self, signal: i32) {
         self.signal(signal);
         assert!(wait_for(RUN_LIMIT, || !self.is_alive()));
     }
 
-    pub fn host(&self, arguments: &[&str]) -> Host {
+    pub(crate) fn host(&self, arguments: &[&str]) -> Host {
         let address = format!("trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:{SUBSYSTEM}");
         Host::start(&address, self, arguments)
     }
 
     /// A second target on the same addresses: what it says before it gives up.
-    pub fn second_instance(&self) -> String {
+    pub(crate) fn second_instance(&self) -> String {
+        // Its metrics are elsewhere: it is the fabric's address that it is to stumble over.
+        let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        fs::write(self.directory.join("second.toml"), configuration(metrics).replace("disk.img", "other.img")).unwrap();
+        fs::File::create(self.directory.join("other.img")).unwrap().set_len(1 << 20).unwrap();
         let output = Command::new(program("nvmf-tgt"))
-            .args(["--config", "target.toml"])
+            .args(["--config", "second.toml"])
             .current_dir(&self.directory)
             .env("QUIESCE_RUNTIME_DIR", self.directory.join("run"))
             .output()
@@ -121,7 +125,7 @@ impl Target {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    pub fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
@@ -132,7 +136,7 @@ impl Target {
     }
 
     /// Every gauge of live objects, as its line's name with labels, and value.
-    pub fn live_gauges(&self) -> Vec<(String, f64)> {
+    pub(crate) fn live_gauges(&self) -> Vec<(String, f64)> {
         let gauges: Vec<_> = self
             .metrics()
             .lines()
@@ -145,7 +149,7 @@ impl Target {
         gauges
     }
 
-    pub fn gauges_return_to(&self, baseline: &[(String, f64)], limit: Duration) {
+    pub(crate) fn gauges_return_to(&self, baseline: &[(String, f64)], limit: Duration) {
         let mut gauges = Vec::new();
         let returned = wait_for(limit, || {
             gauges = self.live_gauges();
@@ -156,7 +160,7 @@ impl Target {
     }
 
     /// The gauges once they have stopped changing.
-    pub fn gauges_at_rest(&self, limit: Duration) -> Vec<(String, f64)> {
+    pub(crate) fn gauges_at_rest(&self, limit: Duration) -> Vec<(String, f64)> {
         let mut last = self.live_gauges();
         let mut same = 0;
         let rests = wait_for(limit, || {
@@ -171,20 +175,24 @@ impl Target {
     }
 
     /// SHA-256 of the file behind the file namespace, as coreutils has it.
-    pub fn file_digest(&self) -> String {
+    pub(crate) fn file_digest(&self) -> String {
         let output = Command::new("sha256sum").arg(self.directory.join("disk.img")).output().unwrap();
         String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
     }
 
     /// SIGTERM: drains, exits 0, leaves no file behind but its configuration, its log and its disk.
-    pub fn ends_clean(&self) {
+    pub(crate) fn ends_clean(&self) {
         self.signal(signal::TERM);
         assert!(wait_for(RUN_LIMIT, || !self.is_alive()), "does not end after SIGTERM:\n{}", self.log());
         let status = self.child.lock().unwrap().wait().unwrap();
         assert_eq!(status.code(), Some(0), "{}", self.log());
         let mut left = Vec::new();
         files_below(&self.directory, &mut left);
-        left.retain(|path| !["disk.img", "target.toml", "target.log"].iter().any(|name| path.ends_with(name)));
+        left.retain(|path| {
+            !["disk.img", "other.img", "target.toml", "second.toml", "target.log"]
+                .iter()
+                .any(|name| path.ends_with(name))
+        });
         left.retain(|path| !path.to_string_lossy().contains("host-"));
         assert!(left.is_empty(), "files are left behind: {left:?}");
     }
@@ -268,14 +276,14 @@ fn spawn_target(directory: &Path) -> Child {
 }
 
 /// A running `nvmf-perf`. Its output goes to a file in the target's directory.
-pub struct Host {
+pub(crate) struct Host {
     child: Mutex<Child>,
     output: PathBuf,
 }
 
 impl Host {
     /// One read at this transport address.
-    pub fn at(address: &str, target: &Target) -> Self {
+    pub(crate) fn at(address: &str, target: &Target) -> Self {
         Self::start(address, target, &["--nsid", "1", "-w", "randread", "-o", "4k", "-q", "1", "-n", "1"])
     }
 
@@ -309,7 +317,7 @@ impl Host {
     }
 
     /// Waits until the target has seen I/O of a host.
-    pub fn is_running_io(&self, target: &Target) {
+    pub(crate) fn is_running_io(&self, target: &Target) {
         let bytes = || {
             let metrics = target.metrics();
             let lines = metrics
@@ -322,11 +330,11 @@ impl Host {
         assert!(self.is_alive(), "{}", self.text());
     }
 
-    pub fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         send_signal(&self.child.lock().unwrap(), signal);
     }
 
-    pub fn signalled(self, signal: i32) {
+    pub(crate) fn signalled(self, signal: i32) {
         self.signal(signal);
         self.child.lock().unwrap().wait().unwrap();
     }
@@ -340,17 +348,17 @@ impl Host {
         self.child.lock().unwrap().wait().unwrap().code()
     }
 
-    pub fn succeeds(self) -> String {
+    pub(crate) fn succeeds(self) -> String {
         let code = self.ends(RUN_LIMIT);
         assert_eq!(code, Some(0), "{}", self.text());
         self.text()
     }
 
-    pub fn fails(self) -> String {
+    pub(crate) fn fails(self) -> String {
         self.fails_within(RUN_LIMIT)
     }
 
-    pub fn fails_within(self, limit: Duration) -> String {
+    pub(crate) fn fails_within(self, limit: Duration) -> String {
         let code = self.ends(limit);
         assert_eq!(code, Some(1), "{}", self.text());
         self.text()
