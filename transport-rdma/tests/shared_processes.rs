@@ -120,7 +120,7 @@ impl Node {
     fn attach(&mut self, connection: Connection) -> End {
         let (ticket, port_id) = (self.ticket(), self.port_id);
         let options = QueuePairOptions {
-            send_count: 64,
+            send_count: 512,
             receive_count: 64,
             segment_count: 2,
             inline_len: 0,
@@ -359,6 +359,38 @@ fn peer() {
                 }
             }
         }
+        // Keeps 32 commands of 64 bytes outstanding, each answered by 4 KiB and 16 bytes.
+        "load" => {
+            pin(1);
+            node.send(end.name, [base, key]);
+            assert_eq!(node.sent(), CompletionStatus::Success);
+            let (mut outstanding, mut done) = (0, 0_u64);
+            let memory = node.segment(SEND_OFFSET, MESSAGE_LEN);
+            let mut completions = Vec::new();
+            while done < LOAD_COUNT {
+                while outstanding < 32 {
+                    let flags = if done.is_multiple_of(16) { Flags::SIGNALED } else { Flags::empty() };
+                    let request =
+                        SendRequest { id: 1 << 32, operation: SendOperation::Send, flags, segments: &[memory] };
+                    if node.port.post_send(end.name, &request).is_err() {
+                        break;
+                    }
+                    outstanding += 1;
+                }
+                node.port.ring();
+                let now_ns = node.clock.now_ns();
+                node.port.poll(now_ns, 64, &mut completions);
+                for completion in completions.drain(..) {
+                    assert_eq!(completion.status, CompletionStatus::Success);
+                    if completion.id < 1 << 32 {
+                        node.post_receive(end.name, completion.id);
+                        outstanding -= 1;
+                        done += 1;
+                    }
+                }
+            }
+            node.end(end);
+        }
         other => panic!("no role {other}"),
     }
 }
@@ -522,6 +554,57 @@ fn a_fault_elsewhere_still_ends_the_process() {
     let mut peer = directory.start("fault");
     let status = peer.0.wait().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGBUS), "{status}");
+}
+
+const LOAD_COUNT: u64 = 4_000_000;
+
+fn pin(cpu: usize) {
+    // SAFETY: all zeroes is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is ours.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: this thread.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+}
+
+/// A measurement, to be run alone on two idle CPUs, in release: `cargo test --release --test shared_processes -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_a_write_and_a_message() {
+    let directory = Directory::new("speed");
+    let mut node = listening(&directory);
+    let peer = directory.start("load");
+    let end = node.accept();
+    let [address, key] = node.received(end.name);
+    let key = u32::try_from(key).unwrap();
+    pin(0);
+    let (data, response) = (node.segment(0, 4096), node.segment(SEND_OFFSET, 16));
+    let (mut done, mut completions) = (0_u64, Vec::new());
+    let begin = Instant::now();
+    while done < LOAD_COUNT {
+        let now_ns = node.clock.now_ns();
+        node.port.poll(now_ns, 64, &mut completions);
+        for completion in completions.drain(..) {
+            assert_eq!(completion.status, CompletionStatus::Success);
+            if completion.id >= 1 << 32 {
+                continue;
+            }
+            node.post_receive(end.name, completion.id);
+            let operation = SendOperation::Write { address: address + (done % 32) * 4096, key };
+            let write = SendRequest { id: 1 << 32, operation, flags: Flags::empty(), segments: &[data] };
+            node.port.post_send(end.name, &write).unwrap();
+            let flags = if done.is_multiple_of(8) { Flags::SIGNALED } else { Flags::empty() };
+            let send = SendRequest { id: 1 << 32, operation: SendOperation::Send, flags, segments: &[response] };
+            node.port.post_send(end.name, &send).unwrap();
+            done += 1;
+        }
+        node.port.ring();
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("{:.2} M/s: 64 B command, 4 KiB WRITE, 16 B SEND, 32 outstanding", done as f64 / seconds / 1e6);
+    node.disconnected(end.connection.id());
+    node.end(end);
+    drop(peer);
 }
 
 /// The reason is for a person, and names the way out.

@@ -266,7 +266,8 @@ impl SharedProvider {
         let look_again_ns = waits.then(|| self.now_ns + LOOK_AGAIN_NS);
         let connections = self.connections.values().filter_map(|connection| connection.state.deadline_ns());
         let peers = self.peers.values().filter_map(|peer| peer.deadline_ns);
-        connections.chain(peers).chain(look_again_ns).min()
+        let listeners = self.listeners.values().filter_map(|listener| listener.paused_until_ns);
+        connections.chain(peers).chain(listeners).chain(look_again_ns).min()
     }
 }
 
@@ -340,7 +341,14 @@ impl Provider for SharedProvider {
         self.waker
             .watch(file.socket().as_raw_fd(), Token::Listener(number))
             .map_err(|source| VerbsError::System { call: "epoll_ctl", source })?;
-        let listener = Listener { address, file: Some(file), waiting_count: 0, unacknowledged: 0, unlisten: None };
+        let listener = Listener {
+            address,
+            file: Some(file),
+            paused_until_ns: None,
+            waiting_count: 0,
+            unacknowledged: 0,
+            unlisten: None,
+        };
         self.listeners.insert(number, listener);
         Ok(ListenerId(number))
     }

@@ -116,6 +116,8 @@ pub(super) struct Ending {
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
     pub(super) file: Option<SocketFile>,
+    /// Not looked at before this time.
+    pub(super) paused_until_ns: Option<u64>,
     /// Connection requests that were not answered yet.
     pub(super) waiting_count: u32,
     pub(super) unacknowledged: u32,

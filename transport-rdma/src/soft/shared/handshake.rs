@@ -23,6 +23,8 @@ use crate::verbs::{Connection, ConnectionId, Event, Ticket};
 
 /// Connections that one look takes from a listener.
 const WELCOMES_PER_LOOK: usize = 64;
+/// How long a listener rests when a connection could not be taken.
+const WELCOME_AGAIN_NS: u64 = 100_000_000;
 
 impl SharedProvider {
     /// Begins to find who listens on `address`.
@@ -75,7 +77,13 @@ impl SharedProvider {
                 Ok(Some(socket)) => socket,
                 Ok(None) => return,
                 Err(error) => {
+                    // Out of descriptors, mostly. The connection still waits there: looking at once would only turn in circles.
                     tracing::warn!(%error, "a connection could not be taken");
+                    self.waker.unwatch(file.socket().as_raw_fd());
+                    let until_ns = self.now_ns + WELCOME_AGAIN_NS;
+                    if let Some(listener) = self.listeners.get_mut(&listener) {
+                        listener.paused_until_ns = Some(until_ns);
+                    }
                     return;
                 }
             };

@@ -5,6 +5,7 @@
 use std::os::fd::AsRawFd;
 
 use super::connection::Listener;
+use super::wake::Token;
 use super::{SharedProvider, SharedWire};
 use crate::soft::nic::Nic;
 use crate::verbs::{Event, Ticket};
@@ -36,11 +37,20 @@ impl SharedProvider {
     pub(super) fn answered(&mut self, number: u64) {
         let listener = self.connections.get_mut(&number).and_then(|connection| connection.listener.take());
         if let Some(listener) = listener.and_then(|listener| self.listeners.get_mut(&listener)) {
-            listener.waiting_count -= 1;
+            listener.waiting_count = listener.waiting_count.saturating_sub(1);
         }
     }
 
     pub(super) fn finish_listeners(&mut self) {
+        let now_ns = self.now_ns;
+        for (&number, listener) in &mut self.listeners {
+            if listener.paused_until_ns.is_some_and(|until_ns| until_ns <= now_ns)
+                && let Some(file) = &listener.file
+                && self.waker.watch(file.socket().as_raw_fd(), Token::Listener(number)).is_ok()
+            {
+                listener.paused_until_ns = None;
+            }
+        }
         let is_done = |listener: &Listener| listener.unacknowledged == 0;
         let done: Vec<(u64, Ticket)> = self
             .listeners

@@ -163,7 +163,8 @@ impl SharedProvider {
             (result, listener, failure) => {
                 self.uncharge(peer, memory_len(connect.ring_len) as u64);
                 if let Some(listener) = listener.and_then(|listener| self.listeners.get_mut(&listener)) {
-                    listener.waiting_count -= 1;
+                    // It may be another listener of the address by now.
+                    listener.waiting_count = listener.waiting_count.saturating_sub(1);
                 }
                 self.worker.discard(result.ok());
                 self.tally.requests_rejected += 1;

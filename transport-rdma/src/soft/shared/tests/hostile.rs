@@ -10,6 +10,7 @@ use crate::soft::shared::mapping::Mapping;
 use crate::soft::shared::message::{Accept, Connect, Instance, Message, Parameters, Reason, VERSION};
 use crate::soft::shared::pair::{NEWS_SLOT_COUNT, PAGE_LEN};
 use crate::soft::shared::socket::{self, Arrival, MESSAGE_LEN_MAX};
+use crate::verbs::contract::Rig;
 use crate::verbs::contract::pair::{End, Pair};
 use crate::verbs::{CompletionStatus as Status, Event, Flags, Port, Provider, SendOperation, Ticket};
 
@@ -344,6 +345,49 @@ fn a_copy_under_way_delays_its_queue_pair_alone() {
     scene.pair.destroy_connection(1, end.connection);
     scene.pair.sides[1].completions.clear();
     drop(hostile);
+    scene.close();
+}
+
+/// The same queue pair number again, while the old connection is known.
+#[test]
+fn a_queue_pair_number_that_is_in_use_is_stale() {
+    let mut scene = Scene::new();
+    let hostile = scene.shake_hands();
+    let (end, _, _rings) = scene.be_accepted(&hostile, 500);
+    hostile.send(&Message::Connect(scene.connect_message(500)), &[memfd(memory_len(RING_LEN))]);
+    let Heard::Message(Message::Reject { to: 500, reason: Reason::Stale }) = scene.hear(&hostile) else {
+        panic!("not stale")
+    };
+    scene.pair.sides[1].events.clear();
+    scene.pair.end(1, end);
+    scene.pair.sides[1].completions.clear();
+    drop(hostile);
+    scene.close();
+}
+
+/// An arena is one process's: connecting to another says so, and what to do.
+#[test]
+fn an_arena_is_offered_to_one_process_only() {
+    let mut scene = Scene::new();
+    let [mut third, _] = scene.pair.rig.machines();
+    let address = scene.pair.rig.address();
+    third.listen(address).unwrap();
+    let ticket = scene.pair.sides[0].ticket();
+    scene.pair.sides[0].provider.begin_resolve(ticket, address);
+    let connection = scene.pair.until("a resolution", |pair| {
+        assert!(third.next_event(pair.now_ns).is_none());
+        let at = pair.sides[0].events.iter().position(|event| matches!(event, Event::Resolved { .. }))?;
+        if let Event::Resolved { result, .. } = pair.sides[0].events.remove(at) { result.ok() } else { None }
+    });
+    let end = crate::verbs::contract::pair::Attach::attach(connection, &mut scene.pair, 0);
+    let parameters = scene.pair.parameters(b"");
+    scene.pair.sides[0].provider.connect(&end.connection, parameters);
+    let reason = scene.pair.event(0, "a rejection", |event| {
+        if let Event::Rejected { reason, .. } = event { Some(format!("{reason:?}")) } else { None }
+    });
+    let process = format!("process {}", std::process::id());
+    assert!(reason.contains("one peer process only: register another arena") && reason.contains(&process), "{reason}");
+    scene.pair.end(0, end);
     scene.close();
 }
 
