@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use nvmf_core::host::{Attached, Discovered};
 use nvmf_core::status::Status;
-use nvmf_core::wire::SubsystemType;
+use nvmf_core::wire::{AddressFamily, SubsystemType};
 use serde::Serialize;
 
 use crate::address::TransportAddress;
@@ -268,11 +268,10 @@ pub(crate) fn identity(attached: &Attached) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "controller {}: {} (serial {}), {} I/O queues of {} entries, transfers up to {} bytes, in-capsule data up to {} bytes",
+        "controller {}: {} (serial {}), I/O queues of up to {} entries, transfers up to {} bytes, in-capsule data up to {} bytes",
         attached.controller_id,
         attached.model_number.trim(),
         attached.serial_number.trim(),
-        attached.io_queue_count,
         attached.queue_depth_max,
         attached.transfer_len_max,
         attached.in_capsule_len,
@@ -292,7 +291,14 @@ pub(crate) fn identity(attached: &Attached) -> String {
 pub(crate) fn discovery_log(found: &[Discovered]) -> String {
     let mut text = String::new();
     for entry in found {
-        let family = entry.address_family.map_or_else(|| "unknown".to_owned(), |family| format!("{family:?}"));
+        let family = match entry.address_family {
+            Some(AddressFamily::Ipv4) => "IPv4",
+            Some(AddressFamily::Ipv6) => "IPv6",
+            Some(AddressFamily::InfiniBand) => "IB",
+            Some(AddressFamily::FibreChannel) => "FC",
+            Some(AddressFamily::Loopback) => "Loop",
+            None => "unknown",
+        };
         let kind = entry.transport.map_or_else(|| "unknown".to_owned(), |kind| format!("{kind:?}"));
         let kind = kind.to_uppercase();
         let Discovered { address, service, subsystem_nqn, .. } = entry;

@@ -376,7 +376,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
                 }
                 turn.send(self.control(), Message(Kind::Discovered));
             }
-            Action::Failed(source) => self.send_failure(turn, HostFailure::Controller { qid: 0, source }),
+            Action::Failed(error) => self.send_failure(turn, HostFailure::Controller { qid: 0, error }),
         }
     }
 
@@ -433,7 +433,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
                     turn.send(self.control(), Message(Kind::QueueReady));
                 }
             }
-            Err(source) => self.report_failure(turn, handle, HostFailure::Controller { qid, source }),
+            Err(error) => self.report_failure(turn, handle, HostFailure::Controller { qid, error }),
         }
     }
 

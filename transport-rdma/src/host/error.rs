@@ -63,12 +63,12 @@ pub enum HostFailure {
         why: String,
     },
     /// The controller refused or failed a command that it needs to become ready.
-    #[error("queue {qid}: {source}")]
+    #[error("queue {qid}: {error}")]
     Controller {
         /// Which queue.
         qid: u16,
         /// What the controller said.
-        source: HostError,
+        error: HostError,
     },
     /// The controller grants less than was asked for.
     #[error("{what}: asked for {wanted}, the controller allows {allowed}: {instead}")]

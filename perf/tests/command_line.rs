@@ -1,0 +1,48 @@
+//! The program as a process: what it says and how it ends where there is no target.
+
+use std::process::{Command, Output};
+
+fn nvmf_perf(arguments: &[&str]) -> Output {
+    let directory = std::env::temp_dir().join(format!("nvmf-perf-test-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_nvmf-perf"))
+        .args(arguments)
+        .env("QUIESCE_RUNTIME_DIR", directory)
+        .output()
+        .unwrap();
+    assert!(output.stdout.is_empty() || output.status.success(), "{output:?}");
+    output
+}
+
+fn fails(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = nvmf_perf(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    for words in words {
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+    }
+}
+
+const NOBODY: &str = "trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4555 subnqn:nqn.2026-11.io.quiesce:nobody";
+
+#[test]
+fn a_target_that_is_not_there() {
+    fails(&["-r", NOBODY, "-t", "1"], 1, &["cannot reach 127.0.0.1:4555", "nvmf-tgt"]);
+    fails(&["-r", NOBODY, "digest", "--nsid", "3"], 1, &["cannot reach 127.0.0.1:4555"]);
+    fails(&["-r", NOBODY, "discover"], 1, &["cannot reach 127.0.0.1:4555"]);
+}
+
+#[test]
+fn devices_are_not_built_yet() {
+    fails(&["-r", NOBODY, "--provider", "ibv", "-t", "1"], 1, &["not built yet"]);
+}
+
+#[test]
+fn what_makes_no_sense_is_named() {
+    fails(&["-t", "1"], 1, &["no target", "-r"]);
+    fails(&["-r", "traddr:127.0.0.1", "-t", "1"], 1, &["subnqn", "discover"]);
+    fails(&["-r", NOBODY, "-w", "read", "--verify"], 1, &["--verify", "read"]);
+    fails(&["-r", NOBODY, "-c", "4000", "-t", "1"], 1, &["4000"]);
+    fails(&["-r", "traddr:localhost"], 2, &["traddr", "localhost"]);
+    fails(&["-r", NOBODY, "-o", "4q"], 2, &["4q"]);
+}
