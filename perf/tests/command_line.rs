@@ -7,9 +7,11 @@ fn nvmf_perf(arguments: &[&str]) -> Output {
     std::fs::create_dir_all(&directory).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_nvmf-perf"))
         .args(arguments)
-        .env("QUIESCE_RUNTIME_DIR", directory)
+        .env("QUIESCE_RUNTIME_DIR", &directory)
         .output()
         .unwrap();
+    // Another test of this process may still use it.
+    let _ = std::fs::remove_dir(&directory);
     assert!(output.stdout.is_empty() || output.status.success(), "{output:?}");
     output
 }

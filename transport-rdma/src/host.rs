@@ -48,6 +48,9 @@ pub enum BuildError {
     Memory(#[from] reactor::MemoryError),
 }
 
+/// A host's programs: the control plane's, and one for each polling CPU.
+pub type Built<P, W> = (HostControl<P>, Vec<HostCpu<P, W>>);
+
 /// Makes a whole host, one workload per polling CPU: takes memory and makes ports. Nothing runs yet; the control plane's first
 /// poll begins to connect.
 ///
@@ -57,7 +60,7 @@ pub fn build<P: Provider, W: Workload>(
     mut provider: P,
     options: HostOptions,
     mut workload: impl FnMut(u16) -> W,
-) -> Result<(HostControl<P>, Vec<HostCpu<P, W>>), BuildError> {
+) -> Result<Built<P, W>, BuildError> {
     options.check()?;
     let cpus = 0..options.cpu_count;
     let capsules = Arena::new(cpus.clone().map(|cpu| options.capsule_len(cpu)).sum(), options.huge_pages)?.segment();

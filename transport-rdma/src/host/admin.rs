@@ -26,7 +26,7 @@ pub(super) enum Action {
         delay_ns: u64,
     },
     Ready(Box<Attached>),
-    Discovered(Box<Vec<Discovered>>),
+    Discovered(Vec<Discovered>),
     Failed(HostError),
 }
 
@@ -72,7 +72,7 @@ impl Admin {
             }
             Task::Discover(discover) => {
                 let step = discover.next(outcome);
-                self.action(step, keys, Action::Discovered)
+                self.action(step, keys, |found| Action::Discovered(*found))
             }
         }
     }
