@@ -1,4 +1,5 @@
 //! The program as a process: what it says and how it ends where there is no target.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,5 @@
 //! The host side against the target side, over the in-process fabric, with every step drawn from a seed.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "host/workload.rs"]
 mod workload;
