@@ -154,7 +154,7 @@ impl LoadWorkload {
         let measured_end_ns = match self.settings.job {
             _ if self.outcome.was_stopped => now_ns,
             Job::Load(Extent::Time(_)) => self.end_ns,
-            _ => self.last_ns,
+            Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify => self.last_ns,
         };
         self.outcome.elapsed_ns = measured_end_ns.saturating_sub(self.begin_ns);
         self.outcome.namespaces = self.namespaces.drain(..).map(|namespace| namespace.outcome).collect();

@@ -204,7 +204,9 @@ impl Watch<'_> {
             Job::Load(Extent::Time(time)) | Job::Verify(Extent::Time(time)) => {
                 u128::from(elapsed_ns) * 1000 / (time + self.settings.warmup).as_nanos().max(1)
             }
-            _ => u128::from(count) * 1000 / u128::from(total.max(1)),
+            Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify => {
+                u128::from(count) * 1000 / u128::from(total.max(1))
+            }
         };
         self.bar.set_position(u64::try_from(thousandths.min(1000)).unwrap_or(1000));
         // Every fifth of a second: a number that can be read.
