@@ -233,3 +233,61 @@ fn a_target_that_ends_alone() {
     world.end(&mut idle_host(3));
     let _ = Target::has_left;
 }
+
+/// A workload that submits nothing.
+struct Quiet(SharedNotes);
+
+impl transport_rdma::host::Workload for Quiet {
+    fn ready(&mut self, start: transport_rdma::host::Start<'_>) {
+        self.0.borrow_mut().attached = Some(start.attached.clone());
+    }
+
+    fn poll<Q: transport_rdma::verbs::Port>(
+        &mut self,
+        _now_ns: u64,
+        _io: &mut transport_rdma::host::IoQueues<'_, Q>,
+    ) -> reactor::Progress {
+        reactor::Progress::Idle
+    }
+
+    fn completed(&mut self, _now_ns: u64, _ended: &[transport_rdma::host::Ended]) {}
+
+    fn is_done(&self) -> bool {
+        false
+    }
+
+    fn failed(&mut self, failure: &HostFailure) {
+        self.0.borrow_mut().failure = Some(failure.clone());
+    }
+}
+
+/// A keep-alive whose answer takes longer than the time to the next one is not the last.
+#[test]
+fn keep_alives_go_on_after_a_late_one() {
+    const HALF_NS: u64 = 25_000_000;
+    let mut world = World::new(3);
+    let notes = SharedNotes::default();
+    let mut options = options();
+    options.queue_count_per_cpu = 0;
+    options.keep_alive_ms = 50;
+    let mut host = world.host(options, |_| Quiet(notes.clone()));
+    world.run(&mut host, "attaching", |_, _| notes.borrow().attached.is_some());
+    let attached_count = host.sends_posted();
+    let pass_alone = |host: &mut Host| {
+        host.mesh.advance(HALF_NS);
+        for _ in 0..100 {
+            host.mesh.step();
+        }
+        host.sends_posted() - attached_count
+    };
+    assert_eq!(pass_alone(&mut host), 1);
+    assert_eq!(pass_alone(&mut host), 1, "the first is out: no second one");
+    for _ in 0..5000 {
+        world.step(&mut host);
+    }
+    assert_eq!(pass_alone(&mut host), 2);
+    host.shut_down();
+    end_host(&mut world, &mut host);
+    assert_eq!(notes.borrow().failure, Some(HostFailure::Stopped));
+    world.end(&mut idle_host(3));
+}

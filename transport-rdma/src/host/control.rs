@@ -75,6 +75,8 @@ pub struct HostControl<P: Provider> {
     memory_call_count: usize,
     links: Slab<Link>,
     by_connection: BTreeMap<ConnectionId, Handle<Link>>,
+    /// [`TIMER_LIVE`] is armed: once, however often the provider wakes us meanwhile.
+    is_looking: bool,
     phase: Phase,
 }
 
@@ -98,6 +100,7 @@ impl<P: Provider> HostControl<P> {
             memory_call_count: 0,
             links: Slab::new(link_count),
             by_connection: BTreeMap::new(),
+            is_looking: false,
             phase: Phase::New,
         }
     }
@@ -157,7 +160,8 @@ impl<P: Provider> HostControl<P> {
             let limit_ms = self.options.attach_timeout_ms;
             self.fail(turn, HostFailure::TimedOut { what: "attaching to the controller", qid: 0, limit_ms });
         }
-        // TIMER_LIVE has nothing to do: the poll that follows looks.
+        // It has nothing else to do: the poll that follows looks.
+        self.is_looking &= token != TIMER_LIVE;
     }
 
     /// Ends everything, whatever is under way; workloads that are not done are told so.
@@ -332,7 +336,8 @@ impl<P: Provider> HostControl<P> {
                     turn.send(Cpu(cpu), Message(Kind::Leave));
                 }
                 self.phase = Phase::Leaving { left_count: 0 };
-            } else {
+            } else if !self.is_looking {
+                self.is_looking = true;
                 turn.arm(turn.now_ns() + LIVE_POLL_NS, TIMER_LIVE);
             }
         }

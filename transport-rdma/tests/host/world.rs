@@ -177,6 +177,11 @@ impl Host {
         (0..=self.cpu_count).all(|cpu| self.mesh.has_left(Cpu(cpu)))
     }
 
+    /// Requests that its queue pairs were given.
+    pub(crate) fn sends_posted(&self) -> u64 {
+        self.told.borrow().iter().find(|(name, _)| name == "sends_posted").map_or(0, |(_, value)| *value)
+    }
+
     /// Gauges of live objects that are not zero.
     pub(crate) fn live(&self) -> Vec<(String, u64)> {
         live(&self.told)

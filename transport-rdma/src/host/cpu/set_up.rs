@@ -86,10 +86,10 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     }
 
     pub(super) fn keep_alive(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        if !self.admin.as_mut().is_some_and(Admin::begin_keep_alive) {
-            return;
+        if self.admin.as_mut().is_some_and(Admin::begin_keep_alive) {
+            self.submit_admin(turn, TAG_KEEP_ALIVE, keep_alive);
         }
-        self.submit_admin(turn, TAG_KEEP_ALIVE, keep_alive);
+        // Also where the last one is late: when it has ended the next is due.
         self.arm_keep_alive(turn);
     }
 
