@@ -234,13 +234,17 @@ impl<L> NicEnd<L> {
         if self.waiting.is_empty() {
             return;
         }
+        let before = self.waiting.len();
         while let Some(event) = self.waiting.pop_front() {
             if let Err(event) = self.shared.events.push(event) {
                 self.waiting.push_front(event);
                 break;
             }
         }
-        if let Some(wake) = &self.wake {
+        // Not where nothing fitted: a provider that is slow would cost a system call per poll.
+        if let Some(wake) = &self.wake
+            && self.waiting.len() < before
+        {
             wake();
         }
     }

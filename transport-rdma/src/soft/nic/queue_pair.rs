@@ -26,6 +26,9 @@ pub struct QueuePair<L> {
     pub(super) segment_count_max: usize,
     pub(super) inline_len_max: usize,
     inline: Option<Arena>,
+    /// Keys of the windows that were bound here: no other queue pair's messages end them (a type 2 window belongs to its queue pair
+    /// [InfiniBand Architecture, volume 1, 10.6.7.2]).
+    windows: Vec<u32>,
     /// What was last said to the peer.
     pub(super) said: LinkState,
     /// It has sent, written, read or consumed since the last doorbell.
@@ -80,6 +83,7 @@ impl<L> QueuePair<L> {
             segment_count_max,
             inline_len_max: inline_len,
             inline,
+            windows: Vec::new(),
             said: LinkState::Ready,
             is_dirty: false,
             is_active: false,
@@ -132,6 +136,23 @@ impl<L> QueuePair<L> {
             len += segment.memory.len();
         }
         Some(LocalSegment { memory: slot.part(0, len), local_key: 0 })
+    }
+
+    /// A window was bound under this key.
+    pub(super) fn window_bound(&mut self, key: u32) {
+        // One whose region went away without an invalidation is still listed: its entry of the key table is this one's now.
+        self.windows.retain(|known| known >> 8 != key >> 8);
+        self.windows.push(key);
+    }
+
+    /// The key has ended.
+    pub(super) fn window_ended(&mut self, key: u32) {
+        self.windows.retain(|known| *known != key);
+    }
+
+    /// Whether the key is that of a window that was bound here.
+    pub(super) fn has_window(&self, key: u32) -> bool {
+        self.windows.contains(&key)
     }
 
     /// What polling a completion gives back.

@@ -69,7 +69,7 @@ impl<W: Wire> Device<W> {
         while let Some(entry) = queue_pair.send.first_waiting() {
             let (operation, flags) = (entry.operation, entry.flags);
             let outcome = self.execute(&mut link, operation, flags, &entry.segments);
-            let stage = Self::stage(queue_pair, outcome);
+            let stage = Self::stage(queue_pair, operation, outcome);
             if stage == Stage::Waiting {
                 break;
             }
@@ -171,7 +171,7 @@ impl<W: Wire> Device<W> {
         segments: &[LocalSegment],
     ) -> Stage {
         let outcome = self.execute(link, operation, flags, segments);
-        Self::stage(queue_pair, outcome)
+        Self::stage(queue_pair, operation, outcome)
     }
 
     /// Puts it into the queue. Inline data that has to wait is copied, since the caller's memory is free once it is posted.
@@ -187,10 +187,17 @@ impl<W: Wire> Device<W> {
     }
 
     #[inline]
-    fn stage(queue_pair: &mut QueuePair<W::Link>, outcome: Outcome) -> Stage {
+    fn stage(queue_pair: &mut QueuePair<W::Link>, operation: SendOperation, outcome: Outcome) -> Stage {
         match outcome {
             Outcome::Sent => queue_pair.send.count_sent(),
-            Outcome::Done => Stage::Done,
+            Outcome::Done => {
+                if let SendOperation::BindWindow { key, .. } = operation {
+                    queue_pair.window_bound(key);
+                } else if let SendOperation::LocalInvalidate(key) = operation {
+                    queue_pair.window_ended(key);
+                }
+                Stage::Done
+            }
             Outcome::Unfinished => Stage::Waiting,
             Outcome::Failed(status) => Stage::Failed(status),
         }

@@ -68,8 +68,13 @@ impl<W: Wire> Device<W> {
         } else if !receive.segments.iter().all(|segment| self.wire.allows_local(segment, true)) {
             Verdict::Refuse(CompletionStatus::LocalProtectionError, LinkState::RefusedOperation)
         } else {
-            // The key ends before anything can report it.
-            match header.invalidate.map_or(Transfer::Done, |key| self.wire.invalidate(key)) {
+            // The key ends before anything can report it. A peer names any key that it likes: only windows of this very queue pair are its to end.
+            let ended = match header.invalidate {
+                None => Transfer::Done,
+                Some(key) if queue_pair.has_window(key) => self.wire.invalidate(key),
+                Some(_) => Transfer::Denied,
+            };
+            match ended {
                 Transfer::Done => {
                     self.wire.take(link, &receive.segments);
                     Verdict::Take
@@ -91,6 +96,9 @@ impl<W: Wire> Device<W> {
         if let Verdict::Refuse(status, state) = verdict {
             self.complete(queue_pair, slot, id, status, credit);
             return Ok(Taken::Refused(state));
+        }
+        if let Some(key) = header.invalidate {
+            queue_pair.window_ended(key);
         }
         if queue_pair.said == LinkState::NoReceive {
             self.say(queue_pair, link, LinkState::Ready);

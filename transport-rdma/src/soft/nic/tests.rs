@@ -101,7 +101,7 @@ impl Wire for ScriptedWire {
     }
 
     fn bind(&mut self, _key: u32, _address: u64, _len: u64) -> bool {
-        false
+        true
     }
 }
 
@@ -155,6 +155,12 @@ impl Bench {
         self.nic.ring();
     }
 
+    fn bind(&mut self, key: u32) {
+        let operation = SendOperation::BindWindow { key, address: 0, len: 1 };
+        let request = SendRequest { id: 0, operation, flags: Flags::empty(), segments: &[] };
+        self.nic.post_send(self.name, &request).unwrap();
+    }
+
     fn message(&self, invalidate: Option<u32>) {
         let header = MessageHeader { len: 0, immediate: None, invalidate, solicited: false };
         let mut script = self.wire.script();
@@ -205,6 +211,7 @@ fn news_of_queue_pairs_that_do_not_exist() {
 #[test]
 fn an_invalidation_that_takes_a_while_holds_its_message_back() {
     let mut bench = Bench::new();
+    bench.bind(5);
     bench.wire.script().invalidate = Some(Transfer::Unfinished);
     bench.message(Some(5));
     bench.message(None);
@@ -214,6 +221,49 @@ fn an_invalidation_that_takes_a_while_holds_its_message_back() {
     bench.wire.script().invalidate = Some(Transfer::Done);
     assert_eq!(bench.poll(), [(100, Status::Success), (101, Status::Success)]);
     assert_eq!(bench.wire.script().said, [LinkState::Ready], "it was ready all the time");
+}
+
+/// Keys are easily guessed, and the wire would end any window's.
+#[test]
+fn a_message_ends_no_window_of_another_queue_pair() {
+    let ends = |bound: &[u32], ended: u32| {
+        let mut bench = Bench::new();
+        for &key in bound {
+            bench.bind(key);
+        }
+        bench.wire.script().invalidate = Some(Transfer::Done);
+        bench.message(Some(ended));
+        bench.poll()[0] == (100, Status::Success)
+    };
+    assert!(ends(&[0x1105], 0x1105));
+    assert!(!ends(&[], 0x1105));
+    assert!(!ends(&[0x1105], 0x1106));
+    assert!(!ends(&[0x1105, 0x1106], 0x1105), "the same window, bound anew");
+    assert!(ends(&[0x1105, 0x2205], 0x1105));
+}
+
+/// The provider is woken for what it can take, not for what has no room.
+#[test]
+fn a_provider_that_is_slow_is_not_woken_by_every_poll() {
+    let woken = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&woken);
+    let wake: WakeProvider = Box::new(move || *count.lock().unwrap() += 1);
+    let port = PortOptions { completion_count: 64, shared_receive_count: 0 };
+    let (mut nic, mut handle) = Nic::new(ScriptedWire(Arc::default()), port, NicOptions::default(), Some(wake));
+    for serial in 0..400 {
+        handle.send(PortCommand::Sweep { queue_pair: QueuePairSerial(serial), number: 1 });
+    }
+    nic.poll(1, 64, &mut Vec::new());
+    handle.flush();
+    nic.poll(2, 64, &mut Vec::new());
+    let before = *woken.lock().unwrap();
+    for now_ns in 3..100 {
+        nic.poll(now_ns, 64, &mut Vec::new());
+    }
+    assert_eq!(*woken.lock().unwrap(), before, "nothing more fits");
+    assert!(handle.next_event().is_some());
+    nic.poll(100, 64, &mut Vec::new());
+    assert_eq!(*woken.lock().unwrap(), before + 1);
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub(super) fn cases<R: Rig>() -> Vec<(&'static str, Case<R>)> {
         ("local_memory_that_is_not_ours", local_memory_that_is_not_ours),
         ("deregistration_under_traffic", deregistration_under_traffic),
         ("windows_end_with_a_message", windows_end_with_a_message),
+        ("a_window_belongs_to_its_queue_pair", a_window_belongs_to_its_queue_pair),
         ("a_message_ends_a_key_that_it_may_not", a_message_ends_a_key_that_it_may_not),
     ]
 }
@@ -239,6 +240,37 @@ fn windows_end_with_a_message<R: Rig>(rig: R) {
     let expected = [(1, success), (2, success), (3, success), (4, Status::WindowBindError)];
     assert_eq!(pair.completions(1, 4), expected);
     pair.finish(ends);
+}
+
+/// A message on another connection does not end it: it ends that connection.
+fn a_window_belongs_to_its_queue_pair<R: Rig>(rig: R) {
+    let mut pair = Pair::new(rig);
+    let region = pair.sides[1].keys;
+    let Ok(window) = pair.sides[1].provider.allocate_window(region) else { return };
+    let address = pair.sides[1].address(0);
+    let [ours, theirs] = [(); 2].map(|()| {
+        pair.connect_with(|pair, side, name| {
+            if side == 1 {
+                pair.post_receives(1, name, 5, 1);
+            }
+        })
+    });
+    let bind = SendOperation::BindWindow { key: window, address, len: 4096 };
+    pair.sides[1].send_with(ours[1].name, 1, bind, Flags::SIGNALED, &[]);
+    assert_eq!(pair.completions(1, 1), [(1, Status::Success)]);
+    let segment = pair.sides[0].part(0, 64);
+    pair.sides[0].send(theirs[0].name, 2, SendOperation::SendWithInvalidate(window), segment);
+    assert_ne!(pair.completions(1, 1)[0].1, Status::Success);
+    assert_eq!(pair.completions(0, 1), [(2, Status::RemoteAccessError)]);
+    // It is as valid as before, and its own connection ends it.
+    pair.sides[0].send(ours[0].name, 3, SendOperation::Write { address, key: window }, segment);
+    pair.sides[0].send(ours[0].name, 4, SendOperation::SendWithInvalidate(window), segment);
+    assert_eq!(pair.completions(0, 2), [(3, Status::Success), (4, Status::Success)]);
+    assert_eq!(pair.full_completions(1, 1)[0].received.invalidated, Some(window));
+    let [active, passive] = theirs;
+    pair.end(0, active);
+    pair.end(1, passive);
+    pair.finish(ours);
 }
 
 fn a_message_ends_a_key_that_it_may_not<R: Rig>(rig: R) {
