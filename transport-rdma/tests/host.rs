@@ -29,7 +29,7 @@ fn verify(seed: u64, options: HostOptions, blocks_per_io: u32) {
 
 fn verify_in(world: &mut World, options: HostOptions, blocks_per_io: u32) {
     let notes: Vec<SharedNotes> = (0..options.cpu_count).map(|_| SharedNotes::default()).collect();
-    let nsid = |cpu: u16| if cpu % 2 == 0 { 1 } else { 5 };
+    let nsid = |cpu: u16| if cpu.is_multiple_of(2) { 1 } else { 5 };
     let workload = |cpu: u16| VerifyAll::new(notes[usize::from(cpu)].clone(), nsid(cpu), blocks_per_io, 3, 40);
     let mut host = world.host(options, workload);
     end_host(world, &mut host);
