@@ -33,8 +33,8 @@ pub const SLOTS_PER_ENTRY: u16 = 2;
 /// I/O queues of one controller.
 pub const IO_QUEUE_COUNT_MAX: u16 = 1023;
 
-/// Smallest value of the largest transfer.
-pub const TRANSFER_LEN_MIN: u32 = 4096;
+/// Smallest value of the largest transfer: one page would be an MDTS of 0, which says *no limit* [NVMe 1.4, figure 247].
+pub const TRANSFER_LEN_MIN: u32 = 2 * PAGE_LEN;
 /// Largest value of the largest transfer.
 pub const TRANSFER_LEN_MAX: u32 = 1 << 22;
 /// Most in-capsule data.

@@ -34,7 +34,7 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     /// Cuts `memory` in two: one half for small buffers, the rest for buffers of `transfer_len_max`. Where the half would not hold one large buffer,
-    /// all of it is for large ones.
+    /// or large ones are no larger than small ones, all of it is for large ones.
     pub(crate) fn new(memory: Segment, transfer_len_max: u32) -> Self {
         let large_len = transfer_len_max as usize;
         let small_len = SMALL_BUFFER_LEN as usize;
@@ -42,7 +42,8 @@ impl Buffers {
         let skip = (start.next_multiple_of(BUFFER_ALIGNMENT) - start).min(memory.len());
         let memory = memory.part(skip, memory.len() - skip);
         let half = memory.len() / 2 / small_len * small_len;
-        let half = if half < large_len { 0 } else { half };
+        // Buffers know their pool by their length, so two pools never have the same.
+        let half = if half < large_len || large_len <= small_len { 0 } else { half };
         let (small, large) = (memory.part(0, half), memory.part(half, memory.len() - half));
         let shelf = |pool| Shelf { pool, waiting: VecDeque::new() };
         Self { small: shelf(Pool::new(small, small_len)), large: shelf(Pool::new(large, large_len)) }
