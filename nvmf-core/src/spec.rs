@@ -51,7 +51,7 @@ pub struct ControllerSpec {
     pub queue_depth_max: u16,
     /// Most entries of an admin queue.
     pub admin_queue_depth_max: u16,
-    /// Largest data transfer of one command, in bytes: a power of two of at least 4096.
+    /// Largest data transfer of one command, in bytes: a power of two of at least 8192.
     pub transfer_len_max: u32,
     /// In-capsule data of an I/O queue, in bytes: a multiple of 16.
     pub in_capsule_len: u32,
@@ -61,7 +61,8 @@ impl Default for ControllerSpec {
     fn default() -> Self {
         Self {
             io_queue_count_max: 127,
-            queue_depth_max: 128,
+            // A queue of 256 entries holds 255 commands; one of 128 would refuse the 128 that many loads ask for.
+            queue_depth_max: 256,
             admin_queue_depth_max: 32,
             transfer_len_max: 128 * 1024,
             in_capsule_len: 4096,

@@ -65,11 +65,25 @@ fn a_controller_says_what_it_is() {
     assert_eq!(trim_text(&page.subsystem_nqn), NQN);
     assert_eq!(page.command_capsule_16b.get(), (64 + 4096) / 16);
     assert_eq!(page.response_capsule_16b.get(), 1);
-    assert_eq!((page.namespace_count.get(), page.command_count_max.get()), (5, 128));
+    assert_eq!((page.namespace_count.get(), page.command_count_max.get()), (5, 256));
     assert_eq!(page.keep_alive_granularity_100ms.get(), 10);
     assert_eq!(page.sgls.get() & 0x0010_0007, 0x0010_0005, "SGLs, keyed, offsets");
     assert_eq!(page.volatile_write_cache, 0b101);
     assert_eq!(page.controller_type, 1);
+    world.shut_down();
+}
+
+#[test]
+fn the_smallest_largest_transfer_is_not_told_as_no_limit() {
+    let smallest = nvmf_core::limits::TRANSFER_LEN_MIN;
+    let mut options = Options::new(vec![namespace(1, Arc::new(TestDevice::new("disk", 1000)))]);
+    options.controller.transfer_len_max = smallest;
+    let mut world = World::new(options);
+    let (admin, _) = world.attach(0);
+    let bytes = identify(&mut world, admin, 1, 0).unwrap();
+    let page = IdentifyController::ref_from_bytes(&bytes).unwrap();
+    assert_ne!(page.mdts, 0, "no limit");
+    assert_eq!(4096 << page.mdts, smallest);
     world.shut_down();
 }
 
@@ -188,7 +202,7 @@ fn event_requests_are_held_to_a_limit_and_can_be_aborted() {
 fn properties_over_the_wire() {
     let (mut world, admin, _) = world();
     let cap = world.execute(admin, property_get(0, true), &[]).result.get();
-    assert_eq!(cap & 0xFFFF, 127);
+    assert_eq!(cap & 0xFFFF, 255);
     assert_eq!((cap >> 16 & 1, cap >> 24 & 0xFF, cap >> 37 & 0xFF), (1, 30, 1));
     assert_eq!(world.execute(admin, property_get(0x14, false), &[]).result.get(), 0x0046_0001);
     for get in [property_get(0, false), property_get(0x14, true), property_get(0x1000, false)] {

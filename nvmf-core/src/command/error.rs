@@ -27,12 +27,6 @@ pub enum CommandError {
         /// Where the field starts, as the error log names it.
         byte: u8,
     },
-    /// A log page that this layer does not know.
-    #[error("log page {log_page:#04x} is not supported")]
-    LogPage {
-        /// LID.
-        log_page: u8,
-    },
     /// RECFMT of a Connect or Disconnect.
     #[error("record format is not 0")]
     RecordFormat,
@@ -42,9 +36,6 @@ pub enum CommandError {
     /// The SGL's length is not that of the command's data.
     #[error("the SGL's length is not that of the command's data")]
     SglLength,
-    /// In-capsule data reaches outside of the capsule.
-    #[error("the in-capsule data is not all in the capsule")]
-    SglOffset,
 }
 
 impl CommandError {
@@ -55,11 +46,9 @@ impl CommandError {
             Self::Opcode { .. } | Self::FabricsType { .. } => Status::INVALID_OPCODE,
             Self::QueueKind => Status::INVALID_QUEUE_TYPE,
             Self::Field { .. } => Status::INVALID_FIELD,
-            Self::LogPage { .. } => Status::INVALID_LOG_PAGE,
             Self::RecordFormat => Status::CONNECT_INCOMPATIBLE_FORMAT,
             Self::SglType => Status::SGL_TYPE_INVALID,
             Self::SglLength => Status::SGL_LENGTH_INVALID,
-            Self::SglOffset => Status::SGL_OFFSET_INVALID,
         }
     }
 }

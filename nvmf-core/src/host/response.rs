@@ -60,12 +60,24 @@ impl HostCompletion {
         if self.status.is_success() {
             return Ok(self);
         }
-        let status = if self.status.is(Status::CONNECT_INVALID_PARAMETERS) && command == "Connect" {
-            format!("{}: {}", self.status, ConnectRefusal::from_result(self.result).field())
+        let status = if command == "Connect" { self.connect_refusal() } else { self.status.to_string() };
+        Err(HostError::Status { command, status })
+    }
+
+    /// Why Connect failed, and what to do about the likeliest causes.
+    fn connect_refusal(self) -> String {
+        let refused = ConnectRefusal::from_result(self.result);
+        if self.status.is(Status::CONNECT_INVALID_PARAMETERS) && refused == ConnectRefusal::SUBSYSTEM_NQN {
+            "the target has no subsystem of this name (subnqn) at this address; its discovery log lists those that it has".to_owned()
+        } else if self.status.is(Status::CONNECT_INVALID_PARAMETERS) {
+            format!("invalid parameter: {}", refused.field())
+        } else if self.status.is(Status::CONNECT_INVALID_HOST) {
+            "the subsystem does not allow this host's NQN".to_owned()
+        } else if self.status.is(Status::CONNECT_CONTROLLER_BUSY) {
+            "the target takes no more controllers now, or is shutting down; try again later".to_owned()
         } else {
             self.status.to_string()
-        };
-        Err(HostError::Status { command, status })
+        }
     }
 
     /// DW0.
@@ -101,6 +113,11 @@ mod tests {
         assert!(words(Status::SUCCESS, 0xFFFF).contains("0xffff"));
         let refused = words(Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::QUEUE_SIZE.to_result());
         assert!(refused.starts_with("Connect failed") && refused.ends_with(": queue size"), "{refused}");
+        // Codes that mean something else for an I/O command are told as what they are here.
+        let unknown = words(Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::SUBSYSTEM_NQN.to_result());
+        assert!(unknown.contains("subnqn") && !unknown.contains("I/O"), "{unknown}");
+        assert!(words(Status::CONNECT_INVALID_HOST, 0).ends_with("host's NQN"));
+        assert!(words(Status::CONNECT_CONTROLLER_BUSY, 0).contains("try again"));
         assert!(words(Status::INVALID_QUEUE_ID, 0).contains("invalid queue identifier"));
     }
 }

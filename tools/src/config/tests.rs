@@ -40,7 +40,7 @@ fn the_smallest_file_gets_sensible_defaults() {
     assert!(config.target.hugepages);
     assert_eq!(config.target.shutdown_deadline_s, 10);
     assert_eq!(config.transport.provider, ProviderKind::Soft);
-    assert_eq!((config.transport.queue_depth, config.transport.in_capsule_len), (128, 4096));
+    assert_eq!((config.transport.queue_depth, config.transport.in_capsule_len), (256, 4096));
     assert_eq!(config.devices[0].kind, DeviceKind::Memory { len: 64 << 20 });
     assert_eq!(config.devices[0].block_len, 512);
     let subsystem = &config.subsystems[0];
@@ -67,7 +67,7 @@ fn a_misspelt_field_is_named_with_the_one_that_was_meant() {
 fn a_wrong_type_names_field_and_value() {
     assert_eq!(
         errors_with("[transport]\nqueue_depth = \"deep\"\n"),
-        "t.toml:2:15: transport.queue_depth is string \"deep\": allowed is i64"
+        "t.toml:2:15: transport.queue_depth is string \"deep\": allowed is a whole number"
     );
     assert_eq!(
         errors("\"64MiB\"", "\"64 megs\""),
@@ -95,6 +95,30 @@ fn numbers_out_of_range_are_refused_with_the_range() {
     assert_eq!(
         errors_with("[transport]\nin_capsule_size = 100\n"),
         "t.toml:2:19: transport.in_capsule_size is 100: a multiple of 16 bytes"
+    );
+}
+
+/// What the layers below would refuse later, with no word of the file, or not at all.
+#[test]
+fn what_is_allowed_is_what_the_target_can_do() {
+    for (section, field, most) in [
+        ("target", "queue_pairs", 4096),
+        ("transport", "io_queues", 1023),
+        ("transport", "queue_depth", 1024),
+        ("transport", "admin_queue_depth", 1024),
+    ] {
+        assert!(parse(&format!("[{section}]\n{field} = {most}\n{SMALLEST}")).is_ok(), "{field}");
+        let text = errors_with(&format!("[{section}]\n{field} = {}\n", most + 1));
+        assert!(text.contains(&format!("{section}.{field} is {}: ", most + 1)), "{text}");
+        assert!(text.ends_with(&format!(" to {most}")), "{text}");
+    }
+    for size in ["4KiB", "8MiB"] {
+        let text = errors_with(&format!("[transport]\ntransfer_size = \"{size}\"\n"));
+        assert!(text.ends_with(&format!("transport.transfer_size is {size}: 8KiB to 4MiB")), "{text}");
+    }
+    assert_eq!(
+        errors_with("[target]\ndata_memory = \"8MiB\"\n[transport]\ntransfer_size = \"4MiB\"\n"),
+        "t.toml:2:15: target.data_memory is 8MiB: at least 16MiB for 4 of the largest transfers (transport.transfer_size)"
     );
 }
 
