@@ -3,9 +3,13 @@
 mod subsystem;
 mod value;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use nvmf_core::limits::{
+    ADMIN_QUEUE_DEPTH_MIN, IO_QUEUE_COUNT_MAX, QPAIR_COUNT_MAX, TRANSFER_LEN_MAX, TRANSFER_LEN_MIN,
+};
 use nvmf_core::spec::ControllerSpec;
 use toml::Spanned;
 
@@ -17,11 +21,16 @@ use subsystem::check_subsystems;
 pub(crate) use value::list_of;
 use value::{address, choice, number, quoted, size, socket_path};
 
+/// Data buffers of the largest transfer that each CPU has at least: half of the memory is for small ones.
+const TRANSFERS_IN_MEMORY_MIN: u64 = 4;
+
 /// Checks all of it. What is wrong goes to the report, and something harmless takes its place, so that the rest is checked too.
 pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Report<'_>) -> Config {
+    let data_memory_span = file.target.data_memory.as_ref().map(Spanned::span);
     let target = check_target(file.target, cpus_allowed, report);
     let log = check_log(file.log, report);
     let transport = check_transport(file.transport, report);
+    check_data_memory(&target, &transport, data_memory_span, report);
     let devices = check_devices(file.device, report);
     let subsystems = check_subsystems(file.subsystem, &devices, report);
     let metrics = file.metrics.and_then(|metrics| address(&metrics.listen, "metrics.listen", "127.0.0.1:9420", report));
@@ -53,8 +62,26 @@ fn check_target(section: shape::Target, cpus_allowed: &[usize], report: &mut Rep
         cpus,
         hugepages: section.hugepages.unwrap_or(true),
         data_memory_len: size(section.data_memory, "target.data_memory", 32 << 20, 1 << 20..=64 << 30, report),
-        queue_pair_count_max: number(section.queue_pairs, "target.queue_pairs", 256, 1..=65_536, report),
+        queue_pair_count_max: number(section.queue_pairs, "target.queue_pairs", 256, 1..=QPAIR_COUNT_MAX, report),
         shutdown_deadline_s: number(section.shutdown_deadline_s, "target.shutdown_deadline_s", 10, 1..=3600, report),
+    }
+}
+
+/// A CPU that has no buffer for the largest transfer would let its host wait for ever.
+fn check_data_memory(
+    target: &TargetSection,
+    transport: &TransportSection,
+    span: Option<Range<usize>>,
+    report: &mut Report<'_>,
+) {
+    let least = TRANSFERS_IN_MEMORY_MIN * u64::from(transport.transfer_len_max);
+    if (target.data_memory_len as u64) < least {
+        let allowed = format!(
+            "at least {} for {TRANSFERS_IN_MEMORY_MIN} of the largest transfers (transport.transfer_size)",
+            Size(least)
+        );
+        let text = format!("target.data_memory is {}: {allowed}", Size(target.data_memory_len as u64));
+        report.say(span, text);
     }
 }
 
@@ -93,7 +120,7 @@ fn check_transport(section: shape::Transport, report: &mut Report<'_>) -> Transp
         section.transfer_size,
         "transport.transfer_size",
         u64::from(defaults.transfer_len_max),
-        4096..=16 << 20,
+        u64::from(TRANSFER_LEN_MIN)..=u64::from(TRANSFER_LEN_MAX),
         report,
     );
     // Identify gives it as a power of two of pages: NVM Express Base 2.0, figure 275, MDTS.
@@ -125,14 +152,14 @@ fn check_transport(section: shape::Transport, report: &mut Report<'_>) -> Transp
             "transport.admin_queue_depth",
             defaults.admin_queue_depth_max,
             // NVMe over Fabrics 1.1, 3.3: an admin queue has at least 32 entries.
-            32..=1024,
+            ADMIN_QUEUE_DEPTH_MIN..=1024,
             report,
         ),
         io_queue_count_max: number(
             section.io_queues,
             "transport.io_queues",
             defaults.io_queue_count_max,
-            1..=1024,
+            1..=IO_QUEUE_COUNT_MAX,
             report,
         ),
         in_capsule_len,

@@ -79,6 +79,8 @@ impl<'a> Report<'a> {
                 // `type: string "x", expected …` and `value: …`: what serde knows; the field is what it does not.
                 let rest = rest.trim_start_matches("type: ").trim_start_matches("value: ");
                 text = format!("{field} is {}", rest.replacen(", expected ", ": allowed is ", 1));
+                // serde's word for every number here.
+                text = text.replace("allowed is i64", "allowed is a whole number");
             } else if let Some(suggestion) = suggestion_for_unknown(&text) {
                 text = format!("{text}; did you mean `{suggestion}`?");
             }
