@@ -12,8 +12,11 @@ use super::session::{Answer, Life, PATIENCE_NS, Session};
 use crate::rpc::Flow;
 use crate::system::{Epoll, Interest};
 
-/// Connections at a time, of both services together.
+/// Connections of one service at a time: strangers at the metrics' address must not keep the owner from RPC.
 const SESSION_MAX: usize = 32;
+
+/// Services.
+const SERVICE_COUNT: usize = 2;
 
 /// Tokens of connections have this bit, and a handle below it.
 const SESSION_TOKEN: u64 = 1 << 60;
@@ -31,7 +34,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(listeners: Vec<Listener>, epoll: &Epoll) -> io::Result<Self> {
-        let mut server = Self { listeners, paused: true, sessions: Slab::new(SESSION_MAX) };
+        let mut server = Self { listeners, paused: true, sessions: Slab::new(SERVICE_COUNT * SESSION_MAX) };
         server.watch(epoll)?;
         Ok(server)
     }
@@ -39,7 +42,7 @@ impl Server {
     /// Closes everything, and takes the sockets' files away.
     pub(super) fn close(&mut self) {
         self.listeners.clear();
-        self.sessions = Slab::new(SESSION_MAX);
+        self.sessions = Slab::new(SERVICE_COUNT * SESSION_MAX);
     }
 
     /// Whether a clock is needed: somebody has a deadline, or a listener is to be watched again.
@@ -101,6 +104,9 @@ impl Server {
         let service = listener.service;
         match listener.accept() {
             Ok(stream) if !stream.is_allowed() => tracing::warn!(?service, "a connection of another user is refused"),
+            Ok(_) if self.sessions.iter().filter(|(_, session)| session.service == service).count() >= SESSION_MAX => {
+                tracing::warn!(?service, limit = SESSION_MAX, "too many connections: one is closed");
+            }
             Ok(stream) => {
                 let interest = Interest { read: true, write: false };
                 let deadline_ns = match service {
@@ -117,7 +123,8 @@ impl Server {
                             self.sessions.remove(handle);
                         }
                     }
-                    Err(_) => tracing::warn!(?service, limit = SESSION_MAX, "too many connections: one is closed"),
+                    // Cannot be: there is room for as many as both services may have.
+                    Err(_) => tracing::error!(?service, "no room for a connection: it is closed"),
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -228,10 +235,17 @@ mod tests {
     fn silent_peers_neither_stay_nor_keep_others_out_for_ever() {
         let listener = Listener::metrics("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.metrics_address().unwrap();
-        let mut bench = Bench::new(vec![listener]);
+        let place = Place::new("silent");
+        let mut bench = Bench::new(vec![listener, Listener::rpc(&place.0).unwrap()]);
         let silent: Vec<TcpStream> = (0..SESSION_MAX + 3).map(|_| TcpStream::connect(address).unwrap()).collect();
         bench.run(0);
         assert_eq!(bench.server.sessions.len(), SESSION_MAX);
+        let mut owner = UnixStream::connect(&place.0).unwrap();
+        owner.write_all(br#"{"jsonrpc":"2.0","id":1,"method":"a"}"#).unwrap();
+        bench.run(0);
+        assert_ne!(owner.read(&mut [0; 500]).unwrap(), 0, "RPC is served all the same");
+        drop(owner);
+        bench.run(0);
         assert!(bench.server.needs_time());
         bench.server.tick(&bench.epoll, PATIENCE_NS);
         assert!(bench.server.sessions.is_empty());
