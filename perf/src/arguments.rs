@@ -7,7 +7,7 @@ use crate::cpus;
 
 /// Loads, measures and verifies an NVMe over Fabrics target.
 #[derive(Debug, Parser)]
-#[command(name = "nvmf-perf", version, about, after_help = EXAMPLES)]
+#[command(name = "nvmf-perf", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) common: Common,

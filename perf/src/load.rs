@@ -122,6 +122,7 @@ impl LoadWorkload {
         while self.remaining > 0 {
             let Some(index) = self.idle.pop() else { break };
             let slot = &mut self.slots[index as usize];
+            slot.namespace = next_namespace(slot.namespace, self.settings.slot_count(), self.namespaces.len());
             let namespace = &mut self.namespaces[usize::from(slot.namespace)];
             let places = &namespace.places;
             let place = if self.settings.pattern.is_random() {
@@ -160,6 +161,17 @@ impl LoadWorkload {
         self.outcome.namespaces = self.namespaces.drain(..).map(|namespace| namespace.outcome).collect();
         let outcome = std::mem::take(&mut self.outcome);
         let _ = self.ends.send(End::Outcome(Box::new(outcome)));
+    }
+}
+
+/// A slot keeps its namespace, so that a slow one does not hold up the others; fewer slots than namespaces take them in turn.
+fn next_namespace(last: u16, slot_count: usize, namespace_count: usize) -> u16 {
+    if slot_count >= namespace_count {
+        last
+    } else if usize::from(last) + 1 == namespace_count {
+        0
+    } else {
+        last + 1
     }
 }
 
@@ -228,5 +240,24 @@ impl Workload for LoadWorkload {
 
     fn failed(&mut self, failure: &HostFailure) {
         let _ = self.ends.send(End::Failed(failure.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_namespace_gets_its_share_whatever_the_depth() {
+        let turns = |slots, namespaces| {
+            let mut last = 0;
+            std::array::from_fn::<u16, 5, _>(|_| {
+                last = next_namespace(last, slots, namespaces);
+                last
+            })
+        };
+        assert_eq!(turns(1, 3), [1, 2, 0, 1, 2]);
+        assert_eq!(turns(3, 3), [0; 5]);
+        assert_eq!(turns(1, 1), [0; 5]);
     }
 }

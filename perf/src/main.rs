@@ -33,6 +33,7 @@ mod address;
 mod cpus;
 mod outcome;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,15 +41,26 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use nvmf_core::wire::DISCOVERY_NQN;
 
+use crate::address::TransportAddress;
 use crate::arguments::Arguments;
 use crate::report::Report;
 use crate::settings::{Job, Settings};
+
+/// What clap ends with too.
+const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match perform(&arguments) {
+    let plan = match plan(&arguments) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("nvmf-perf: {error:#}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match perform(&arguments, &plan) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("nvmf-perf: {error:#}");
@@ -57,8 +69,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    signal::install().context("signals cannot be handled")?;
+/// What the command line comes to.
+struct Plan {
+    address: TransportAddress,
+    cpus: Vec<usize>,
+    settings: Arc<Settings>,
+}
+
+/// Checks what clap cannot. An error is one of the command line.
+fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
     let address = arguments.common.transport.as_ref();
     let address = address.context("no target: name one with -r 'traddr:ADDRESS trsvcid:PORT subnqn:NQN'")?;
     let cpus = run::choose_cpus(&arguments.common)?;
@@ -73,15 +92,23 @@ fn perform(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if matches!(settings.job, Job::Discover | Job::Identify) && arguments.common.json.is_some() {
         bail!("--json goes with what is measured, verified or digested");
     }
-    warn_of_shared_cpu(&cpus);
+    Ok(Plan { address, cpus, settings })
+}
 
-    let outcomes = match run::run(arguments, &address, &settings, &cpus)? {
+fn perform(arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
+    let Plan { address, cpus, settings } = plan;
+    signal::install().context("signals cannot be handled")?;
+    // Before the run: what was measured is not to be lost for want of a directory.
+    let json = arguments.common.json.as_deref().map(JsonOutput::open).transpose()?;
+    warn_of_shared_cpu(cpus);
+
+    let outcomes = match run::run(arguments, address, settings, cpus)? {
         run::Result::Attached(attached) => {
-            print!("{}", report::identity(&attached));
+            print(&report::identity(&attached))?;
             return Ok(ExitCode::SUCCESS);
         }
         run::Result::Discovered(found) => {
-            print!("{}", report::discovery_log(&found));
+            print(&report::discovery_log(&found))?;
             return Ok(ExitCode::SUCCESS);
         }
         run::Result::Outcomes(outcomes) => outcomes,
@@ -89,8 +116,8 @@ fn perform(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(refused) = outcomes.iter().find_map(|outcome| outcome.refused.as_ref()) {
         bail!("{refused}");
     }
-    let report = Report::new(&settings, &address, &cpus, outcomes);
-    write(&report, arguments.common.json.as_deref())?;
+    let report = Report::new(settings, address, cpus, outcomes);
+    write(&report, json)?;
     Ok(match (report.was_stopped(), report.is_good()) {
         (true, _) => ExitCode::from(signal::EXIT_INTERRUPTED),
         (false, true) => ExitCode::SUCCESS,
@@ -99,16 +126,41 @@ fn perform(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn write(report: &Report, json: Option<&str>) -> anyhow::Result<()> {
-    match json {
-        Some("-") => println!("{}", report.to_json()),
-        Some(path) => {
-            print!("{}", report.to_text());
-            std::fs::write(path, report.to_json() + "\n").with_context(|| format!("cannot write {path}"))?;
+/// Where the result goes as JSON.
+enum JsonOutput {
+    Standard,
+    File(std::fs::File, String),
+}
+
+impl JsonOutput {
+    fn open(path: &str) -> anyhow::Result<Self> {
+        if path == "-" {
+            return Ok(Self::Standard);
         }
-        None => print!("{}", report.to_text()),
+        let file = std::fs::File::create(path).with_context(|| format!("--json: cannot write {path}"))?;
+        Ok(Self::File(file, path.to_owned()))
     }
-    Ok(())
+}
+
+fn write(report: &Report, json: Option<JsonOutput>) -> anyhow::Result<()> {
+    match json {
+        Some(JsonOutput::Standard) => print(&(report.to_json() + "\n")),
+        Some(JsonOutput::File(mut file, path)) => {
+            print(&report.to_text())?;
+            let text = report.to_json() + "\n";
+            file.write_all(text.as_bytes()).with_context(|| format!("--json: cannot write {path}"))
+        }
+        None => print(&report.to_text()),
+    }
+}
+
+/// To the standard output. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("the standard output"),
+        _ => Ok(()),
+    }
 }
 
 fn warn_of_shared_cpu(cpus: &[usize]) {

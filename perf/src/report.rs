@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use nvmf_core::host::{Attached, Discovered};
 use nvmf_core::status::Status;
-use nvmf_core::wire::{AddressFamily, SubsystemType};
+use nvmf_core::wire::{AddressFamily, SubsystemType, TransportKind};
 use serde::Serialize;
 
 use crate::address::TransportAddress;
 use crate::outcome::{Outcome, latencies};
-use crate::settings::{Extent, Job, Settings};
+use crate::settings::{Job, Settings};
 
 /// A whole run.
 #[derive(Debug, Serialize)]
@@ -146,6 +146,8 @@ impl Report {
             let _ = writeln!(text, "{}  {} bytes", digest.sha256, digest.byte_count);
         } else if self.total.read_count + self.total.write_count > 0 {
             self.table(&mut text);
+        } else if self.settings.job == "load" {
+            let _ = writeln!(text, "no I/O ended in the time that was measured");
         }
         if let Some(verification) = &self.verification {
             let Verification { block_count, mismatch_count, mismatches } = verification;
@@ -180,7 +182,7 @@ impl Report {
             settings.workload,
             settings.io_size,
             settings.io_depth,
-            settings.queue_pairs_per_cpu * u16::try_from(settings.cpus.len()).unwrap_or(u16::MAX),
+            usize::from(settings.queue_pairs_per_cpu) * settings.cpus.len(),
             if settings.queue_pairs_per_cpu == 1 && settings.cpus.len() == 1 { "" } else { "s" },
             settings.cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             self.total.elapsed_s,
@@ -206,8 +208,7 @@ impl Report {
 impl ReportSettings {
     fn new(settings: &Settings, address: &TransportAddress, cpus: &[usize]) -> Self {
         let job = match settings.job {
-            Job::Load(Extent::Time(_)) => "load for a time",
-            Job::Load(_) => "load of a count",
+            Job::Load(_) => "load",
             Job::Verify(_) => "verify",
             Job::Digest => "digest",
             Job::Discover => "discover",
@@ -277,7 +278,7 @@ pub(crate) fn identity(attached: &Attached) -> String {
         attached.in_capsule_len,
     );
     for namespace in &attached.namespaces {
-        let uuid = namespace.uuid.map_or_else(String::new, |uuid| format!(", UUID {}", hex(&uuid)));
+        let uuid = namespace.uuid.map_or_else(String::new, |uuid| format!(", UUID {}", uuid_text(&uuid)));
         let _ = writeln!(
             text,
             "namespace {}: {} blocks of {} bytes{uuid}",
@@ -291,16 +292,8 @@ pub(crate) fn identity(attached: &Attached) -> String {
 pub(crate) fn discovery_log(found: &[Discovered]) -> String {
     let mut text = String::new();
     for entry in found {
-        let family = match entry.address_family {
-            Some(AddressFamily::Ipv4) => "IPv4",
-            Some(AddressFamily::Ipv6) => "IPv6",
-            Some(AddressFamily::InfiniBand) => "IB",
-            Some(AddressFamily::FibreChannel) => "FC",
-            Some(AddressFamily::Loopback) => "Loop",
-            None => "unknown",
-        };
-        let kind = entry.transport.map_or_else(|| "unknown".to_owned(), |kind| format!("{kind:?}"));
-        let kind = kind.to_uppercase();
+        let kind = entry.transport.map_or("unknown", transport_name);
+        let family = entry.address_family.map_or("unknown", family_name);
         let Discovered { address, service, subsystem_nqn, .. } = entry;
         let _ = write!(text, "trtype:{kind} adrfam:{family} traddr:{address} trsvcid:{service} subnqn:{subsystem_nqn}");
         let is_discovery = entry.subsystem_type.is_some_and(|kind| kind != SubsystemType::Nvm);
@@ -312,6 +305,33 @@ pub(crate) fn discovery_log(found: &[Discovered]) -> String {
     text
 }
 
+/// As nvme-cli and SPDK write TRTYPE.
+fn transport_name(kind: TransportKind) -> &'static str {
+    match kind {
+        TransportKind::Rdma => "RDMA",
+        TransportKind::FibreChannel => "FC",
+        TransportKind::Tcp => "TCP",
+        TransportKind::Loopback => "loop",
+    }
+}
+
+/// As nvme-cli and SPDK write ADRFAM.
+fn family_name(family: AddressFamily) -> &'static str {
+    match family {
+        AddressFamily::Ipv4 => "IPv4",
+        AddressFamily::Ipv6 => "IPv6",
+        AddressFamily::InfiniBand => "IB",
+        AddressFamily::FibreChannel => "FC",
+        AddressFamily::Loopback => "intra-host",
+    }
+}
+
+/// 8-4-4-4-12, as every tool shows a UUID.
+fn uuid_text(uuid: &[u8; 16]) -> String {
+    let digits = hex(uuid);
+    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -319,6 +339,8 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+
+    use nvmf_core::host::NamespaceInfo;
 
     use super::*;
     use crate::arguments::Arguments;
@@ -353,6 +375,46 @@ mod tests {
         assert_eq!(json["namespaces"][0]["nsid"], 1);
         assert_eq!(json["settings"]["io_size"], 4096);
         assert!(json["total"]["latency_us"]["p99_9"].is_number());
+    }
+
+    #[test]
+    fn a_line_of_the_discovery_log_can_be_given_back() {
+        let entry = |family, address: &str| Discovered {
+            transport: Some(TransportKind::Rdma),
+            address_family: Some(family),
+            subsystem_type: Some(SubsystemType::Nvm),
+            requirements: 0,
+            subsystem_nqn: "nqn.2026-11.io.example:a".parse().unwrap(),
+            address: address.to_owned(),
+            service: "4420".to_owned(),
+            port_id: 1,
+            controller_id: 0xFFFF,
+            admin_queue_depth_max: 32,
+        };
+        let text = discovery_log(&[entry(AddressFamily::Ipv4, "127.0.0.1"), entry(AddressFamily::Ipv6, "::1")]);
+        let expected = "trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:nqn.2026-11.io.example:a";
+        assert_eq!(text.lines().next(), Some(expected));
+        for (line, address) in text.lines().zip(["127.0.0.1:4420", "[::1]:4420"]) {
+            assert_eq!(line.parse::<TransportAddress>().unwrap().address.to_string(), address);
+        }
+    }
+
+    #[test]
+    fn a_controller_is_shown_without_queues_that_nobody_asked_for() {
+        let uuid = std::array::from_fn(|at| u8::try_from(at).unwrap());
+        let namespace = NamespaceInfo { nsid: 3, block_len: 512, metadata_len: 0, block_count: 8, uuid: Some(uuid) };
+        let text = identity(&Attached {
+            controller_id: 2,
+            io_queue_count: 0,
+            queue_depth_max: 256,
+            transfer_len_max: 131_072,
+            in_capsule_len: 4096,
+            serial_number: "S1".to_owned(),
+            model_number: "Quiesce".to_owned(),
+            namespaces: vec![namespace],
+        });
+        assert!(text.contains("(serial S1), I/O queues of up to 256 entries, "), "{text}");
+        assert!(text.ends_with("UUID 00010203-0405-0607-0809-0a0b0c0d0e0f\n"), "{text}");
     }
 
     #[test]

@@ -191,7 +191,8 @@ impl Watch<'_> {
                 outcomes.push(Outcome { was_stopped: true, ..Outcome::default() });
                 Ok(Result::Outcomes(outcomes))
             }
-            Some(failure) => Err(anyhow!(failure)),
+            // Its text has that of its cause in it.
+            Some(failure) => Err(anyhow!("{failure}")),
             None => Ok(found.unwrap_or(Result::Outcomes(outcomes))),
         }
     }

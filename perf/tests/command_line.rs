@@ -42,10 +42,12 @@ fn devices_are_not_built_yet() {
 
 #[test]
 fn what_makes_no_sense_is_named() {
-    fails(&["-t", "1"], 1, &["no target", "-r"]);
-    fails(&["-r", "traddr:127.0.0.1", "-t", "1"], 1, &["subnqn", "discover"]);
-    fails(&["-r", NOBODY, "-w", "read", "--verify"], 1, &["--verify", "read"]);
-    fails(&["-r", NOBODY, "-c", "4000", "-t", "1"], 1, &["4000"]);
+    fails(&["-t", "1"], 2, &["no target", "-r"]);
+    fails(&["-r", "traddr:127.0.0.1", "-t", "1"], 2, &["subnqn", "discover"]);
+    fails(&["-r", NOBODY, "-w", "read", "--verify"], 2, &["--verify", "read"]);
+    fails(&["-r", NOBODY, "-c", "4000", "-t", "1"], 2, &["4000"]);
     fails(&["-r", "traddr:localhost"], 2, &["traddr", "localhost"]);
     fails(&["-r", NOBODY, "-o", "4q"], 2, &["4q"]);
+    // Before the run, not after it.
+    fails(&["-r", NOBODY, "-t", "1", "--json", "/nowhere/result.json"], 1, &["--json", "/nowhere/result.json"]);
 }
