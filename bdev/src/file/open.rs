@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use reactor::Arena;
 
@@ -19,6 +20,10 @@ use crate::device::BdevError;
 
 /// Alignment of data where the file system does not say what direct I/O needs.
 const DATA_ALIGNMENT_UNTOLD: usize = 4096;
+
+/// How often, and how far apart, a lock is asked for.
+const LOCK_TRY_COUNT: u32 = 100;
+const LOCK_TRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A file, open and locked.
 pub(super) struct Opened {
@@ -64,9 +69,19 @@ fn open_with(path: &Path, read_only: bool, flags: i32) -> io::Result<File> {
     OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)
 }
 
-/// One writer, or any number of readers.
+/// One writer, or any number of readers. A process that was killed may still hold its lock for some milliseconds: its io_uring, which
+/// has the file registered, is taken down after its end. So one that is held is asked for again for a while.
+#[allow(clippy::disallowed_methods, reason = "a device is opened at start-up, or by a thread that may wait")]
 fn lock(file: &File, read_only: bool) -> io::Result<()> {
-    let locked = if read_only { file.try_lock_shared() } else { file.try_lock() };
+    let mut tries_left = LOCK_TRY_COUNT;
+    let locked = loop {
+        let locked = if read_only { file.try_lock_shared() } else { file.try_lock() };
+        tries_left -= 1;
+        if tries_left == 0 || !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break locked;
+        }
+        std::thread::sleep(LOCK_TRY_INTERVAL);
+    };
     match locked {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(io::Error::new(
