@@ -8,7 +8,7 @@ mod world;
 
 use nvmf_core::wire::DISCOVERY_NQN;
 use transport_rdma::host::{HostFailure, HostOptions};
-use transport_rdma::soft::in_process::FabricOptions;
+use transport_rdma::soft::in_process::{FabricOptions, TicketKinds};
 
 use crate::workload::{SharedNotes, VerifyAll};
 use crate::world::{BLOCK_LEN, Host, NQN, Target, World, options};
@@ -232,6 +232,30 @@ fn a_target_that_ends_alone() {
     let world = World::new(3);
     world.end(&mut idle_host(3));
     let _ = Target::has_left;
+}
+
+/// A target that is stopped in the midst of a copy holds the destroy calls up: the host leaves all the same, and in time.
+#[test]
+fn what_never_comes_back_does_not_keep_the_host() {
+    for never in [TicketKinds::DESTROY_QUEUE_PAIR, TicketKinds::DESTROY_CONNECTION, TicketKinds::DEREGISTER] {
+        let mut world = World::new(6);
+        let notes = SharedNotes::default();
+        let mut host = world.host(options(), |_| VerifyAll::new(notes.clone(), 1, 4, 0, 30).endless());
+        world.run(&mut host, "some I/O", |_, _| notes.borrow().ended_count > 10);
+        world.fabric.change(|options| options.never_ending = never);
+        host.shut_down();
+        for _ in 0..50_000 {
+            world.step(&mut host);
+        }
+        assert!(!host.has_left(), "{never:?} was not waited for");
+        host.mesh.advance(1_900_000_000);
+        for _ in 0..5_000 {
+            world.step(&mut host);
+        }
+        assert!(!host.has_left(), "too early");
+        host.mesh.advance(150_000_000);
+        world.run(&mut host, "the host's end", |_, host| host.has_left());
+    }
 }
 
 /// A workload that submits nothing.

@@ -26,6 +26,11 @@ const LIVE_POLL_NS: u64 = 5_000_000;
 
 const TIMER_ATTACH: u64 = 1;
 const TIMER_LIVE: u64 = 2;
+const TIMER_END: u64 = 3;
+
+/// How long the end may take beyond the drains' deadline. What has not come back then is held by a peer that is stopped or hostile, or by a device
+/// that is stuck: it is left to the end of the process.
+const END_GRACE_NS: u64 = 2_000_000_000;
 
 /// What a ticket stands for: the kind is in its top byte, a link's handle below.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,6 +164,9 @@ impl<P: Provider> HostControl<P> {
         if token == TIMER_ATTACH && attaching {
             let limit_ms = self.options.attach_timeout_ms;
             self.fail(turn, HostFailure::TimedOut { what: "attaching to the controller", qid: 0, limit_ms });
+        }
+        if token == TIMER_END {
+            self.give_up(turn);
         }
         // It has nothing else to do: the poll that follows looks.
         self.is_looking &= token != TIMER_LIVE;
@@ -312,6 +320,7 @@ impl<P: Provider> HostControl<P> {
 
     fn begin_end(&mut self, turn: &mut Turn<'_, Message<P>>) {
         self.phase = Phase::Ending;
+        turn.arm(turn.now_ns() + self.options.drain_timeout_ms * 1_000_000 + END_GRACE_NS, TIMER_END);
         let handles: Vec<_> = self.links.handles().collect();
         for handle in handles {
             self.close(turn, handle);
@@ -332,15 +341,38 @@ impl<P: Provider> HostControl<P> {
         }
         if matches!(self.phase, Phase::Settling) {
             if self.provider.live_count() == 0 {
-                for cpu in 0..self.options.cpu_count {
-                    turn.send(Cpu(cpu), Message(Kind::Leave));
-                }
-                self.phase = Phase::Leaving { left_count: 0 };
+                self.begin_leaving(turn);
             } else if !self.is_looking {
                 self.is_looking = true;
                 turn.arm(turn.now_ns() + LIVE_POLL_NS, TIMER_LIVE);
             }
         }
+    }
+
+    fn begin_leaving(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        for cpu in 0..self.options.cpu_count {
+            turn.send(Cpu(cpu), Message(Kind::Leave));
+        }
+        self.phase = Phase::Leaving { left_count: 0 };
+    }
+
+    /// Leaves although not everything came back. No memory of ours is used again, and a peer writes to the arena that it has mapped, not to whatever
+    /// is at our addresses then: so nobody is hurt.
+    fn give_up(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        if matches!(self.phase, Phase::Ending | Phase::Deregistering | Phase::Settling) {
+            let (link_count, memory_call_count) = (self.links.len(), self.memory_call_count);
+            tracing::error!(
+                link_count,
+                memory_call_count,
+                "not everything could be taken back in time: it is given up"
+            );
+            self.begin_leaving(turn);
+        }
+    }
+
+    /// Whether polling CPUs can be told anything: one that was told to leave may be gone.
+    fn has_cpus(&self) -> bool {
+        !matches!(self.phase, Phase::Leaving { .. } | Phase::Gone)
     }
 
     fn left(&mut self) {

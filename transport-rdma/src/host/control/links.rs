@@ -183,6 +183,7 @@ impl<P: Provider> HostControl<P> {
     }
 
     pub(super) fn close(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>) {
+        let has_cpus = self.has_cpus();
         let Some(link) = self.links.look_mut(handle) else { return };
         let stage = std::mem::replace(&mut link.stage, Stage::DestroyingConnection);
         link.stage = match stage {
@@ -191,7 +192,9 @@ impl<P: Provider> HostControl<P> {
             Stage::Attaching(connection, _) => Stage::Attaching(connection, Wanted::No),
             Stage::Connecting(connection, queue) | Stage::Established(connection, queue) => {
                 self.provider.disconnect(connection.id());
-                turn.send(link.cpu, Message(Kind::Close { queue }));
+                if has_cpus {
+                    turn.send(link.cpu, Message(Kind::Close { queue }));
+                }
                 Stage::Closing(connection, queue)
             }
             other @ (Stage::Closing(..) | Stage::DestroyingQueuePair(..) | Stage::DestroyingConnection) => other,
@@ -213,6 +216,7 @@ impl<P: Provider> HostControl<P> {
         handle: Handle<Link>,
         result: Result<(), VerbsError>,
     ) {
+        let has_cpus = self.has_cpus();
         let link = self.links.look_mut(handle).expect("a link lives until its connection is destroyed");
         let result = match result {
             Ok(()) => DestroyResult::Done,
@@ -226,7 +230,7 @@ impl<P: Provider> HostControl<P> {
         else {
             unreachable!("a queue pair was destroyed twice")
         };
-        if let Some(queue) = queue {
+        if let Some(queue) = queue.filter(|_| has_cpus) {
             turn.send(link.cpu, Message(Kind::Destroyed { queue, result }));
         }
         self.destroy_connection(handle, connection);
