@@ -475,7 +475,7 @@ fn a_killed_peer_leaves_nothing_behind() {
     }
     node.end(end);
     node.until(|node| (node.live() == before).then_some(()));
-    node.until(|node| node.provider.counters().iter().any(|&counter| counter == ("peers_idle", 0)).then_some(()));
+    node.until(|node| node.provider.counters().contains(&("peers_idle", 0)).then_some(()));
     let took = killed.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
     let mapped = node.provider.counters().into_iter().find(|(name, _)| *name == "mapped_bytes").unwrap().1;
