@@ -27,10 +27,11 @@ const RING_CAPACITY: usize = 1024;
 /// Anything that keeps it from starting.
 pub fn run(config: &Config, signals: Signals) -> Result<()> {
     say_cpus(config);
-    say_hugepages(config);
+    let memory_lens = memory_lens(config)?;
+    say_hugepages(config, &memory_lens);
     say_fabric(config);
     say_spare_devices(config);
-    check_memory(config)?;
+    check_memory(config, &memory_lens)?;
     // Before the other parts: cheap, and the likeliest to be wrong on a machine where a target runs already.
     let listeners = listen(config)?;
     match config.transport.provider {
@@ -66,14 +67,8 @@ where
     let mut builder: RuntimeBuilder<Message<P>> =
         RuntimeBuilder::new(&placements, RING_CAPACITY).context("target.cpus")?;
 
-    let cpu_count = u16::try_from(os_cpus.len()).context("target.cpus: more than 65535")?;
-    let options = TargetOptions {
-        cpu_count,
-        queue_pair_count_max: config.target.queue_pair_count_max,
-        data_memory_len: config.target.data_memory_len,
-        huge_pages: config.target.hugepages,
-        shared_receive_count: config.transport.shared_receive_count,
-    };
+    let options = target_options(config)?;
+    let cpu_count = options.cpu_count;
     let spec = target_spec(config, &devices)?;
     let (control, cpus) = build(provider, builder.domain(), spec, options)?;
     for subsystem in &config.subsystems {
@@ -156,17 +151,30 @@ fn where_from(path: &Path) -> String {
     }
 }
 
-fn target_spec(config: &Config, devices: &[Arc<dyn Device>]) -> Result<TargetSpec> {
-    let subsystems =
-        config.subsystems.iter().map(|section| subsystem_spec(section, devices)).collect::<Result<Vec<_>>>()?;
-    let controller = ControllerSpec {
+fn target_options(config: &Config) -> Result<TargetOptions> {
+    Ok(TargetOptions {
+        cpu_count: u16::try_from(config.target.cpus.len()).context("target.cpus: more than 65535")?,
+        queue_pair_count_max: config.target.queue_pair_count_max,
+        data_memory_len: config.target.data_memory_len,
+        huge_pages: config.target.hugepages,
+        shared_receive_count: config.transport.shared_receive_count,
+    })
+}
+
+fn controller_spec(config: &Config) -> ControllerSpec {
+    ControllerSpec {
         io_queue_count_max: config.transport.io_queue_count_max,
         queue_depth_max: config.transport.queue_depth,
         admin_queue_depth_max: config.transport.admin_queue_depth,
         transfer_len_max: config.transport.transfer_len_max,
         in_capsule_len: config.transport.in_capsule_len,
-    };
-    Ok(TargetSpec { subsystems, controller })
+    }
+}
+
+fn target_spec(config: &Config, devices: &[Arc<dyn Device>]) -> Result<TargetSpec> {
+    let subsystems =
+        config.subsystems.iter().map(|section| subsystem_spec(section, devices)).collect::<Result<Vec<_>>>()?;
+    Ok(TargetSpec { subsystems, controller: controller_spec(config) })
 }
 
 fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Result<SubsystemSpec> {
@@ -188,30 +196,32 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
     })
 }
 
-/// What is allocated in large pieces: memory devices, and each CPU's buffers.
-fn memory_lens(config: &Config) -> Vec<u64> {
+/// What is allocated in large pieces: memory devices, and what each CPU needs for data, receives and responses.
+fn memory_lens(config: &Config) -> Result<Vec<u64>> {
     let devices = config.devices.iter().filter_map(|device| match device.kind {
         DeviceKind::Memory { len } => Some(len),
         DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
     });
-    devices.chain(config.target.cpus.iter().map(|_| config.target.data_memory_len as u64)).collect()
+    let lens = transport_rdma::target::memory_lens(&target_options(config)?, &controller_spec(config))?;
+    let cpus = config.target.cpus.iter().flat_map(|_| lens.map(|len| len as u64));
+    Ok(devices.chain(cpus).collect())
 }
 
-fn say_hugepages(config: &Config) {
-    let needed = Hugepages::needed_for(memory_lens(config).into_iter());
+fn say_hugepages(config: &Config, memory_lens: &[u64]) {
+    let needed = Hugepages::needed_for(memory_lens.iter().copied());
     tracing::info!("{}", Hugepages::now().describe(needed, config.target.hugepages));
 }
 
 /// All of it is touched at the start: what is too much would not fail, but have the kernel end some process.
-fn check_memory(config: &Config) -> Result<()> {
-    let needed_len = memory_lens(config).into_iter().fold(0, u64::saturating_add);
+fn check_memory(config: &Config, memory_lens: &[u64]) -> Result<()> {
+    let needed_len = memory_lens.iter().copied().fold(0, u64::saturating_add);
     let huge_len = if config.target.hugepages { Hugepages::now().free_len() } else { 0 };
     let Some(available_len) = machine::memory_available() else {
         return Ok(());
     };
     if needed_len.saturating_sub(huge_len) > available_len {
         bail!(
-            "memory: devices of type \"memory\" and target.data_memory need {} MiB, and {} MiB are available: make them smaller",
+            "memory: devices of type \"memory\", target.data_memory and queue pairs (target.queue_pairs, transport.queue_depth) need {} MiB, and {} MiB are available: make them smaller",
             needed_len >> 20,
             (available_len + huge_len) >> 20,
         );

@@ -27,7 +27,7 @@ mod counters;
 
 use crate::verbs::VerbsError;
 
-pub use build::build;
+pub use build::{build, memory_lens};
 pub use control::Control;
 pub use cpu::TargetCpu;
 pub use message::Message;

@@ -451,7 +451,7 @@ impl Provider for SharedProvider {
             ("sends_posted", sum(|nic| &nic.sends_posted)),
             ("receives_posted", sum(|nic| &nic.receives_posted)),
             ("completions", sum(|nic| &nic.completions)),
-            ("failures", sum(|nic| &nic.failures)),
+            ("failed_completions", sum(|nic| &nic.failures)),
             ("wire_full", sum(|nic| &nic.wire_full)),
             ("receiver_not_ready", sum(|nic| &nic.receiver_not_ready)),
             ("peer_faults", sum(|nic| &nic.peer_faults)),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use nvmf_core::spec::TargetSpec;
+use nvmf_core::spec::{ControllerSpec, TargetSpec};
 use nvmf_core::{PollGroup, PollGroupOptions};
 use reactor::{Arena, Cpu, Domain, Pool, Segment};
 
@@ -56,11 +56,12 @@ pub fn build<P: Provider>(
         completion_count: 0,
     };
     limits.completion_count = completion_count(&limits);
-    let index_shift = index_shift(&limits)?;
+    let index_shift = index_shift(&limits.controller, options.queue_pair_count_max)?;
+    let memory_lens = memory_lens(&options, &limits.controller)?;
 
     let mut memory = Vec::new();
     for _ in 0..options.cpu_count {
-        memory.push(CpuMemory::allocate(&limits, &options, index_shift)?);
+        memory.push(CpuMemory::allocate(memory_lens, options.huge_pages)?);
     }
     let mut registrar = Registrar::new(&mut provider);
     for memory in &memory {
@@ -123,19 +124,32 @@ pub fn build<P: Provider>(
     Ok((Control::new(parts), cpus))
 }
 
+/// Bytes of the three arenas that each CPU of such a target takes: data buffers, receives, responses.
+///
+/// # Errors
+/// If queue depth and number of queue pairs do not go together.
+pub fn memory_lens(options: &TargetOptions, controller: &ControllerSpec) -> Result<[usize; 3], BuildError> {
+    let receive_count = match options.shared_receive_count {
+        0 => (options.queue_pair_count_max * (usize::from(depth_max(controller)) + 1)).min(RECEIVE_COUNT_MAX),
+        shared => shared as usize,
+    };
+    let response_count = options.queue_pair_count_max << index_shift(controller, options.queue_pair_count_max)?;
+    Ok([options.data_memory_len, receive_count.max(1) * receive_len(controller), response_count.max(1) * RESPONSE_LEN])
+}
+
 /// Most entries of a queue that a host can ask for.
-fn depth_max(limits: &Limits) -> u16 {
-    limits.controller.queue_depth_max.max(limits.controller.admin_queue_depth_max)
+fn depth_max(controller: &ControllerSpec) -> u16 {
+    controller.queue_depth_max.max(controller.admin_queue_depth_max)
 }
 
 /// Bytes of a receive buffer, in whole cache lines.
-fn receive_len(limits: &Limits) -> usize {
-    (COMMAND_LEN + limits.controller.in_capsule_len as usize).next_multiple_of(64)
+fn receive_len(controller: &ControllerSpec) -> usize {
+    (COMMAND_LEN + controller.in_capsule_len as usize).next_multiple_of(64)
 }
 
 /// Room for every work request of every queue pair, as far as the device has it: connections beyond that are refused.
 fn completion_count(limits: &Limits) -> u32 {
-    let depth = depth_max(limits);
+    let depth = depth_max(&limits.controller);
     let sends = u64::from(send_count(limits, depth, limits.device.read_initiator_count_max));
     let receives = if limits.shared_receive_count == 0 { u64::from(depth) + 1 } else { 0 };
     let all = (sends + receives) * limits.queue_pair_count_max as u64 + u64::from(limits.shared_receive_count);
@@ -143,16 +157,16 @@ fn completion_count(limits: &Limits) -> u32 {
 }
 
 /// `wr_id`s have 24 bits for queue pair and slot (or receive) together.
-fn index_shift(limits: &Limits) -> Result<u32, BuildError> {
-    let depth = depth_max(limits);
+fn index_shift(controller: &ControllerSpec, queue_pair_count_max: usize) -> Result<u32, BuildError> {
+    let depth = depth_max(controller);
     if depth > 1 << 14 {
         return Err(limit("queue depth", u64::from(depth), 1 << 14));
     }
     let slots = u32::from(slot_count(depth)).max(u32::from(depth) + 1).next_power_of_two();
-    let named = limits.queue_pair_count_max as u64 * u64::from(slots);
+    let named = queue_pair_count_max as u64 * u64::from(slots);
     if named > u64::from(WorkRequestId::INDEX_COUNT) {
         let allowed = u64::from(WorkRequestId::INDEX_COUNT / slots);
-        return Err(limit("queue pairs per CPU at this queue depth", limits.queue_pair_count_max as u64, allowed));
+        return Err(limit("queue pairs per CPU at this queue depth", queue_pair_count_max as u64, allowed));
     }
     Ok(slots.trailing_zeros())
 }
@@ -175,16 +189,11 @@ struct Receives {
 }
 
 impl CpuMemory {
-    fn allocate(limits: &Limits, options: &TargetOptions, index_shift: u32) -> Result<Self, BuildError> {
-        let receive_count = match limits.shared_receive_count {
-            0 => (options.queue_pair_count_max * (usize::from(depth_max(limits)) + 1)).min(RECEIVE_COUNT_MAX),
-            shared => shared as usize,
-        };
-        let response_count = options.queue_pair_count_max << index_shift;
+    fn allocate([data, receives, responses]: [usize; 3], huge_pages: bool) -> Result<Self, BuildError> {
         Ok(Self {
-            data: Arena::new(options.data_memory_len, options.huge_pages)?,
-            receives: Arena::new(receive_count.max(1) * receive_len(limits), options.huge_pages)?,
-            responses: Arena::new(response_count.max(1) * RESPONSE_LEN, options.huge_pages)?,
+            data: Arena::new(data, huge_pages)?,
+            receives: Arena::new(receives, huge_pages)?,
+            responses: Arena::new(responses, huge_pages)?,
         })
     }
 
@@ -195,7 +204,7 @@ impl CpuMemory {
     fn into_receives(self, limits: &Limits) -> (Receives, Option<Pool>) {
         let responses = self.responses.segment();
         let memory = self.receives.segment();
-        let len = receive_len(limits);
+        let len = receive_len(&limits.controller);
         match limits.shared_receive_count {
             0 => (Receives { responses, receives: None }, Some(Pool::new(memory, len))),
             count => (Receives { responses, receives: Some(SharedReceives::new(memory, len, count)) }, None),

@@ -29,9 +29,13 @@ impl<P: Provider> Control<P> {
                 Some(_) => self.counts.established += 1,
                 None => self.counts.stale_events += 1,
             },
-            Event::Disconnected { connection }
-            | Event::Rejected { connection, .. }
-            | Event::QueuePairFatal { connection } => {
+            // A host that died is told by its queue pair's flush first, where the provider notices.
+            Event::Disconnected { connection } => {
+                if let Some(record) = self.find(connection) {
+                    self.end(turn, record, DisconnectReason::Host);
+                }
+            }
+            Event::Rejected { connection, .. } | Event::QueuePairFatal { connection } => {
                 if let Some(record) = self.find(connection) {
                     self.end(turn, record, DisconnectReason::PeerGone);
                 }
