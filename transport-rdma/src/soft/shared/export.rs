@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, RwLock};
 
-use super::mapping::Mapping;
+use super::mapping::{Mapping, seal};
 use super::pair::{ARENA_COUNT_MAX, Copies, KEY_COUNT_MAX, KEY_ENTRY_LEN, Pair};
 use crate::verbs::Access;
 
@@ -67,6 +67,9 @@ pub(super) enum Ending {
 impl Exports {
     pub(super) fn new() -> io::Result<Self> {
         let (table, descriptor) = Mapping::create("quiesce-keys", KEY_COUNT_MAX as usize * KEY_ENTRY_LEN)?;
+        // Every peer gets this descriptor, and the first of them must not be able to map it writable: the others trust what is in it. Our own mapping is there already, and stays
+        // writable.
+        seal(&descriptor, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL)?;
         let entries = std::iter::repeat_with(Entry::default).take(KEY_COUNT_MAX as usize).collect();
         let offered_to = [const { AtomicU64::new(0) }; ARENA_COUNT_MAX];
         Ok(Self { table, descriptor, entries, offered_to, pairs: RwLock::new(Vec::new()) })
@@ -256,7 +259,29 @@ fn offset(key: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
+
+    #[test]
+    fn a_peer_reads_the_table_and_cannot_write_it() {
+        let exports = Exports::new().unwrap();
+        let len = KEY_COUNT_MAX as usize * KEY_ENTRY_LEN;
+        let fd = exports.descriptor().as_raw_fd();
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping, wherever the kernel likes; unused.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0) };
+        assert_eq!(base, libc::MAP_FAILED, "a writable mapping before any peer has sealed it");
+        // SAFETY: four readable bytes.
+        let written = unsafe { libc::pwrite(fd, [0xFF_u8; 4].as_ptr().cast(), 4, 0) };
+        assert_eq!(written, -1, "pwrite");
+        let peers = Mapping::take_over(exports.descriptor(), len as u64, false).unwrap();
+        let again = Mapping::take_over(exports.descriptor(), len as u64, false).unwrap();
+        let key = exports.open_region(0, 0, 0x10000, 0x1000, Access::REMOTE_READ).unwrap();
+        for mapping in [peers, again] {
+            assert_eq!(mapping.word(offset(key)).load(Ordering::Acquire), key, "our own writes are seen");
+        }
+    }
 
     #[test]
     fn windows_are_bound_inside_their_region_and_end_once() {
