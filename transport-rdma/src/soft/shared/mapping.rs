@@ -4,8 +4,8 @@
 //!
 //! **Why a peer cannot fault us** (tried on Linux 6.18): a memfd that is sealed against shrinking and growing can still have holes punched into it, on
 //! ordinary and huge pages, and the next touch can end in SIGBUS. `F_SEAL_FUTURE_WRITE` refuses hole punching, `MADV_REMOVE` and new writable mappings, and leaves existing ones
-//! writable. So [`Mapping::take_over`], in this order: kind, size, no holes; map it, populated; add the seals *itself*; then look again that every block is there.
-//! What is there after the seals stays there.
+//! writable. So [`Mapping::take_over`], in this order: kind, size, no holes; map it, unpopulated; add the seals *itself*; look again that every block is there; populate.
+//! What is there after the seals stays there. Populating earlier would fill holes that were torn meanwhile, with our memory, and hide them.
 //!
 //! Invariants, cited by the `SAFETY` notes:
 //! 1. `base … base + len` is a live shared mapping until drop.
@@ -16,7 +16,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use reactor::PageKind;
 
@@ -86,12 +86,22 @@ impl Mapping {
         }
         // A peer that has the descriptor must not be able to cut it off under us. (FUTURE_WRITE is the taker's to add: it has to map it yet.)
         seal(&descriptor, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
-        let base = map(&descriptor, len, true)?;
+        let base = map(&descriptor, len, true, libc::MAP_POPULATE)?;
         Ok((Self { base, len, guard: enter(base, len, PageKind::Ordinary)? }, descriptor))
     }
 
     /// Takes over what a peer handed over as `len` bytes, checked and sealed. Slow.
     pub(super) fn take_over(descriptor: &OwnedFd, len: u64, writable: bool) -> Result<Self, HandOverError> {
+        Self::take_over_while(descriptor, len, writable, || ())
+    }
+
+    /// [`Self::take_over`]; `meanwhile` is what the peer does after the first look and before the seals.
+    pub(super) fn take_over_while(
+        descriptor: &OwnedFd,
+        len: u64,
+        writable: bool,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Self, HandOverError> {
         let fd = descriptor.as_raw_fd();
         // SAFETY: plain system call.
         let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
@@ -109,10 +119,11 @@ impl Mapping {
         if writable && seals & (libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_WRITE) != 0 {
             return Err(HandOverError::OfferedBefore);
         }
-        // Before mapping too: populating would fill the holes, with our memory.
+        // Before mapping too: what is plainly sparse costs nothing.
         check_blocks(fd, len)?;
+        meanwhile();
         let base =
-            map(descriptor, map_len, writable).map_err(|source| HandOverError::System { call: "mmap", source })?;
+            map(descriptor, map_len, writable, 0).map_err(|source| HandOverError::System { call: "mmap", source })?;
         let guard = sigbus::enter(base.as_ptr() as usize, map_len, page_len);
         // From here on its drop unmaps.
         let mapping = Self { base, len: map_len, guard };
@@ -133,7 +144,29 @@ impl Mapping {
             return Err(HandOverError::Size { announced: len, actual: u64::try_from(stat.st_size).unwrap_or(0) });
         }
         check_blocks(fd, len)?;
+        mapping.populate(writable, page_len)?;
         Ok(mapping)
+    }
+
+    /// Enters all pages, so that no polling CPU faults. They are there: nothing is allocated but page tables.
+    fn populate(&self, writable: bool, page_len: usize) -> Result<(), HandOverError> {
+        let advice = if writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+        loop {
+            // SAFETY: invariant 1; populating changes no content.
+            if unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) } == 0 {
+                return Ok(());
+            }
+            match io::Error::last_os_error().raw_os_error() {
+                Some(libc::EINTR | libc::EAGAIN) => {}
+                // Before Linux 5.14. A fault on the way is covered by the guard.
+                Some(libc::EINVAL) => break,
+                _ => return Err(system("madvise(MADV_POPULATE)")),
+            }
+        }
+        for offset in (0..self.len).step_by(page_len) {
+            std::hint::black_box(self.word(offset).load(Ordering::Relaxed));
+        }
+        Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -230,18 +263,11 @@ fn enter(base: NonNull<u8>, len: usize, pages: PageKind) -> io::Result<Option<si
     }
 }
 
-fn map(descriptor: &OwnedFd, len: usize, writable: bool) -> io::Result<NonNull<u8>> {
+fn map(descriptor: &OwnedFd, len: usize, writable: bool, flags: libc::c_int) -> io::Result<NonNull<u8>> {
     let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     // SAFETY: a new mapping wherever the kernel likes.
     let base = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            len,
-            protection,
-            libc::MAP_SHARED | libc::MAP_POPULATE,
-            descriptor.as_raw_fd(),
-            0,
-        )
+        libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED | flags, descriptor.as_raw_fd(), 0)
     };
     if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());

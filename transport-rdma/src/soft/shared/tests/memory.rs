@@ -157,6 +157,23 @@ fn holes_are_refused() {
     });
 }
 
+/// Torn after the first look: found by the second, and not filled by us.
+#[test]
+fn holes_torn_meanwhile_are_refused() {
+    page_kinds(|huge, page| {
+        let len = 4 * page;
+        for writable in [true, false] {
+            let fd = memfd(huge, len);
+            fill(&fd, 0, len).unwrap();
+            let tear = || punch(&fd, page, 2 * page).unwrap();
+            match Mapping::take_over_while(&fd, len as u64, writable, tear) {
+                Err(HandOverError::Holes { present, .. }) => assert_eq!(present, 2 * page as u64),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
 #[test]
 fn sizes_that_are_not_true_are_refused() {
     let fd = memfd(false, 2 * PAGE);
