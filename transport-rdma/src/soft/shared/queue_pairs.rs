@@ -1,6 +1,6 @@
 //! Queue pairs: made, failed, destroyed.
 //!
-//! Control plane only; the queue pair itself travels by value. Destroying: close the gate; wait until no copy of the peer's can be under way, and every event of it is
+//! Control plane only; the queue pair itself travels by value. Destroying: close the gate; wait until no copy of the peer's can be under way (none can where it was offered no memory), and every event of it is
 //! acknowledged; tell the peer that its place on the board is free; unmap the rings on the worker; then the ticket's event. A peer that is stopped delays that and nothing else.
 
 use std::io;
@@ -170,9 +170,11 @@ impl SharedProvider {
         // The shared half is in its record as well.
         drop(queue_pair.into_link());
         let Some(record) = self.queue_pairs.get_mut(&serial) else { return };
-        let copies = record.core.as_ref().map(|core| {
+        // To whom nothing is offered copies nothing, whatever its busy words say: they must not keep anything.
+        let may_copy = self.regions.is_offered_to(record.peer);
+        let copies = record.core.as_ref().and_then(|core| {
             core.set_state(crate::soft::wire::LinkState::Error);
-            (std::sync::Arc::clone(core.pair()), core.pair().copies())
+            may_copy.then(|| (std::sync::Arc::clone(core.pair()), core.pair().copies()))
         });
         let connection = record.connection;
         record.ending = Some(Ending { ticket, copies, is_unmapping: false });

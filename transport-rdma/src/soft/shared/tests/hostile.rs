@@ -12,7 +12,7 @@ use crate::soft::shared::pair::{NEWS_SLOT_COUNT, PAGE_LEN};
 use crate::soft::shared::socket::{self, Arrival, MESSAGE_LEN_MAX};
 use crate::verbs::contract::Rig;
 use crate::verbs::contract::pair::{End, Pair};
-use crate::verbs::{CompletionStatus as Status, Event, Flags, Port, Provider, SendOperation, Ticket};
+use crate::verbs::{Access, CompletionStatus as Status, Event, Flags, Memory, Port, Provider, SendOperation, Ticket};
 
 const RING_LEN: u32 = 32 << 10;
 
@@ -122,7 +122,15 @@ impl Scene {
         self.pair.post_receives(1, end.name, 0, 4);
         let parameters = self.pair.parameters(b"");
         self.pair.sides[1].provider.accept(&end.connection, parameters);
-        let Heard::Message(Message::Accept(accept)) = self.hear(hostile) else { panic!("not accepted") };
+        let accept = loop {
+            match self.hear(hostile) {
+                Heard::Message(Message::Accept(accept)) => break accept,
+                Heard::Message(Message::Arena { slot, .. }) => {
+                    hostile.send(&Message::ArenaTaken { slot, error: String::new() }, &[]);
+                }
+                other @ (Heard::Message(_) | Heard::HungUp) => panic!("not accepted: {other:?}"),
+            }
+        };
         hostile.send(&Message::ReadyToUse { to: accept.from }, &[]);
         (end, accept, rings)
     }
@@ -324,7 +332,12 @@ fn an_echo_beyond_what_was_sent_breaks_the_queue_pair() {
 fn a_copy_under_way_delays_its_queue_pair_alone() {
     let mut scene = Scene::new();
     let hostile = scene.shake_hands();
+    let (first, _, _first_rings) = scene.be_accepted(&hostile, 399);
+    // Registered with two peers connected: offered with the next connection.
+    let arena = Memory::Shared(scene.pair.rig.memory(1));
+    let keys = scene.pair.register(1, arena, Access::REMOTE_READ);
     let (end, _, _rings) = scene.be_accepted(&hostile, 400);
+    scene.pair.end(1, first);
     // Its ninth port's busy word, in the connector's block.
     let busy = 4096 + 9 * 64;
     let page = |hostile: &Hostile, word| hostile.page.as_ref().unwrap().word(busy).store(word, Ordering::SeqCst);
@@ -343,8 +356,34 @@ fn a_copy_under_way_delays_its_queue_pair_alone() {
     page(&hostile, 43);
     scene.pair.event(1, "the destruction", is_it);
     scene.pair.destroy_connection(1, end.connection);
+    page(&hostile, 44);
+    scene.pair.deregister(1, keys);
     scene.pair.sides[1].completions.clear();
     drop(hostile);
+    scene.close();
+}
+
+/// To whom no memory is offered copies nothing: what it says of copies keeps neither its queue pairs nor its place among the peers.
+#[test]
+fn a_peer_that_was_offered_nothing_keeps_nothing() {
+    let mut scene = Scene::new();
+    for number in 450..453 {
+        let hostile = scene.shake_hands();
+        let (end, _, _rings) = scene.be_accepted(&hostile, number);
+        for port in 0..32 {
+            hostile.page.as_ref().unwrap().word(4096 + port * 64).store(41, Ordering::SeqCst);
+        }
+        scene.pair.sides[1].events.clear();
+        scene.pair.end(1, end);
+        scene.pair.sides[1].completions.clear();
+        drop(hostile);
+        scene.pair.until("the peer to be forgotten", |pair| {
+            let counters = pair.sides[1].provider.counters();
+            let value = |name| counters.iter().find(|(known, _)| *known == name).map(|known| known.1);
+            (value("peers_live") == Some(1) && value("peers_idle") == Some(0)).then_some(())
+        });
+        assert_eq!(scene.counter("queue_pairs_live"), 1);
+    }
     scene.close();
 }
 
