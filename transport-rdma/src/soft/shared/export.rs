@@ -58,8 +58,8 @@ pub(super) struct Exports {
 pub(super) enum Ending {
     /// Nothing.
     Done,
-    /// These copies.
-    Copies(Arc<Pair>, Copies),
+    /// These copies, of the pair with this number.
+    Copies(u64, Copies),
     /// Not known yet: ask again.
     Unknown,
 }
@@ -182,7 +182,15 @@ impl Exports {
         let Ok(pairs) = self.pairs.try_read() else { return Ending::Unknown };
         let Some(pair) = pairs.iter().find(|pair| pair.id() == id) else { return Ending::Done };
         let copies = pair.copies();
-        if pair.have_ended(&copies) { Ending::Done } else { Ending::Copies(Arc::clone(pair), copies) }
+        if pair.have_ended(&copies) { Ending::Done } else { Ending::Copies(id, copies) }
+    }
+
+    /// Whether these copies of a pair have ended. Not known is no.
+    pub(super) fn have_ended(&self, id: u64, copies: &Copies) -> bool {
+        // Never waited for, as above. A pair that is forgotten copies nothing.
+        self.pairs
+            .try_read()
+            .is_ok_and(|pairs| pairs.iter().find(|pair| pair.id() == id).is_none_or(|pair| pair.have_ended(copies)))
     }
 
     /// The arena in `slot` is offered to this pair from now on.
@@ -251,6 +259,11 @@ impl Exports {
     fn entry(&self, key: u32) -> Option<&Entry> {
         self.entries.get((key >> 20) as usize)
     }
+}
+
+/// Whether two keys, of whatever generation and tag, are of one entry.
+pub(super) fn is_same_entry(one: u32, other: u32) -> bool {
+    one >> 20 == other >> 20
 }
 
 fn offset(key: u32) -> usize {

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::export::{Ending, Exports, REMOTE_READ, REMOTE_WRITE};
+use super::export::{Ending, Exports, REMOTE_READ, REMOTE_WRITE, is_same_entry};
 use super::link::{Link, LinkCore};
 use super::local_keys::LocalKeys;
 use super::pair::{Copies, NEWS_LINE_SLOTS, Pair};
@@ -48,8 +48,8 @@ struct Closing {
     key: u32,
     /// Its arena.
     slot: u32,
-    /// What may run, once that is known.
-    copies: Option<(Arc<Pair>, Copies)>,
+    /// What may run, and of which pair, once that is known. By number: the last reference to a pair unmaps its page, which is nothing for this CPU.
+    copies: Option<(u64, Copies)>,
 }
 
 impl Closing {
@@ -62,7 +62,7 @@ impl Closing {
                 Ending::Unknown => {}
             }
         }
-        self.copies.as_ref().is_some_and(|(pair, copies)| pair.have_ended(copies))
+        self.copies.as_ref().is_some_and(|(pair, copies)| exports.have_ended(*pair, copies))
     }
 }
 
@@ -337,12 +337,12 @@ impl Wire for SharedWire {
 
     fn invalidate(&mut self, key: u32) -> Transfer {
         let at = self.closing.iter().position(|closing| closing.key == key);
-        let mut closing = match at {
-            Some(at) => self.closing.swap_remove(at),
-            None => match self.exports.invalidate(key) {
-                Some(slot) => Closing { key, slot, copies: None },
-                None => return Transfer::Denied,
-            },
+        let begun = at.map(|at| self.closing.swap_remove(at));
+        // An open key is closed, whatever was begun before it was bound (on another port, perhaps) and given up.
+        let mut closing = match (self.exports.invalidate(key), begun) {
+            (Some(slot), _) => Closing { key, slot, copies: None },
+            (None, Some(begun)) => begun,
+            (None, None) => return Transfer::Denied,
         };
         if closing.has_ended(&self.exports) {
             return Transfer::Done;
@@ -352,7 +352,12 @@ impl Wire for SharedWire {
     }
 
     fn bind(&mut self, key: u32, address: u64, len: u64) -> bool {
-        self.exports.bind(key, address, len)
+        let is_bound = self.exports.bind(key, address, len);
+        if is_bound {
+            // An invalidation that was given up half way says nothing of the new key.
+            self.closing.retain(|closing| !is_same_entry(closing.key, key));
+        }
+        is_bound
     }
 }
 

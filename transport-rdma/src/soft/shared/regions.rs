@@ -16,7 +16,7 @@ use super::export::Ending;
 use super::local_keys::LOCAL_KEY_COUNT;
 use super::mapping::{page_len, seal};
 use super::message::Message;
-use super::pair::{ARENA_COUNT_MAX, Copies, KEY_COUNT_MAX, Pair};
+use super::pair::{ARENA_COUNT_MAX, Copies, KEY_COUNT_MAX};
 use super::sigbus;
 use crate::verbs::{Access, Event, Memory, RegisteredMemory, RejectReason, Ticket, VerbsError};
 
@@ -74,7 +74,8 @@ struct Region {
 struct EndingRegion {
     ticket: Ticket,
     region: Region,
-    copies: Option<(Arc<Pair>, Copies)>,
+    /// What may still run, and of which pair.
+    copies: Option<(u64, Copies)>,
 }
 
 /// What is registered.
@@ -279,7 +280,7 @@ impl SharedProvider {
         let mut at = 0;
         while at < self.regions.endings.len() {
             let ending = &self.regions.endings[at];
-            if ending.copies.as_ref().is_some_and(|(pair, copies)| !pair.have_ended(copies)) {
+            if ending.copies.as_ref().is_some_and(|(pair, copies)| !self.exports.have_ended(*pair, copies)) {
                 at += 1;
                 continue;
             }

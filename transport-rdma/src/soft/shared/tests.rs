@@ -75,3 +75,4 @@ fn the_contract() {
 
 mod hostile;
 mod memory;
+mod wire;
