@@ -193,6 +193,20 @@ impl Mapping {
         unsafe { AtomicU32::from_ptr(word) }
     }
 
+    /// `COUNT` words of it, one check for all. Panics as [`Self::word`] does.
+    #[inline]
+    pub(super) fn words<const COUNT: usize>(&self, offset: usize) -> &[AtomicU32; COUNT] {
+        assert!(
+            offset.is_multiple_of(4) && offset < self.len && self.len - offset >= 4 * COUNT,
+            "{COUNT} words at {offset} of {}",
+            self.len
+        );
+        // SAFETY: invariant 3, just asserted.
+        let words = unsafe { self.base.as_ptr().add(offset) }.cast::<[AtomicU32; COUNT]>();
+        // SAFETY: invariants 1 and 2; aligned, since the base is a page's; an `AtomicU32` is laid out as the word that it is.
+        unsafe { &*words }
+    }
+
     /// Two words of it.
     #[inline]
     pub(super) fn double_word(&self, offset: usize) -> &AtomicU64 {

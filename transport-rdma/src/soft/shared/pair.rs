@@ -112,6 +112,12 @@ impl Pair {
         self.news(self.side, slot)
     }
 
+    /// The line of our board that begins at `first_slot`.
+    #[inline]
+    pub(super) fn our_news_line(&self, first_slot: u32) -> &[AtomicU32; NEWS_LINE_SLOTS as usize] {
+        self.page.words(self.side.index() * SIDE_LEN + (first_slot % NEWS_SLOT_COUNT) as usize * 4)
+    }
+
     /// Where we store ours, at `slot` of the peer's board.
     #[inline]
     pub(super) fn peer_news(&self, slot: u32) -> &AtomicU32 {

@@ -22,7 +22,7 @@ use crate::verbs::LocalSegment;
 
 /// Most bytes copied at a time, and in one busy period.
 const BUSY_LEN_MAX: usize = 128 << 10;
-/// A place of a line with no queue pair of ours.
+/// A link that is not attached.
 const NOBODY: u32 = u32::MAX;
 
 /// A line of a news board.
@@ -32,7 +32,8 @@ struct Line {
     first_slot: u32,
     shadow: [u32; NEWS_LINE_SLOTS as usize],
     index: [u32; NEWS_LINE_SLOTS as usize],
-    used: u32,
+    /// Places with a queue pair of ours: the others are not looked at.
+    used: u16,
 }
 
 /// An attached link, as the sweep sees it.
@@ -210,23 +211,18 @@ impl Wire for SharedWire {
         let at = match self.lines.iter().position(|line| line.pair.id() == id && line.first_slot == first_slot) {
             Some(at) => at,
             None => {
-                let nobody = [NOBODY; NEWS_LINE_SLOTS as usize];
                 let pair = Arc::clone(link.core.pair());
-                self.lines.push(Line {
-                    pair,
-                    first_slot,
-                    shadow: [0; NEWS_LINE_SLOTS as usize],
-                    index: nobody,
-                    used: 0,
-                });
+                let none = [0; NEWS_LINE_SLOTS as usize];
+                self.lines.push(Line { pair, first_slot, shadow: none, index: none, used: 0 });
                 self.lines.len() - 1
             }
         };
         let line = &mut self.lines[at];
         // What is there already is news: a new place begins at 0.
-        line.shadow[(slot - first_slot) as usize] = 0;
-        line.index[(slot - first_slot) as usize] = index;
-        line.used += 1;
+        let place = (slot - first_slot) as usize;
+        line.shadow[place] = 0;
+        line.index[place] = index;
+        line.used |= 1 << place;
     }
 
     fn detach(&mut self, index: u32, link: &mut Link) {
@@ -243,8 +239,7 @@ impl Wire for SharedWire {
         let found = self.lines.iter().position(|line| line.pair.id() == id && line.first_slot == first_slot);
         if let Some(at) = found {
             let line = &mut self.lines[at];
-            line.index[(slot - first_slot) as usize] = NOBODY;
-            line.used -= 1;
+            line.used &= !(1 << (slot - first_slot));
             if line.used == 0 {
                 self.lines.swap_remove(at);
             }
@@ -255,25 +250,29 @@ impl Wire for SharedWire {
     fn news(&mut self, _now_ns: u64, indices: &mut Vec<u32>) {
         self.end_busy();
         for line in &mut self.lines {
-            for (slot, shadow) in (line.first_slot..).zip(&mut line.shadow) {
-                let now = line.pair.our_news(slot).load(Ordering::Relaxed);
-                if now != *shadow {
-                    *shadow = now;
-                    let index = line.index[(slot - line.first_slot) as usize];
-                    if index != NOBODY {
-                        indices.push(index);
-                    }
+            let news = line.pair.our_news_line(line.first_slot);
+            let mut rest = line.used;
+            while rest != 0 {
+                // Below 16, which the compiler sees with the mask: no bounds are checked.
+                let place = rest.trailing_zeros() as usize % NEWS_LINE_SLOTS as usize;
+                rest &= rest - 1;
+                let now = news[place].load(Ordering::Relaxed);
+                if now != line.shadow[place] {
+                    line.shadow[place] = now;
+                    indices.push(line.index[place]);
                 }
             }
         }
-        if !self.attached.is_empty() {
-            self.swept = (self.swept + 1) % self.attached.len();
-            if let Some(attached) = &mut self.attached[self.swept] {
-                let state = attached.core.peer_state();
-                if state != attached.state {
-                    attached.state = state;
-                    indices.push(u32::try_from(self.swept).unwrap_or(NOBODY));
-                }
+        // Compared, not divided: this is every turn's.
+        self.swept += 1;
+        if self.swept >= self.attached.len() {
+            self.swept = 0;
+        }
+        if let Some(Some(attached)) = self.attached.get_mut(self.swept) {
+            let state = attached.core.peer_state();
+            if state != attached.state {
+                attached.state = state;
+                indices.push(u32::try_from(self.swept).unwrap_or(NOBODY));
             }
         }
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::soft::shared::export::Exports;
+use crate::soft::shared::link::{Link, LinkCore, RING_LEN_MIN, memory_len};
 use crate::soft::shared::local_keys::LocalKeys;
 use crate::soft::shared::mapping::Mapping;
-use crate::soft::shared::pair::{PAGE_LEN, Pair, Side};
+use crate::soft::shared::pair::{NEWS_SLOT_COUNT, PAGE_LEN, Pair, RemoteMemory, Side};
 use crate::soft::shared::port_wire::SharedWire;
 use crate::soft::shared::wake::Waker;
 use crate::soft::wire::{Transfer, Wire};
@@ -38,6 +39,24 @@ impl Bench {
         let region = self.exports.open_region(0, 0, 0x10000, 0x1000, Access::REMOTE_READ | Access::WINDOW_BIND);
         self.exports.offer(0, &self.pair);
         self.exports.open_window(1, region.unwrap()).unwrap()
+    }
+
+    /// A link whose place on our board is `slot`.
+    fn link(&self, slot: u32) -> Link {
+        let (memory, _) = Mapping::create("rings", memory_len(RING_LEN_MIN)).unwrap();
+        let shared = (Arc::clone(&self.pair), Arc::new(RemoteMemory::new(None)));
+        Link::new(Arc::new(LinkCore::new(shared, Side::Acceptor, memory, RING_LEN_MIN, slot, 0)))
+    }
+
+    fn news(&mut self) -> Vec<u32> {
+        let mut indices = Vec::new();
+        self.wire.news(0, &mut indices);
+        indices
+    }
+
+    /// The peer has sent to the queue pair at `slot`.
+    fn peer_news(&self, slot: u32, index: u32) {
+        self.page.word(PAGE_LEN / 2 + slot as usize * 4).store(index, Ordering::Release);
     }
 
     /// What the peer's first port says of its copies.
@@ -88,4 +107,37 @@ fn what_a_wire_waits_for_does_not_keep_a_pair() {
     bench.exports.forget(bench.pair.id());
     assert_eq!(Arc::strong_count(&bench.pair), 1, "the provider's, which unmaps off the polling CPUs");
     assert_eq!(bench.wire.invalidate(key), Transfer::Done, "who is forgotten copies nothing");
+}
+
+#[test]
+fn news_are_those_of_the_places_in_use() {
+    let mut bench = Bench::new();
+    let slots = [0, 15, 16, 1023];
+    let mut links = slots.map(|slot| bench.link(slot));
+    for (index, link) in (10..).zip(&mut links) {
+        bench.wire.attach(index, link);
+    }
+    assert_eq!(bench.news(), [], "nothing was sent");
+    for slot in 0..NEWS_SLOT_COUNT {
+        bench.peer_news(slot, 1);
+    }
+    assert_eq!(bench.news(), [10, 11, 12, 13]);
+    assert_eq!(bench.news(), [], "once");
+    bench.peer_news(15, 2);
+    assert_eq!(bench.news(), [11]);
+    bench.wire.detach(11, &mut links[1]);
+    bench.peer_news(15, 3);
+    bench.peer_news(16, 3);
+    assert_eq!(bench.news(), [12]);
+    // What was stored before it is attached is news.
+    bench.wire.attach(11, &mut links[1]);
+    assert_eq!(bench.news(), [11]);
+    bench.pair.set_gone();
+    let mut told: Vec<u32> = (0..20).flat_map(|_| bench.news()).collect();
+    told.sort_unstable();
+    assert_eq!(told, [10, 11, 12, 13], "each is swept, once");
+    for (index, link) in (10..).zip(&mut links) {
+        bench.wire.detach(index, link);
+    }
+    assert_eq!(bench.news(), []);
 }
