@@ -12,7 +12,7 @@
 //!
 //! Shared by `Arc`s.
 //!
-//! **Taking memory away** (the copier is [`super::wire`], the owner [`super::export`] and the provider): the copier stores *busy*, SeqCst fence, reads gate and key, copies, stores
+//! **Taking memory away** (the copier is [`super::port_wire`], the owner [`super::export`] and the provider): the copier stores *busy*, SeqCst fence, reads gate and key, copies, stores
 //! *idle*; the owner closes gate or key, SeqCst fence, reads the busy words. By the two fences either the copier sees it closed or the owner sees it busy; and a word that has
 //! changed since belongs to a later copy, which has seen it closed.
 
