@@ -29,6 +29,13 @@ const WELCOME_AGAIN_NS: u64 = 100_000_000;
 impl SharedProvider {
     /// Begins to find who listens on `address`.
     pub(super) fn resolve(&mut self, ticket: Ticket, address: SocketAddr) {
+        // One handshake serves all who ask for the address meanwhile.
+        let is_under_way = |peer: &&mut Peer| {
+            !peer.is_gone() && peer.live_pair().is_none() && peer.resolves.iter().any(|&(_, known)| known == address)
+        };
+        if let Some(peer) = self.peers.values_mut().find(is_under_way) {
+            return peer.resolves.push((ticket, address));
+        }
         let number = self.number();
         let mut peer = Peer::new(number, Side::Connector, Stage::Connecting, None);
         peer.resolves.push((ticket, address));
@@ -89,19 +96,45 @@ impl SharedProvider {
             };
             let number = self.number();
             self.peers.insert(number, Peer::new(number, Side::Acceptor, Stage::AwaitPair, None));
-            let refusal = if self.peers.len() > self.options.peer_count_max as usize {
-                self.tally.peers_refused += 1;
-                let text = format!("{} peer processes are connected, the limit peer_count_max", self.peers.len() - 1);
-                let _ = socket::send(&socket, &Message::Refuse { text: text.clone() }.encode(), &[]);
-                Err(text)
-            } else {
-                self.adopt(number, socket, Stage::AwaitPair)
+            let refusal = match self.check_room(&socket) {
+                Ok(()) => self.adopt(number, socket, Stage::AwaitPair),
+                Err(text) => {
+                    self.tally.peers_refused += 1;
+                    let _ = socket::send(&socket, &Message::Refuse { text: text.clone() }.encode(), &[]);
+                    Err(text)
+                }
             };
             match refusal {
                 Ok(()) => self.say(number, &Message::Hello { version: VERSION, instance: self.instance }, Vec::new()),
                 Err(why) => self.end_peer(number, &why, false),
             }
         }
+    }
+
+    /// Whether there is a place for who is at the other end, which is entered already: no process can take all of them.
+    fn check_room(&self, socket: &OwnedFd) -> Result<(), String> {
+        let credentials = socket::peer_credentials(socket).map_err(|error| format!("SO_PEERCRED failed: {error}"))?;
+        let others = self.peers.len() - 1;
+        if others >= self.options.peer_count_max as usize {
+            return Err(format!("{others} peer processes are connected, the limit peer_count_max"));
+        }
+        let is_same = |peer: &&Peer| {
+            peer.side == Side::Acceptor && peer.credentials.is_some_and(|known| known.pid == credentials.pid)
+        };
+        let same = self.peers.values().filter(is_same);
+        let count = same.clone().count();
+        if count >= self.options.peer_count_per_process_max as usize {
+            let pid = credentials.pid;
+            return Err(format!("process {pid} is {count} peers already, the limit peer_count_per_process_max"));
+        }
+        let count = same.filter(|peer| !peer.is_gone() && peer.live_pair().is_none()).count();
+        if count >= self.options.handshake_count_per_process_max as usize {
+            let pid = credentials.pid;
+            return Err(format!(
+                "process {pid} has {count} handshakes under way, the limit handshake_count_per_process_max"
+            ));
+        }
+        Ok(())
     }
 
     /// The peer has a socket now: checks who it is, and watches it.
@@ -133,8 +166,15 @@ impl SharedProvider {
             let text = format!("it speaks version {version} of the fabric, this process version {VERSION}");
             return self.end_peer(number, &text, true);
         }
+        let process = |peer: &Peer| peer.credentials.map(|credentials| credentials.pid);
+        let Some(own) = self.peers.get(&number).map(process) else { return };
+        // An instance is what a process says; that it is the same process says the kernel. Without that, who claims another's instance would be given our connections to it.
         let is_same = |peer: &&mut Peer| {
-            peer.number != number && peer.instance == Some(instance) && !peer.is_gone() && instance != self.instance
+            peer.number != number
+                && peer.instance == Some(instance)
+                && process(peer) == own
+                && !peer.is_gone()
+                && instance != self.instance
         };
         if let Some(known) = self.peers.values_mut().find(is_same) {
             let known = known.number;
