@@ -7,8 +7,8 @@ use std::path::PathBuf;
 pub struct SharedOptions {
     /// Where listening sockets are. `None`: `$QUIESCE_RUNTIME_DIR`, else `/run/quiesce` for root, else `$XDG_RUNTIME_DIR/quiesce`, else `/tmp/quiesce-$UID`.
     pub directory: Option<PathBuf>,
-    /// Bytes of a queue pair's ring in each direction: a power of two, 4 KiB to 16 MiB. The longest SEND is half of it. Both sides of a connection use what the connecting side
-    /// says, so both must agree on the longest SEND.
+    /// Bytes of a queue pair's ring in each direction: a power of two, 4 KiB to 16 MiB. The longest SEND is half of it. Both sides of a connection must have the
+    /// same: a request with another is refused.
     pub ring_len: u32,
     /// How long a handshake or a connection may take to come about.
     pub connect_timeout_ns: u64,
@@ -18,6 +18,10 @@ pub struct SharedOptions {
     pub timewait_ns: u64,
     /// Most peer processes.
     pub peer_count_max: u32,
+    /// Most of them that one process can be (a process that goes through its addresses, or has several providers, is more than one for a while).
+    pub peer_count_per_process_max: u32,
+    /// Most of those that have not finished their handshake.
+    pub handshake_count_per_process_max: u32,
     /// Most queue pairs.
     pub queue_pair_count_max: u32,
     /// Most connections of one peer.
@@ -37,6 +41,8 @@ impl Default for SharedOptions {
             disconnect_timeout_ns: 1_000_000_000,
             timewait_ns: 100_000_000,
             peer_count_max: 256,
+            peer_count_per_process_max: 16,
+            handshake_count_per_process_max: 8,
             queue_pair_count_max: 16 << 10,
             connection_count_per_peer_max: 512,
             mapped_len_per_peer_max: 64 << 30,

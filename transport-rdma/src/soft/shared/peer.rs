@@ -47,6 +47,16 @@ pub(super) enum SendFailure {
     NotReading,
 }
 
+impl SendFailure {
+    /// For people.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::HungUp => "it hung up",
+            Self::NotReading => "it does not read its messages",
+        }
+    }
+}
+
 /// One peer process.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -73,6 +83,8 @@ pub(super) struct Peer {
     /// Its arenas, by slot, with their lengths; `true`: withdrawn, to be unmapped.
     pub(super) arenas: BTreeMap<u32, (u64, bool)>,
     outbox: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    /// Until when the first of them waits.
+    outbox_deadline_ns: Option<u64>,
 }
 
 impl Peer {
@@ -95,6 +107,7 @@ impl Peer {
             mapped_len: 0,
             arenas: BTreeMap::new(),
             outbox: VecDeque::new(),
+            outbox_deadline_ns: None,
         }
     }
 
@@ -163,16 +176,29 @@ impl Peer {
 
     /// Whether messages wait for room.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.outbox.is_empty()
+        self.socket.is_some() && !self.outbox.is_empty()
     }
 
-    /// Sends what waits.
+    /// Sends what waits, at intervals. Who takes none of it for `timeout_ns` does not read.
+    pub(super) fn tend(&mut self, now_ns: u64, timeout_ns: u64) -> Result<(), SendFailure> {
+        self.flush()?;
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let deadline_ns = *self.outbox_deadline_ns.get_or_insert(now_ns.saturating_add(timeout_ns));
+        if deadline_ns <= now_ns { Err(SendFailure::NotReading) } else { Ok(()) }
+    }
+
     pub(super) fn flush(&mut self) -> Result<(), SendFailure> {
-        let Some(socket) = &self.socket else { return Ok(()) };
+        let Some(socket) = &self.socket else {
+            self.outbox.clear();
+            return Ok(());
+        };
         while let Some((message, descriptors)) = self.outbox.front() {
             match socket::send(socket, message, descriptors) {
                 Ok(()) => {
                     self.outbox.pop_front();
+                    self.outbox_deadline_ns = None;
                 }
                 // ETOOMANYREFS: too many descriptors under way to someone who does not read.
                 Err(error)
@@ -241,6 +267,8 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::FromRawFd;
+
     use super::*;
 
     #[test]
@@ -259,6 +287,37 @@ mod tests {
         assert_eq!(board.take(0), Some(16), "place 3 is still the peer's to write");
         board.end_linger(9);
         assert_eq!(board.take(0), Some(3));
+    }
+
+    #[test]
+    fn who_reads_nothing_is_ended_in_time() {
+        let mut sockets: [libc::c_int; 2] = [-1; 2];
+        // SAFETY: room for two descriptors.
+        let made = unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, sockets.as_mut_ptr())
+        };
+        assert_eq!(made, 0);
+        // SAFETY: new descriptors that nobody else owns.
+        let [ours, theirs] = sockets.map(|socket| unsafe { OwnedFd::from_raw_fd(socket) });
+        let mut peer = Peer::new(1, Side::Acceptor, Stage::AwaitPair, None);
+        peer.socket = Some(ours);
+        assert_eq!(peer.tend(1_000, 100), Ok(()), "nothing waits");
+        while !peer.is_waiting() {
+            peer.send(&Message::Ended { to: 1 }, Vec::new()).unwrap();
+        }
+        for now_ns in [2_000, 2_050, 2_099] {
+            assert_eq!(peer.tend(now_ns, 100), Ok(()));
+        }
+        // It reads something: time begins again with the next that waits.
+        let mut buffer = [0; socket::MESSAGE_LEN_MAX];
+        while let Ok(socket::Arrival::Message(..)) = socket::receive(&theirs, &mut buffer) {}
+        assert_eq!(peer.tend(2_100, 100), Ok(()));
+        assert!(!peer.is_waiting());
+        while !peer.is_waiting() {
+            peer.send(&Message::Ended { to: 1 }, Vec::new()).unwrap();
+        }
+        assert_eq!(peer.tend(9_000, 100), Ok(()));
+        assert_eq!(peer.tend(9_100, 100), Err(SendFailure::NotReading));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::SharedProvider;
 use super::connection::State;
 use super::message::Message;
 use super::pair::Side;
-use super::peer::{Peer, SendFailure, Stage};
+use super::peer::{Peer, Stage};
 use super::socket::{self, Arrival, MESSAGE_LEN_MAX};
 use super::wake::Token;
 use crate::verbs::{Connection, ConnectionId, Event};
@@ -78,8 +78,7 @@ impl SharedProvider {
         let Some(peer) = self.peers.get_mut(&number) else { return };
         match peer.send(message, descriptors) {
             Ok(()) => {}
-            Err(SendFailure::HungUp) => self.end_peer(number, "it hung up", false),
-            Err(SendFailure::NotReading) => self.end_peer(number, "it does not read its messages", false),
+            Err(failure) => self.end_peer(number, failure.text(), false),
         }
     }
 
@@ -129,6 +128,8 @@ impl SharedProvider {
         };
         peer.stage = Stage::Gone(pair);
         peer.deadline_ns = None;
+        // Drops what waited for room, with its descriptors.
+        let _ = peer.flush();
         let why = if matches!(peer.side, Side::Connector) && peer.credentials.is_none() {
             why.to_owned()
         } else {
@@ -166,9 +167,9 @@ impl SharedProvider {
         let numbers: Vec<u64> = self.peers.keys().copied().collect();
         for number in numbers {
             let Some(peer) = self.peers.get_mut(&number) else { continue };
-            match peer.flush() {
+            match peer.tend(self.now_ns, self.options.connect_timeout_ns) {
                 Ok(()) => {}
-                Err(_) => self.end_peer(number, "it hung up", false),
+                Err(failure) => self.end_peer(number, failure.text(), false),
             }
             let Some(peer) = self.peers.get(&number) else { continue };
             if peer.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= self.now_ns) {

@@ -83,10 +83,31 @@ impl SharedProvider {
         }
     }
 
+    /// Of rings that are there; what cannot be built gives them back.
     fn build_queue_pair(
         &mut self,
         order: Order,
         memory: (Mapping, Option<OwnedFd>),
+        ring_len: u32,
+    ) -> Result<(), VerbsError> {
+        // Rings that the peer made are charged to it.
+        let is_charged = memory.1.is_none();
+        let mut memory = Some(memory);
+        let built = self.try_build_queue_pair(order, &mut memory, ring_len);
+        if let Some(memory) = memory {
+            self.worker.discard(memory);
+            let connection = self.connections.get(&order.connection);
+            if let Some(peer) = connection.filter(|_| is_charged).map(|connection| connection.peer) {
+                self.uncharge(peer, memory_len(ring_len) as u64);
+            }
+        }
+        built
+    }
+
+    fn try_build_queue_pair(
+        &mut self,
+        order: Order,
+        memory: &mut Option<(Mapping, Option<OwnedFd>)>,
         ring_len: u32,
     ) -> Result<(), VerbsError> {
         let gone = || VerbsError::System {
@@ -123,7 +144,7 @@ impl SharedProvider {
             port: order.port,
             news_slot,
             ring_len,
-            memory: Some(memory),
+            memory: memory.take(),
             core: None,
             unacknowledged: 0,
             ending: None,

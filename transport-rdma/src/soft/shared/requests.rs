@@ -104,8 +104,12 @@ impl SharedProvider {
         if !connect.ring_len.is_power_of_two() || !(RING_LEN_MIN..=RING_LEN_MAX).contains(&connect.ring_len) {
             return refuse(format!("a ring of {} bytes is no ring", connect.ring_len));
         }
-        if connect.ring_len > ring_len_limit {
-            return refuse(format!("a ring of {} bytes, the limit is ring_len = {ring_len_limit}", connect.ring_len));
+        // Longer is more memory than is allowed. In a shorter one our longest SEND would wait for room for ever.
+        if connect.ring_len != ring_len_limit {
+            return refuse(format!(
+                "a ring of {} bytes, this process needs ring_len = {ring_len_limit}: give both the same",
+                connect.ring_len
+            ));
         }
         if connect.news_slot >= NEWS_SLOT_COUNT || connect.private_data.len() > REQUEST_DATA_LEN_MAX {
             return refuse("a request that nobody makes".to_owned());

@@ -75,4 +75,5 @@ fn the_contract() {
 
 mod hostile;
 mod memory;
+mod places;
 mod wire;

@@ -14,30 +14,30 @@ use crate::verbs::contract::Rig;
 use crate::verbs::contract::pair::{End, Pair};
 use crate::verbs::{Access, CompletionStatus as Status, Event, Flags, Memory, Port, Provider, SendOperation, Ticket};
 
-const RING_LEN: u32 = 32 << 10;
+pub(super) const RING_LEN: u32 = 32 << 10;
 
 /// An honest connection beside the hostile one.
-struct Scene {
-    pair: Pair<SharedRig>,
-    ends: [End; 2],
-    address: SocketAddr,
+pub(super) struct Scene {
+    pub(super) pair: Pair<SharedRig>,
+    pub(super) ends: [End; 2],
+    pub(super) address: SocketAddr,
 }
 
 /// The hostile end of a socket to the second machine.
-struct Hostile {
-    socket: OwnedFd,
+pub(super) struct Hostile {
+    pub(super) socket: OwnedFd,
     page: Option<Mapping>,
 }
 
 /// What the hostile peer hears.
 #[derive(Debug)]
-enum Heard {
+pub(super) enum Heard {
     Message(Message),
     HungUp,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let clock = reactor::Clock::start();
         let mut pair = Pair::new(SharedRig { scratch: Scratch::new(), clock, next_port: 4420 });
         let ends = pair.connect_with(|pair, side, name| {
@@ -50,7 +50,7 @@ impl Scene {
     }
 
     /// The honest connection still works: once in each scene's end.
-    fn close(mut self) {
+    pub(super) fn close(mut self) {
         self.pair.sides[0].send_with(self.ends[0].name, 1, SendOperation::Send, Flags::SIGNALED, &[]);
         assert_eq!(self.pair.completions(0, 1), [(1, Status::Success)]);
         assert_eq!(self.pair.completions(1, 1).len(), 1);
@@ -58,16 +58,16 @@ impl Scene {
         self.pair.finish(self.ends);
     }
 
-    fn counter(&self, name: &str) -> u64 {
+    pub(super) fn counter(&self, name: &str) -> u64 {
         self.pair.sides[1].provider.counters().into_iter().find(|(known, _)| *known == name).unwrap().1
     }
 
-    fn connect(&self) -> Hostile {
+    pub(super) fn connect(&self) -> Hostile {
         let path = self.pair.rig.scratch.0.join(self.address.to_string());
         Hostile { socket: socket::connect(&path).unwrap(), page: None }
     }
 
-    fn hear(&mut self, hostile: &Hostile) -> Heard {
+    pub(super) fn hear(&mut self, hostile: &Hostile) -> Heard {
         self.pair.until("a word to the hostile peer", |_| {
             let mut buffer = [0; MESSAGE_LEN_MAX];
             match socket::receive(&hostile.socket, &mut buffer).unwrap() {
@@ -90,7 +90,7 @@ impl Scene {
     }
 
     /// A handshake as an honest peer makes it.
-    fn shake_hands(&mut self) -> Hostile {
+    pub(super) fn shake_hands(&mut self) -> Hostile {
         let mut hostile = self.connect();
         assert!(matches!(self.hear(&hostile), Heard::Message(Message::Hello { version: VERSION, .. })));
         let (page, descriptor) = Mapping::create("page", PAGE_LEN).unwrap();
@@ -100,7 +100,7 @@ impl Scene {
         hostile
     }
 
-    fn connect_message(&self, queue_pair_number: u32) -> Connect {
+    pub(super) fn connect_message(&self, queue_pair_number: u32) -> Connect {
         Connect {
             from: u64::from(queue_pair_number),
             queue_pair_number,
@@ -137,17 +137,17 @@ impl Scene {
 }
 
 impl Hostile {
-    fn send(&self, message: &Message, descriptors: &[OwnedFd]) {
+    pub(super) fn send(&self, message: &Message, descriptors: &[OwnedFd]) {
         socket::send(&self.socket, &message.encode(), descriptors).unwrap();
     }
 }
 
-fn pair_message(key_count: u32) -> Message {
+pub(super) fn pair_message(key_count: u32) -> Message {
     let page_len = u32::try_from(PAGE_LEN).unwrap();
     Message::Pair { version: VERSION, instance: Instance([7; 16]), page_len, key_count }
 }
 
-fn memfd(len: usize) -> OwnedFd {
+pub(super) fn memfd(len: usize) -> OwnedFd {
     Mapping::create("honest", len).unwrap().1
 }
 
@@ -224,6 +224,7 @@ fn requests_beyond_what_is_allowed_are_refused_by_name() {
         (connect(|c| c.ring_len = 1 << 30), honest(), "no ring"),
         (connect(|c| c.ring_len = 12345), honest(), "no ring"),
         (connect(|c| c.ring_len = 1 << 20), honest(), "ring_len"),
+        (connect(|c| c.ring_len = RING_LEN / 2), honest(), "ring_len"),
         (connect(|c| c.news_slot = NEWS_SLOT_COUNT), honest(), "nobody makes"),
         (connect(|c| c.private_data = vec![0; 100]), honest(), "nobody makes"),
         (connect(|c| c.address = "127.0.0.1:1".parse().unwrap()), honest(), "127.0.0.1:1"),
