@@ -136,9 +136,12 @@ fn rings_whose_queue_pair_cannot_be_made_are_given_back() {
     let options = scene.pair.setup.queue_pair;
     let id = request.connection.id();
     scene.pair.sides[1].provider.begin_create_queue_pair(ticket, id, port, options);
-    let error = scene.pair.event(1, "a queue pair", |event| match event {
-        Event::QueuePairCreated { ticket: of, result: Err(error) } if *of == ticket => Some(error.to_string()),
-        _ => None,
+    let error = scene.pair.event(1, "a queue pair", |event| {
+        if let Event::QueuePairCreated { ticket: of, result: Err(error) } = event {
+            (*of == ticket).then(|| error.to_string())
+        } else {
+            None
+        }
     });
     assert!(error.contains("news board"), "{error}");
     assert_eq!(scene.counter("mapped_bytes"), before);
