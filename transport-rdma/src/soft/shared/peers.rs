@@ -104,8 +104,11 @@ impl SharedProvider {
     pub(super) fn end_peer(&mut self, number: u64, why: &str, is_to_be_told: bool) {
         let Some(mut peer) = self.peers.remove(&number) else { return };
         let description = peer.describe();
-        if !peer.is_gone() {
-            tracing::info!(peer = number, process = description, why, "peer ended");
+        // Hosts come and go; one that we end did something wrong.
+        match (peer.is_gone(), is_to_be_told) {
+            (true, _) => {}
+            (false, true) => tracing::warn!(peer = number, process = description, why, "peer ended"),
+            (false, false) => tracing::debug!(peer = number, process = description, why, "peer ended"),
         }
         if is_to_be_told {
             let _ = peer.send(&Message::Refuse { text: why.to_owned() }, Vec::new());
