@@ -214,7 +214,8 @@ fn a_destroy_that_never_ends_keeps_its_own_and_nothing_else() {
     let first = rig.hosts[0].clone();
     assert!(rig.simulation.run_until(400_000, || first.borrow().is_serving));
     rig.fabric.change(|options| options.never_ending = TicketKinds::DESTROY_QUEUE_PAIR);
-    let ended = |rig: &mut Rig| rig.labelled("rdma_disconnects", "peer_gone");
+    let ended =
+        |rig: &mut Rig| rig.labelled("rdma_disconnects", "host") + rig.labelled("rdma_disconnects", "peer_gone");
     for _ in 0..4_000 {
         rig.steps(100);
         rig.simulation.advance(100_000);
