@@ -51,6 +51,21 @@ fn two_hosts_at_once() {
 }
 
 #[test]
+fn queues_on_two_cpus_with_shared_receives() {
+    let target = Target::start_with("two-cpus", |configuration| {
+        configuration.replace("cpus = [0]", "cpus = [0, 1]") + "\n[transport]\nshared_receives = 512\n"
+    });
+    let baseline = target.live_gauges();
+    for _ in 0..10 {
+        let arguments =
+            ["--nsid", MEMORY, "--verify", "-w", "randwrite", "-o", "4k", "-q", "8", "-P", "4", "-n", "200"];
+        target.host(&arguments).succeeds();
+    }
+    target.gauges_return_to(&baseline, PATIENCE);
+    target.ends_clean();
+}
+
+#[test]
 fn a_hundred_connects_and_disconnects_leave_nothing() {
     let target = Target::start("hundred");
     target.host(&["--nsid", NULL, "-w", "randread", "-o", "4k", "-q", "4", "-n", "10"]).succeeds();

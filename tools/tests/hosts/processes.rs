@@ -72,13 +72,18 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, |configuration| configuration)
+    }
+
+    /// Starts one whose configuration is changed before.
+    pub(crate) fn start_with(name: &str, change: impl FnOnce(String) -> String) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = std::env::temp_dir().join(format!("quiesce-test-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let image: Vec<u8> = (0..8 * 1024 * 1024_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         fs::write(directory.join("disk.img"), image).unwrap();
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        fs::write(directory.join("target.toml"), configuration(metrics)).unwrap();
+        fs::write(directory.join("target.toml"), change(configuration(metrics))).unwrap();
         let child = Mutex::new(spawn_target(&directory));
         let target = Self { child, directory, metrics, _turn: turn };
         let ready = wait_for(START_LIMIT, || target.log().contains("ready") || !target.is_alive());
