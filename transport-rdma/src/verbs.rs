@@ -25,6 +25,7 @@ mod event;
 mod port;
 mod provider;
 
+pub(crate) use event::Charge;
 pub use event::{Connection, ConnectionId, ConnectionRequest, Event, ListenerId, RejectReason, Unacknowledged};
 pub use port::{
     Completion, CompletionStatus, Flags, LocalSegment, Port, PostError, QueuePairName, Received, SendOperation,

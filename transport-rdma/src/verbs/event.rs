@@ -156,6 +156,40 @@ pub enum Event<P: Port> {
     DeviceRemoved,
 }
 
+/// Which object an event is of: it cannot be destroyed before the event is acknowledged. A connection request is the listener's, not the new
+/// connection's [rdma_destroy_id(3)].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Charge {
+    /// The end of a ticket: nobody waits for it.
+    Nothing,
+    Connection(ConnectionId),
+    Listener(ListenerId),
+    /// The queue pair of this connection.
+    QueuePair(ConnectionId),
+}
+
+impl<P: Port> Event<P> {
+    /// Whose it is.
+    pub(crate) fn charge(&self) -> Charge {
+        match self {
+            Self::Registered { .. }
+            | Self::Deregistered { .. }
+            | Self::QueuePairCreated { .. }
+            | Self::QueuePairDestroyed { .. }
+            | Self::ConnectionDestroyed { .. }
+            | Self::Unlistened { .. }
+            | Self::Resolved { .. }
+            | Self::DeviceRemoved => Charge::Nothing,
+            Self::ConnectRequest(request) => Charge::Listener(request.listener),
+            Self::Established { connection, .. }
+            | Self::Rejected { connection, .. }
+            | Self::Disconnected { connection }
+            | Self::TimewaitExit { connection } => Charge::Connection(*connection),
+            Self::LastWqeReached { connection } | Self::QueuePairFatal { connection } => Charge::QueuePair(*connection),
+        }
+    }
+}
+
 /// An event whose acknowledgement is owed.
 #[must_use = "an unacknowledged event keeps its object from being destroyed"]
 pub struct Unacknowledged<P: Port> {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::cm::{Awaited, Depths, Letter, Stage};
 use super::ending::What;
 use super::link::{InProcessWire, Link};
-use super::provider::{Charge, InProcessPort, InProcessProvider, limit};
+use super::provider::{InProcessPort, InProcessProvider, limit};
 use crate::soft::nic::{LinkParameters, Nic, NicOptions, PortCommand, QueuePair};
 use crate::verbs::{
-    Access, ConnectParameters, Connection, ConnectionId, ConnectionRequest, DeviceAttributes, Event, ListenerId,
-    Memory, PortId, PortOptions, Provider, QueuePairOptions, RegisteredMemory, RejectReason, Ticket, Unacknowledged,
-    VerbsError,
+    Access, Charge, ConnectParameters, Connection, ConnectionId, ConnectionRequest, DeviceAttributes, Event,
+    ListenerId, Memory, PortId, PortOptions, Provider, QueuePairOptions, RegisteredMemory, RejectReason, Ticket,
+    Unacknowledged, VerbsError,
 };
 
 /// `rdma_connect(3)`: what is left of a REQ's private data on IP networks.
@@ -75,7 +75,7 @@ impl Provider for InProcessProvider {
                 Ok(self.world().machine(machine).keys.register(memory, access))
             }
         };
-        self.push_event(Charge::Nothing, Event::Registered { ticket, result });
+        self.push_event(Event::Registered { ticket, result });
     }
 
     fn begin_deregister(&mut self, ticket: Ticket, memory: RegisteredMemory) {
@@ -132,7 +132,7 @@ impl Provider for InProcessProvider {
         options: QueuePairOptions,
     ) {
         let result = self.create(connection, port, &options);
-        self.push_event(Charge::Nothing, Event::QueuePairCreated { ticket, result });
+        self.push_event(Event::QueuePairCreated { ticket, result });
     }
 
     fn begin_destroy_queue_pair(&mut self, ticket: Ticket, queue_pair: Box<QueuePair<Link>>) {
@@ -156,7 +156,7 @@ impl Provider for InProcessProvider {
 
     fn begin_resolve(&mut self, ticket: Ticket, address: SocketAddr) {
         let id = self.add_connection(Stage::Resolved, address);
-        self.push_event(Charge::Nothing, Event::Resolved { ticket, result: Ok(Connection::new(id)) });
+        self.push_event(Event::Resolved { ticket, result: Ok(Connection::new(id)) });
     }
 
     fn connect(&mut self, connection: &Connection, parameters: ConnectParameters<'_>) {
@@ -209,7 +209,7 @@ impl Provider for InProcessProvider {
         }
         if !self.world().machine(machine).is_alive {
             let reason = RejectReason::TimedOut;
-            self.push_event(Charge::Connection(id), Event::Rejected { connection: id, reason });
+            self.push_event(Event::Rejected { connection: id, reason });
             return;
         }
         let ours = self.machine;
@@ -313,7 +313,7 @@ impl Provider for InProcessProvider {
 
     fn acknowledge(&mut self, event: Unacknowledged<InProcessPort>) -> Event<InProcessPort> {
         let event = event.into_event();
-        let charge = charge_of(&event);
+        let charge = event.charge();
         if let Some(count) = self.unacknowledged.get_mut(&charge) {
             *count -= 1;
             if *count == 0 {
@@ -358,23 +358,4 @@ impl Provider for InProcessProvider {
 
 fn link_parameters(parameters: &ConnectParameters<'_>) -> LinkParameters {
     LinkParameters { retry_count: parameters.retry_count.min(7), rnr_retry_count: parameters.rnr_retry_count.min(7) }
-}
-
-fn charge_of(event: &Event<InProcessPort>) -> Charge {
-    match event {
-        Event::Registered { .. }
-        | Event::Deregistered { .. }
-        | Event::QueuePairCreated { .. }
-        | Event::QueuePairDestroyed { .. }
-        | Event::ConnectionDestroyed { .. }
-        | Event::Unlistened { .. }
-        | Event::Resolved { .. }
-        | Event::DeviceRemoved => Charge::Nothing,
-        Event::ConnectRequest(request) => Charge::Listener(request.listener),
-        Event::Established { connection, .. }
-        | Event::Rejected { connection, .. }
-        | Event::Disconnected { connection }
-        | Event::TimewaitExit { connection } => Charge::Connection(*connection),
-        Event::LastWqeReached { connection } | Event::QueuePairFatal { connection } => Charge::QueuePair(*connection),
-    }
 }

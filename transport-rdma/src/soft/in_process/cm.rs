@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::link::Link;
-use super::provider::{Charge, InProcessProvider};
+use super::provider::InProcessProvider;
 use super::world::MachineId;
 use crate::soft::nic::PortCommand;
 use crate::verbs::{ConnectParameters, Connection, ConnectionId, ConnectionRequest, Event, RejectReason};
@@ -92,13 +92,13 @@ impl InProcessProvider {
             }
             Letter::Reject { to, reason } => {
                 if self.advance(to, &[Stage::Connecting, Stage::Accepting], Stage::Ended).is_some() {
-                    self.push_event(Charge::Connection(to), Event::Rejected { connection: to, reason });
+                    self.push_event(Event::Rejected { connection: to, reason });
                 }
             }
             Letter::Disconnect { to } => self.receive_disconnect(to),
             Letter::DisconnectReply { to } => {
                 if self.connections.contains_key(&to) {
-                    self.push_event(Charge::Connection(to), Event::Disconnected { connection: to });
+                    self.push_event(Event::Disconnected { connection: to });
                 }
             }
             Letter::PeerDied { machine } => self.receive_death(machine),
@@ -133,7 +133,7 @@ impl InProcessProvider {
             responder_resources: depths.responder_resources,
             initiator_depth: depths.initiator_depth,
         };
-        self.push_event(Charge::Listener(listener), Event::ConnectRequest(request));
+        self.push_event(Event::ConnectRequest(request));
     }
 
     fn receive_reply(&mut self, to: ConnectionId, from: Place, link: Link, private_data: Vec<u8>, depths: Depths) {
@@ -203,7 +203,7 @@ impl InProcessProvider {
             world.random.coin()
         };
         if !was_ended || comes_twice {
-            self.push_event(Charge::Connection(to), Event::Disconnected { connection: to });
+            self.push_event(Event::Disconnected { connection: to });
         }
     }
 
@@ -217,9 +217,9 @@ impl InProcessProvider {
         for id in of_peer {
             if self.advance(id, &[Stage::Connecting], Stage::Ended).is_some() {
                 let reason = RejectReason::TimedOut;
-                self.push_event(Charge::Connection(id), Event::Rejected { connection: id, reason });
+                self.push_event(Event::Rejected { connection: id, reason });
             } else if self.advance(id, &[Stage::Accepting, Stage::Established], Stage::Ended).is_some() {
-                self.push_event(Charge::Connection(id), Event::Disconnected { connection: id });
+                self.push_event(Event::Disconnected { connection: id });
             }
         }
     }
@@ -227,7 +227,7 @@ impl InProcessProvider {
     fn push_established(&mut self, id: ConnectionId, private_data: Vec<u8>, depths: (u8, u8)) {
         let (responder_resources, initiator_depth) = depths;
         let event = Event::Established { connection: id, private_data, responder_resources, initiator_depth };
-        self.push_event(Charge::Connection(id), event);
+        self.push_event(event);
     }
 
     /// Moves a connection on if it is in one of these stages. Gives its queue pair then.

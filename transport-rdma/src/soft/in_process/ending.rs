@@ -2,9 +2,9 @@
 
 use super::TicketKinds;
 use super::link::Link;
-use super::provider::{Charge, InProcessProvider};
+use super::provider::InProcessProvider;
 use crate::soft::nic::QueuePairSerial;
-use crate::verbs::{ConnectionId, Event, ListenerId, RegisteredMemory, Ticket};
+use crate::verbs::{Charge, ConnectionId, Event, ListenerId, RegisteredMemory, Ticket};
 
 /// What is being ended.
 pub(super) enum What {
@@ -101,6 +101,6 @@ impl InProcessProvider {
                 Event::Unlistened { ticket }
             }
         };
-        self.push_event(Charge::Nothing, event);
+        self.push_event(event);
     }
 }

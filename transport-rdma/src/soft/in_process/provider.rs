@@ -11,21 +11,10 @@ use super::world::{MachineId, World};
 use crate::soft::nic::{
     LinkParameters, Nic, PortCommand, PortEvent, PortHandle, QueuePair, QueuePairControl, QueuePairSerial,
 };
-use crate::verbs::{ConnectionId, Event, ListenerId, PortId, Provider, QueuePairOptions, RejectReason, VerbsError};
+use crate::verbs::{Charge, ConnectionId, Event, PortId, Provider, QueuePairOptions, RejectReason, VerbsError};
 
 /// The port of this provider.
 pub type InProcessPort = Nic<InProcessWire>;
-
-/// Which object an event is of: it cannot be destroyed before the event is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Charge {
-    /// The end of a ticket: nobody waits for it.
-    Nothing,
-    Connection(ConnectionId),
-    Listener(ListenerId),
-    /// The queue pair of this connection.
-    QueuePair(ConnectionId),
-}
 
 /// A connection's queue pair.
 #[derive(Clone)]
@@ -117,9 +106,9 @@ impl InProcessProvider {
         self.unacknowledged.contains_key(&charge)
     }
 
-    pub(super) fn push_event(&mut self, charge: Charge, event: Event<InProcessPort>) {
+    pub(super) fn push_event(&mut self, event: Event<InProcessPort>) {
         let remaining = self.world().delay();
-        self.events.push(Pending { remaining, charge, event });
+        self.events.push(Pending { remaining, charge: event.charge(), event });
     }
 
     /// Unfetched events of an object that goes are discarded. Gives them back.
@@ -206,12 +195,12 @@ impl InProcessProvider {
                 match event {
                     PortEvent::LastWqe { queue_pair } => {
                         if let Some(connection) = self.connection_of(queue_pair) {
-                            self.push_event(Charge::QueuePair(connection), Event::LastWqeReached { connection });
+                            self.push_event(Event::LastWqeReached { connection });
                         }
                     }
                     PortEvent::Fatal { queue_pair } => {
                         if let Some(connection) = self.connection_of(queue_pair) {
-                            self.push_event(Charge::QueuePair(connection), Event::QueuePairFatal { connection });
+                            self.push_event(Event::QueuePairFatal { connection });
                         }
                     }
                     PortEvent::Swept { queue_pair, removed_count: _ } => self.set_swept(queue_pair),
@@ -251,7 +240,7 @@ impl InProcessProvider {
             }
         }
         for connection in ended {
-            self.push_event(Charge::Connection(connection), Event::TimewaitExit { connection });
+            self.push_event(Event::TimewaitExit { connection });
         }
     }
 
@@ -267,7 +256,7 @@ impl InProcessProvider {
             record.stage = Stage::Ended;
         }
         let reason = RejectReason::Unreachable(why);
-        self.push_event(Charge::Connection(connection), Event::Rejected { connection, reason });
+        self.push_event(Event::Rejected { connection, reason });
     }
 }
 

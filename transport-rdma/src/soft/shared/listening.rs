@@ -8,7 +8,7 @@ use super::connection::Listener;
 use super::wake::Token;
 use super::{SharedProvider, SharedWire};
 use crate::soft::nic::Nic;
-use crate::verbs::{Event, Ticket};
+use crate::verbs::{Charge, Event, Ticket};
 
 impl SharedProvider {
     /// Stops listening: requests that nobody has fetched are refused.
@@ -66,30 +66,20 @@ impl SharedProvider {
 
     /// Counts what was given out and what was acknowledged, for the object that it is about.
     pub(super) fn count_unacknowledged(&mut self, event: &Event<Nic<SharedWire>>, change: i32) {
-        let count = match event {
-            Event::ConnectRequest(request) => {
-                self.listeners.get_mut(&request.listener.0).map(|listener| &mut listener.unacknowledged)
+        let count = match event.charge() {
+            Charge::Nothing => None,
+            Charge::Listener(listener) => {
+                self.listeners.get_mut(&listener.0).map(|listener| &mut listener.unacknowledged)
             }
-            Event::LastWqeReached { connection } | Event::QueuePairFatal { connection } => self
+            Charge::Connection(connection) => {
+                self.connections.get_mut(&connection.0).map(|connection| &mut connection.unacknowledged)
+            }
+            Charge::QueuePair(connection) => self
                 .connections
                 .get(&connection.0)
                 .and_then(|connection| connection.queue_pair)
                 .and_then(|serial| self.queue_pairs.get_mut(&serial))
                 .map(|record| &mut record.unacknowledged),
-            Event::Established { connection, .. }
-            | Event::Rejected { connection, .. }
-            | Event::Disconnected { connection }
-            | Event::TimewaitExit { connection } => {
-                self.connections.get_mut(&connection.0).map(|connection| &mut connection.unacknowledged)
-            }
-            Event::Registered { .. }
-            | Event::Deregistered { .. }
-            | Event::QueuePairCreated { .. }
-            | Event::QueuePairDestroyed { .. }
-            | Event::ConnectionDestroyed { .. }
-            | Event::Unlistened { .. }
-            | Event::Resolved { .. }
-            | Event::DeviceRemoved => None,
         };
         if let Some(count) = count {
             *count = count.saturating_add_signed(change);
@@ -106,21 +96,8 @@ impl SharedProvider {
 
 /// The connection that an event of the CM or of its queue pair is about.
 pub(super) fn event_connection(event: &Event<Nic<SharedWire>>) -> Option<u64> {
-    match event {
-        Event::LastWqeReached { connection }
-        | Event::QueuePairFatal { connection }
-        | Event::Established { connection, .. }
-        | Event::Rejected { connection, .. }
-        | Event::Disconnected { connection }
-        | Event::TimewaitExit { connection } => Some(connection.0),
-        Event::ConnectRequest(_)
-        | Event::Registered { .. }
-        | Event::Deregistered { .. }
-        | Event::QueuePairCreated { .. }
-        | Event::QueuePairDestroyed { .. }
-        | Event::ConnectionDestroyed { .. }
-        | Event::Unlistened { .. }
-        | Event::Resolved { .. }
-        | Event::DeviceRemoved => None,
+    match event.charge() {
+        Charge::Connection(connection) | Charge::QueuePair(connection) => Some(connection.0),
+        Charge::Listener(_) | Charge::Nothing => None,
     }
 }
