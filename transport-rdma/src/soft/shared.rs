@@ -124,6 +124,8 @@ pub struct SharedProvider {
     queue_pair_number: u32,
     /// Something was asked for that the next look has to begin or end.
     is_dirty: bool,
+    /// When to look at what the peers' memory says, of which nothing rings.
+    look_again_ns: Option<u64>,
     now_ns: u64,
     tally: Tally,
     tokens: Vec<Token>,
@@ -171,6 +173,7 @@ impl SharedProvider {
             next_number: 1,
             queue_pair_number: 1,
             is_dirty: false,
+            look_again_ns: None,
             now_ns: 0,
             tally: Tally::default(),
             tokens: Vec::new(),
@@ -215,6 +218,9 @@ impl SharedProvider {
             self.finish_listeners();
             self.tend_peers();
         }
+        // Not pushed back by each look before it: one that is polled without pause would never come to it.
+        let ahead_ns = self.look_again_ns.filter(|&ns| ns > self.now_ns);
+        self.look_again_ns = self.waits().then(|| ahead_ns.unwrap_or(self.now_ns + LOOK_AGAIN_NS));
         tokens.clear();
         self.tokens = tokens;
         let deadline_ns = self.deadline_ns();
@@ -257,17 +263,20 @@ impl SharedProvider {
         }
     }
 
-    /// When to look although nothing rings.
-    fn deadline_ns(&self) -> Option<u64> {
-        let waits = self.ports.iter().any(PortHandle::is_waiting)
+    /// Whether something is awaited of which nothing rings.
+    fn waits(&self) -> bool {
+        self.ports.iter().any(PortHandle::is_waiting)
             || self.peers.values().any(Peer::is_waiting)
             || self.queue_pairs.values().any(|record| record.ending.as_ref().is_some_and(|e| e.copies.is_some()))
-            || self.regions.is_ending();
-        let look_again_ns = waits.then(|| self.now_ns + LOOK_AGAIN_NS);
+            || self.regions.is_ending()
+    }
+
+    /// When to look although nothing rings.
+    fn deadline_ns(&self) -> Option<u64> {
         let connections = self.connections.values().filter_map(|connection| connection.state.deadline_ns());
         let peers = self.peers.values().filter_map(|peer| peer.deadline_ns);
         let listeners = self.listeners.values().filter_map(|listener| listener.paused_until_ns);
-        connections.chain(peers).chain(listeners).chain(look_again_ns).min()
+        connections.chain(peers).chain(listeners).chain(self.look_again_ns).min()
     }
 }
 
