@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use nvmf_core::host::{Attached, Discovered, HostIdentity};
-use reactor::{Clock, Cpu, Placement, RuntimeBuilder};
+use reactor::{Clock, Cpu, PollMode, ReactorOptions, RuntimeBuilder};
 use transport_rdma::host::{HostFailure, HostOptions, Message, build};
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 
@@ -76,9 +76,11 @@ pub(crate) fn run(
     })?;
     drop(ends_in);
 
-    let mut placements: Vec<_> = cpus.iter().map(|&os_cpu| Placement::Pinned { os_cpu }).collect();
-    placements.push(Placement::Sleeping);
-    let mut builder = RuntimeBuilder::new(&placements, RING_CAPACITY)?;
+    // A load generator measures: it does not sleep between responses.
+    let busy = |&os_cpu| ReactorOptions { poll_mode: PollMode::Busy, ..ReactorOptions::pinned(os_cpu) };
+    let mut reactors: Vec<_> = cpus.iter().map(busy).collect();
+    reactors.push(ReactorOptions::sleeping());
+    let mut builder = RuntimeBuilder::new(&reactors, RING_CAPACITY)?;
     let control_cpu = Cpu(settings.cpu_count);
     let postbox = builder.postbox(control_cpu);
     for (program, cpu) in programs.into_iter().zip(0..) {

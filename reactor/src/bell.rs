@@ -8,13 +8,11 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::primitive::{AtomicBool, AtomicU8, Ordering, fence_seq_cst};
+use crate::primitive::{AtomicBool, AtomicU8, Ordering, Site};
 
 /// One reactor's.
 #[derive(Debug)]
 pub(crate) struct Bell {
-    /// Whether this reactor ever sleeps. Where it does not, nobody pays for a fence.
-    sleeps: bool,
     /// What ends a real thread's sleep.
     eventfd: Option<File>,
     asleep: AtomicBool,
@@ -35,9 +33,8 @@ pub(crate) enum Stage {
 }
 
 impl Bell {
-    pub(crate) fn new(sleeps: bool, eventfd: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(eventfd: Option<OwnedFd>) -> Self {
         Self {
-            sleeps,
             eventfd: eventfd.map(File::from),
             asleep: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
@@ -45,13 +42,9 @@ impl Bell {
         }
     }
 
-    pub(crate) fn sleeps(&self) -> bool {
-        self.sleeps
-    }
-
     pub(crate) fn stage(&self) -> Stage {
         // ORDERING 8.
-        match self.stage.load(Ordering::Acquire) {
+        match self.stage.load(Site::Stage.acquire()) {
             stage if stage == Stage::Absent as u8 => Stage::Absent,
             stage if stage == Stage::Live as u8 => Stage::Live,
             _ => Stage::Left,
@@ -60,7 +53,7 @@ impl Bell {
 
     pub(crate) fn enter(&self, stage: Stage) {
         // ORDERING 8.
-        self.stage.store(stage as u8, Ordering::Release);
+        self.stage.store(stage as u8, Site::Enter.release());
     }
 
     /// Its own reactor: from here on it may be rung. A fence and another look are the caller's.
@@ -78,7 +71,7 @@ impl Bell {
     /// Its own reactor: whether somebody asked for a turn since the last time.
     pub(crate) fn take_wanted(&self) -> bool {
         // ORDERING 6: the exchange reads the latest request, and so sees what was made ready before it.
-        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Ordering::Acquire)
+        self.wanted.load(Ordering::Relaxed) && self.wanted.swap(false, Site::TakeWanted.acquire())
     }
 
     /// Its own reactor: the same without taking it.
@@ -89,12 +82,9 @@ impl Bell {
 
     /// Any thread: asks for a turn.
     pub(crate) fn want(&self) {
-        if !self.sleeps {
-            return;
-        }
         // ORDERING 6.
-        self.wanted.store(true, Ordering::Release);
-        fence_seq_cst();
+        self.wanted.store(true, Site::Want.release());
+        Site::WakeFence.fence();
         self.ring();
     }
 

@@ -15,6 +15,26 @@ pub struct Clock {
     source: Source,
 }
 
+/// Where a turn takes its time from.
+pub trait TimeSource {
+    /// ns.
+    fn now_ns(&self) -> u64;
+}
+
+impl TimeSource for Clock {
+    #[inline]
+    fn now_ns(&self) -> u64 {
+        Self::now_ns(self)
+    }
+}
+
+/// Time that stands still during a turn, as in a simulation.
+impl TimeSource for u64 {
+    fn now_ns(&self) -> u64 {
+        *self
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Source {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use crate::primitive::{AtomicBool, AtomicU64, Ordering, fence_seq_cst};
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, Site};
 
 /// How many threads that are no reactors may be registered at a time.
 const READER_PLACE_COUNT: usize = 8;
@@ -96,7 +96,7 @@ impl Domain {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         // ORDERING 3: whoever reaps acquires what the readers did before their quiet points.
-        self.inner.epoch.load(Ordering::Acquire)
+        self.inner.epoch.load(Site::Epoch.acquire())
     }
 
     /// The CPUs (by place in the mesh) that are online and have not seen the present epoch: while something waits and this
@@ -110,12 +110,18 @@ impl Domain {
         })
     }
 
+    /// Whether a CPU is waited for: it is awake, or somebody has sent it something.
+    pub(crate) fn is_online(&self, cpu: u16) -> bool {
+        // ORDERING 9.
+        self.inner.slots[usize::from(cpu)].seen.load(Ordering::Relaxed) != OFFLINE
+    }
+
     /// Registers a thread that is no reactor. `None` when all places are taken.
     #[must_use]
     pub fn register_reader(&self) -> Option<Reader> {
         let place = self.inner.reader_places.iter().position(|taken| {
             // ORDERING 7: the place's last holder let go of it with release.
-            taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            taken.compare_exchange(false, true, Site::TakePlace.acquire(), Ordering::Relaxed).is_ok()
         })?;
         let index = self.inner.cpu_count + place;
         let participant = Participant { domain: self.clone(), index, seen: OFFLINE };
@@ -137,15 +143,15 @@ impl Domain {
         // ORDERING 3: only this CPU stores it.
         let epoch = self.inner.epoch.load(Ordering::Relaxed);
         // ORDERING 5: pairs with the fence of whoever comes online.
-        fence_seq_cst();
+        Site::SurveyFence.fence();
         let all_seen = self.inner.slots.iter().all(|slot| {
             // ORDERING 2: what was done before the quiet point happened before the step.
-            let seen = slot.seen.load(Ordering::Acquire);
+            let seen = slot.seen.load(Site::Survey.acquire());
             seen == epoch || seen == OFFLINE
         });
         if all_seen {
             // ORDERING 3.
-            self.inner.epoch.store(epoch + 1, Ordering::Release);
+            self.inner.epoch.store(epoch + 1, Site::Step.release());
         }
         all_seen
     }
@@ -156,8 +162,8 @@ impl Domain {
     pub(crate) fn hold_for(&self, cpu: u16, epoch: u64) -> bool {
         let seen = &self.inner.slots[usize::from(cpu)].seen;
         // ORDERING 6.
-        seen.load(Ordering::Acquire) == OFFLINE
-            && seen.compare_exchange(OFFLINE, epoch, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        seen.load(Site::Hold.acquire()) == OFFLINE
+            && seen.compare_exchange(OFFLINE, epoch, Site::Hold.acquire_release(), Site::Hold.acquire()).is_ok()
     }
 
     pub(crate) fn report_limbo(&self, cpu: u16, len: u64, oldest: u64) {
@@ -206,7 +212,7 @@ impl Participant {
     pub(crate) fn quiet(&mut self) {
         debug_assert!(self.is_online());
         // ORDERING 3.
-        let epoch = self.domain.inner.epoch.load(Ordering::Acquire);
+        let epoch = self.domain.inner.epoch.load(Site::Epoch.acquire());
         if epoch != self.seen {
             self.publish(epoch);
         }
@@ -215,12 +221,12 @@ impl Participant {
     /// Afterwards the participant may look at what is shared.
     pub(crate) fn go_online(&mut self) {
         // ORDERING 5.
-        let mut epoch = self.domain.inner.epoch.load(Ordering::Acquire);
+        let mut epoch = self.domain.inner.epoch.load(Site::Epoch.acquire());
         loop {
             self.publish(epoch);
             // ORDERING 5.
-            fence_seq_cst();
-            let again = self.domain.inner.epoch.load(Ordering::Acquire);
+            Site::OnlineFence.fence();
+            let again = self.domain.inner.epoch.load(Site::Epoch.acquire());
             if again == epoch {
                 break;
             }
@@ -235,7 +241,7 @@ impl Participant {
 
     fn publish(&mut self, epoch: u64) {
         // ORDERING 2.
-        self.domain.inner.slots[self.index].seen.store(epoch, Ordering::Release);
+        self.domain.inner.slots[self.index].seen.store(epoch, Site::Quiet.release());
         self.seen = epoch;
     }
 }
@@ -301,6 +307,6 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // ORDERING 7.
-        self.domain.inner.reader_places[self.number].store(false, Ordering::Release);
+        self.domain.inner.reader_places[self.number].store(false, Site::GivePlace.release());
     }
 }

@@ -25,8 +25,10 @@ mod table;
 
 mod limbo;
 mod turn;
+mod watch;
 
 mod mailbox;
+mod ring;
 mod timer;
 
 mod bell;
@@ -45,8 +47,8 @@ mod full;
 mod primitive;
 mod random;
 
-pub use clock::Clock;
-pub use counter::{Counter, ReactorCounters};
+pub use clock::{Clock, TimeSource};
+pub use counter::{Counter, ReactorCounters, TurnLengths};
 pub use cpu::Cpu;
 pub use domain::{Domain, Guard, Reader};
 pub use full::Full;
@@ -54,12 +56,13 @@ pub use limbo::{Grace, Limbo, Reaped};
 pub use mailbox::{Postbox, Wake};
 pub use memory::{Arena, MemoryError, PageKind, RegionId, Segment, SharedArena, copy_bytes};
 pub use pool::{Buffer, Pool};
-pub use program::{Program, Progress};
+pub use program::{Name, Program, Progress, Rest};
 pub use published::Published;
 pub use reactor::Reactor;
-pub use runtime::{Placement, Runtime, RuntimeBuilder, RuntimeError};
+pub use runtime::{Placement, PollMode, PollSwitch, ReactorOptions, Runtime, RuntimeBuilder, RuntimeError};
 pub use simulation::Simulation;
 pub use slab::{Handle, Side, Slab};
 pub use table::{Table, Unlinked};
 pub use timer::TimerId;
 pub use turn::Turn;
+pub use watch::{Slow, Stall, StallFinder, Watch};

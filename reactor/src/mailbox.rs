@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
-use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::bell::{Bell, Stage};
 use crate::counter::ReactorCounters;
 use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::full::Full;
-use crate::primitive::fence_seq_cst;
+use crate::primitive::Site;
+use crate::ring::{Consumer, Producer, ring};
 
 /// All bells of a mesh, by CPU.
 pub(crate) type Bells = Arc<[CachePadded<Bell>]>;
@@ -59,7 +59,7 @@ impl<M: Send + 'static> Postbox<M> {
     }
 }
 
-/// Ends a reactor's sleep, from any thread. Costs a store, a fence and a load where it does not sleep.
+/// Ends a reactor's sleep, from any thread. Costs a store, a fence and a load where it is awake.
 #[derive(Clone)]
 pub struct Wake {
     bells: Bells,
@@ -104,7 +104,7 @@ pub(crate) struct Outbox<M> {
     local: VecDeque<M>,
     /// Messages in all lanes' backlogs.
     backlog_len: usize,
-    /// CPUs that may sleep and for which there is news since bells were last rung. Never longer than the mesh.
+    /// CPUs for which there is news since bells were last rung. Never longer than the mesh.
     news: Vec<Cpu>,
     bells: Bells,
 }
@@ -131,7 +131,7 @@ impl<M> Outbox<M> {
         if lane.backlog.is_empty() {
             match ring.push(message) {
                 Ok(()) => self.note(to),
-                Err(PushError::Full(message)) => self.put_off(to, message, counters),
+                Err(Full(message)) => self.put_off(to, message, counters),
             }
         } else {
             self.put_off(to, message, counters);
@@ -158,13 +158,15 @@ impl<M> Outbox<M> {
                 continue;
             }
             check_there(&self.bells, self.cpu, to);
-            let room = lane.backlog.len().min(ring.slots());
-            for message in lane.backlog.drain(..room) {
-                // There is room: only this CPU fills the ring.
+            let before = lane.backlog.len();
+            while ring.has_room() {
+                let Some(message) = lane.backlog.pop_front() else { break };
+                // Only this CPU fills the ring.
                 assert!(ring.push(message).is_ok());
             }
-            self.backlog_len -= room;
-            if room > 0 {
+            let moved = before - lane.backlog.len();
+            self.backlog_len -= moved;
+            if moved > 0 {
                 self.note(to);
             }
         }
@@ -174,7 +176,7 @@ impl<M> Outbox<M> {
     /// Notes that `to` is to be looked after at the end of the turn, in case it sleeps.
     pub(crate) fn note(&mut self, to: Cpu) {
         let lane = &mut self.lanes[usize::from(to.0)];
-        if !lane.has_news && self.bells[usize::from(to.0)].sleeps() {
+        if !lane.has_news {
             lane.has_news = true;
             self.news.push(to);
         }
@@ -187,7 +189,7 @@ impl<M> Outbox<M> {
             return;
         }
         // ORDERING 6.
-        fence_seq_cst();
+        Site::WakeFence.fence();
         while let Some(to) = self.news.pop() {
             self.lanes[usize::from(to.0)].has_news = false;
             let bell = &self.bells[usize::from(to.0)];
@@ -227,7 +229,7 @@ pub(crate) fn connect<M>(bells: &Bells, ring_capacity: usize) -> Vec<(Inbox<M>, 
     let mut inboxes: Vec<Vec<Option<Consumer<M>>>> = (0..cpu_count).map(|_| Vec::new()).collect();
     for (from, outbox) in outboxes.iter_mut().enumerate() {
         for (to, inbox) in inboxes.iter_mut().enumerate() {
-            let (producer, consumer) = if from == to { (None, None) } else { split(RingBuffer::new(ring_capacity)) };
+            let (producer, consumer) = if from == to { (None, None) } else { split(ring(ring_capacity)) };
             outbox.push(producer);
             inbox.push(consumer);
         }

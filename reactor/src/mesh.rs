@@ -13,12 +13,14 @@ use crate::mailbox::{self, Bells, Inbox, Outbox, Postbox, Wake};
 use crate::random::Random;
 use crate::reactor::Seat;
 use crate::timer::Timers;
-use crate::turn::{Limbos, State};
+use crate::turn::{Limbos, State, Stopwatch};
+use crate::watch::Watch;
 
 /// What both runtimes are put together from.
 pub(crate) struct Mesh<M> {
     domain: Domain,
     bells: Bells,
+    watch: Watch,
     places: Vec<Place<M>>,
 }
 
@@ -40,7 +42,7 @@ impl<M> Mesh<M> {
             counters: Arc::new(ReactorCounters::new(cpu_count)),
             ends: Some((inbox, outbox)),
         });
-        Self { domain: Domain::new(cpu_count), places: places.collect(), bells }
+        Self { domain: Domain::new(cpu_count), watch: Watch::new(), places: places.collect(), bells }
     }
 
     pub(crate) fn cpu_count(&self) -> u16 {
@@ -50,6 +52,10 @@ impl<M> Mesh<M> {
 
     pub(crate) fn domain(&self) -> &Domain {
         &self.domain
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     pub(crate) fn bells(&self) -> &Bells {
@@ -86,6 +92,7 @@ impl<M> Mesh<M> {
             random: Random::new(seed),
             counters: Arc::clone(&place.counters),
             limbos: Limbos::default(),
+            stopwatch: Stopwatch::new(self.watch.clone()),
             leaving: false,
         };
         Seat { inbox, state, domain: self.domain.clone(), bells: Arc::clone(&self.bells) }

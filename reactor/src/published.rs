@@ -5,7 +5,7 @@
 use std::ptr::NonNull;
 
 use crate::domain::{Domain, Guard};
-use crate::primitive::{AtomicPtr, Ordering};
+use crate::primitive::{AtomicPtr, Site};
 use crate::table::Unlinked;
 
 /// One shared value. Reading costs a pointer load. Dropping leaks the current value.
@@ -27,7 +27,7 @@ impl<T: Send + Sync + 'static> Published<T> {
     pub fn load<'t>(&self, guard: Guard<'t>) -> &'t T {
         guard.check(self.domain.id());
         // ORDERING 1.
-        let value = self.value.load(Ordering::Acquire);
+        let value = self.value.load(Site::Look.acquire());
         // SAFETY: made by `Box::into_raw`, and not given back during 't (`table`, file head).
         unsafe { &*value }
     }
@@ -35,7 +35,7 @@ impl<T: Send + Sync + 'static> Published<T> {
     /// Replaces the value; the old one goes to a [`crate::Limbo`]. One writer at a time: the owner.
     pub fn replace(&self, value: Box<T>) -> Unlinked<T> {
         // ORDERING 1.
-        let old = self.value.swap(Box::into_raw(value), Ordering::AcqRel);
+        let old = self.value.swap(Box::into_raw(value), Site::Unlink.acquire_release());
         match NonNull::new(old) {
             Some(old) => Unlinked::new(old, self.domain.id()),
             None => unreachable!("a published value is never null"),

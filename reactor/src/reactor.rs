@@ -6,11 +6,12 @@
 use std::os::fd::RawFd;
 
 use crate::bell::{Bell, Stage};
+use crate::clock::TimeSource;
 use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::mailbox::{Bells, Inbox};
-use crate::primitive::fence_seq_cst;
-use crate::program::{Program, Progress};
+use crate::primitive::Site;
+use crate::program::{Program, Progress, Rest};
 use crate::turn::{State, Turn};
 
 /// The longest sleep while something waits in a limbo, or while a program waits to leave.
@@ -35,6 +36,10 @@ pub(crate) struct Seat<M> {
     pub(crate) bells: Bells,
 }
 
+/// How long a reactor may sleep (ns); `None` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SleepLimit(pub(crate) Option<u64>);
+
 /// When the turn before began, unless the CPU slept since, and how it went.
 struct LastTurn {
     began_ns: u64,
@@ -48,19 +53,23 @@ impl<P: Program> Reactor<P> {
         Self { program, inbox, state, domain, bells, last_turn: None, left: false }
     }
 
-    /// One turn at time `now_ns`: mailbox, timers, poll, quiet point. Once its program has left it does nothing.
-    pub fn turn(&mut self, now_ns: u64) -> Progress {
+    /// One turn: mailbox, timers, poll, quiet point. Once its program has left it does nothing.
+    pub fn turn(&mut self, time: &impl TimeSource) -> Progress {
         if self.left {
             return Progress::Idle;
         }
+        let now_ns = time.now_ns();
         self.count_time(now_ns);
         self.get_up();
         let asked = self.bell().take_wanted();
-        let mut turn = Turn::new(&mut self.state, &self.domain, now_ns);
-        let progress = Progress::busy_if(asked)
-            .or(drain(&mut self.program, &mut self.inbox, &mut turn))
-            .or(fire(&mut self.program, &mut turn))
-            .or(self.program.poll(&mut turn));
+        let mut turn = Turn::new(&mut self.state, &self.domain, time, now_ns);
+        let progress = drain(&mut self.program, &mut self.inbox, &mut turn, time)
+            .or(fire(&mut self.program, &mut turn, time))
+            .or(Progress::busy_if(asked));
+        // After an idle mailbox no time has passed that would be worth a look at the clock.
+        let poll_began_ns = if progress == Progress::Busy { time.now_ns() } else { now_ns };
+        turn.state().begin(&"poll", poll_began_ns);
+        let progress = progress.or(self.program.poll(&mut turn));
         let progress = progress.or(Progress::busy_if(self.end_turn()));
         let counters = &self.state.counters;
         counters.turn_count.add(1);
@@ -71,10 +80,16 @@ impl<P: Program> Reactor<P> {
         progress
     }
 
-    fn count_time(&self, now_ns: u64) {
-        let Some(last) = &self.last_turn else { return };
+    fn count_time(&mut self, now_ns: u64) {
+        let Some(last) = &self.last_turn else {
+            // It slept: that is not a long poll.
+            self.state.begin_anew(&"mailbox", now_ns);
+            return;
+        };
+        self.state.begin(&"mailbox", now_ns);
         let counters = &self.state.counters;
         let len_ns = now_ns.saturating_sub(last.began_ns);
+        counters.turn_lengths.record(len_ns);
         match last.progress {
             Progress::Busy => counters.busy_ns.add(len_ns),
             Progress::Idle => counters.idle_ns.add(len_ns),
@@ -110,7 +125,7 @@ impl<P: Program> Reactor<P> {
         self.bell().enter(Stage::Left);
         self.state.participant.go_offline();
         // ORDERING 8.
-        fence_seq_cst();
+        Site::LeaveFence.fence();
         let lost = self.inbox.rings.iter().flatten().any(|ring| !ring.is_empty());
         assert!(!lost, "a message was sent to cpu {} while it left", self.state.cpu.0);
         // The advancer may be waiting for this.
@@ -122,21 +137,55 @@ impl<P: Program> Reactor<P> {
         self.left
     }
 
-    /// Goes offline and true, unless there is something to do. The next turn comes online again.
-    pub(crate) fn lie_down(&mut self) -> bool {
-        if self.left || !self.bell().sleeps() || !self.has_nothing_to_do() || self.bell().is_wanted() {
+    /// When the last turn began.
+    pub(crate) fn turn_ns(&self) -> u64 {
+        self.last_turn.as_ref().map_or(0, |last| last.began_ns)
+    }
+
+    /// Asks the program whether it can sleep, and if so falls asleep: goes offline, and says for how long it may. `None` if there is something to
+    /// do. The next turn comes online again.
+    pub(crate) fn lie_down(&mut self, time: &impl TimeSource) -> Option<SleepLimit> {
+        if !self.may_sleep() {
+            return None;
+        }
+        let now_ns = time.now_ns();
+        self.state.begin(&"rest", now_ns);
+        let mut turn = Turn::new(&mut self.state, &self.domain, time, now_ns);
+        let rest = self.program.rest(&mut turn);
+        self.end_turn();
+        if rest == Rest::Poll || !self.doze() {
+            self.program.awake();
+            return None;
+        }
+        Some(self.sleep_limit(rest, time.now_ns()))
+    }
+
+    /// Has slept since `lay_down_ns`.
+    pub(crate) fn wake_up(&mut self, lay_down_ns: u64, now_ns: u64) {
+        self.program.awake();
+        self.state.counters.sleep_count.add(1);
+        self.state.counters.sleep_ns.add(now_ns.saturating_sub(lay_down_ns));
+    }
+
+    /// Goes offline and true, unless there is something to do.
+    pub(crate) fn doze(&mut self) -> bool {
+        if !self.may_sleep() {
             return false;
         }
         self.bell().lie_down();
         self.state.participant.go_offline();
         self.last_turn = None;
         // ORDERING 6: what was sent before the sender could see this is seen here.
-        fence_seq_cst();
-        if !self.has_nothing_to_do() || self.bell().is_wanted() {
+        Site::SleepFence.fence();
+        if !self.may_sleep() {
             self.get_up();
             return false;
         }
         true
+    }
+
+    fn may_sleep(&self) -> bool {
+        !self.left && self.has_nothing_to_do() && !self.bell().is_wanted()
     }
 
     /// Comes online if it is not.
@@ -147,15 +196,17 @@ impl<P: Program> Reactor<P> {
         }
     }
 
-    /// How long it may sleep at `now_ns`; `None` is for ever. To be asked after it lay down.
-    pub(crate) fn sleep_limit_ns(&self, now_ns: u64) -> Option<u64> {
-        let timer_ns = self.state.timers.next_deadline_ns().map(|deadline_ns| deadline_ns.saturating_sub(now_ns));
+    fn sleep_limit(&self, rest: Rest, now_ns: u64) -> SleepLimit {
+        let timer_ns = self.state.timers.next_deadline_ns();
+        let rest_ns = match rest {
+            Rest::Poll => Some(now_ns),
+            Rest::Sleep => None,
+            Rest::SleepUntil(ns) => Some(ns),
+        };
         let limbo_waits = self.state.limbos.len() > 0 || (self.is_advancer() && self.domain.limbo_len() > 0);
-        if limbo_waits || self.state.leaving {
-            Some(timer_ns.map_or(BUSY_SLEEP_NS, |timer_ns| timer_ns.min(BUSY_SLEEP_NS)))
-        } else {
-            timer_ns
-        }
+        let limbo_ns = (limbo_waits || self.state.leaving).then(|| now_ns + BUSY_SLEEP_NS);
+        let until_ns = [timer_ns, rest_ns, limbo_ns].into_iter().flatten().min();
+        SleepLimit(until_ns.map(|until_ns| until_ns.saturating_sub(now_ns)))
     }
 
     /// See [`Program::wake_descriptor`].
@@ -181,42 +232,65 @@ impl<P: Program> Reactor<P> {
     }
 }
 
-/// Delivers what stood in the mailbox when its turn came, ring by ring: what comes later waits for the next turn, so that a
-/// turn ends. Never less than that: a grace period counts on a whole turn having emptied what it found.
-fn drain<P: Program>(program: &mut P, inbox: &mut Inbox<P::Message>, turn: &mut Turn<'_, P::Message>) -> Progress {
-    let mut message_count = 0;
+/// Delivers what stood in the mailbox when its turn came, ring by ring, and no more than a ring holds, so that a turn ends. Never less than
+/// that: a grace period counts on a whole turn having emptied what it found.
+fn drain<P: Program>(
+    program: &mut P,
+    inbox: &mut Inbox<P::Message>,
+    turn: &mut Turn<'_, P::Message>,
+    time: &impl TimeSource,
+) -> Progress {
+    let mut delivery = Delivery { program, time, message_count: 0 };
     // Self-sent messages first, by their number before anything is delivered: what is sent to itself now waits a turn.
     let this_cpu = turn.cpu();
     for _ in 0..turn.state().outbox.local_len() {
         let Some(message) = turn.state().outbox.pop_local() else { break };
-        message_count += 1;
-        program.receive(turn, Some(this_cpu), message);
+        delivery.deliver(turn, Some(this_cpu), message);
     }
     for (from, ring) in (0..).map(Cpu).zip(inbox.rings.iter_mut()) {
         let Some(ring) = ring else { continue };
-        for _ in 0..ring.slots() {
-            let Ok(message) = ring.pop() else { break };
-            message_count += 1;
-            program.receive(turn, Some(from), message);
+        for _ in 0..ring.capacity() {
+            let Some(message) = ring.pop() else { break };
+            delivery.deliver(turn, Some(from), message);
         }
+        ring.tell();
     }
     if !inbox.postbox.is_empty() {
         for _ in 0..inbox.postbox.len() {
             let Some(message) = inbox.postbox.pop() else { break };
-            message_count += 1;
-            program.receive(turn, None, message);
+            delivery.deliver(turn, None, message);
         }
     }
+    let message_count = delivery.message_count;
     if message_count > 0 {
         turn.state().counters.message_count.add(message_count);
     }
     Progress::busy_if(message_count > 0)
 }
 
-fn fire<P: Program>(program: &mut P, turn: &mut Turn<'_, P::Message>) -> Progress {
+/// Messages on their way to a program.
+struct Delivery<'d, P, T> {
+    program: &'d mut P,
+    time: &'d T,
+    message_count: u64,
+}
+
+impl<P: Program, T: TimeSource> Delivery<'_, P, T> {
+    #[inline]
+    fn deliver(&mut self, turn: &mut Turn<'_, P::Message>, from: Option<Cpu>, message: P::Message) {
+        // The first one begins with the turn: one look at the clock for each message.
+        let began_ns = if self.message_count == 0 { turn.now_ns() } else { self.time.now_ns() };
+        turn.state().begin(P::message_name(&message), began_ns);
+        self.message_count += 1;
+        self.program.receive(turn, from, message);
+    }
+}
+
+fn fire<P: Program>(program: &mut P, turn: &mut Turn<'_, P::Message>, time: &impl TimeSource) -> Progress {
     let now_ns = turn.now_ns();
     let Some(mut due) = turn.state().timers.due(now_ns) else { return Progress::Idle };
     while let Some(token) = turn.state().timers.pop(&mut due) {
+        turn.state().begin(&"timer", time.now_ns());
         turn.state().counters.timer_count.add(1);
         program.fire(turn, token);
     }
@@ -248,10 +322,14 @@ mod tests {
         fn poll<'t>(&mut self, turn: &mut Turn<'t, u64>) -> Progress {
             Progress::busy_if(self.limbo.reap(turn).is_some())
         }
+
+        fn rest<'t>(&mut self, _turn: &mut Turn<'t, u64>) -> Rest {
+            Rest::Sleep
+        }
     }
 
     fn keeper() -> (Reactor<Keeper>, Postbox<u64>) {
-        let mut mesh = Mesh::new(vec![Bell::new(true, None)], 2);
+        let mut mesh = Mesh::new(vec![Bell::new(None)], 2);
         let program = Keeper { limbo: Limbo::new(Grace::Messages, 1) };
         (Reactor::new(program, mesh.sit(Cpu(0), 0)), mesh.postbox(Cpu(0)))
     }
@@ -259,49 +337,46 @@ mod tests {
     #[test]
     fn whoever_is_wanted_does_not_lie_down_before_it_has_turned() {
         let (mut reactor, postbox) = keeper();
-        reactor.turn(0);
+        reactor.turn(&0_u64);
         // Between the program's poll and its sleep: nothing is in the mailbox, and yet there is something to poll for.
         postbox.wake().wake();
-        assert!(!reactor.lie_down());
-        assert_eq!(reactor.turn(1), Progress::Busy, "whoever asked is owed one more turn after this one");
-        assert_eq!(reactor.turn(2), Progress::Idle);
-        assert!(reactor.lie_down());
-        reactor.turn(3);
+        assert_eq!(reactor.lie_down(&0), None);
+        assert_eq!(reactor.turn(&1_u64), Progress::Busy, "whoever asked is owed one more turn after this one");
+        assert_eq!(reactor.turn(&2_u64), Progress::Idle);
+        assert!(reactor.lie_down(&2).is_some());
+        reactor.turn(&3_u64);
         postbox.post(9).unwrap();
-        assert!(!reactor.lie_down());
+        assert_eq!(reactor.lie_down(&0), None);
     }
 
     #[test]
     fn it_sleeps_until_the_next_timer_and_not_long_while_something_waits() {
         let (mut reactor, postbox) = keeper();
-        reactor.turn(0);
-        assert!(reactor.lie_down());
-        assert_eq!(reactor.sleep_limit_ns(0), None);
+        reactor.turn(&0_u64);
+        assert_eq!(reactor.lie_down(&0), Some(SleepLimit(None)));
         postbox.post(5_000_000).unwrap();
-        reactor.turn(10);
-        reactor.turn(20);
-        assert!(reactor.lie_down());
-        assert_eq!(reactor.sleep_limit_ns(30), Some(BUSY_SLEEP_NS), "a value waits in a limbo");
-        assert_eq!(reactor.sleep_limit_ns(4_999_000), Some(1_000));
+        reactor.turn(&10_u64);
+        reactor.turn(&20_u64);
+        assert_eq!(reactor.lie_down(&30), Some(SleepLimit(Some(BUSY_SLEEP_NS))), "a value waits in a limbo");
+        assert_eq!(reactor.lie_down(&4_999_000), Some(SleepLimit(Some(1_000))));
         for now_ns in 40..50 {
-            reactor.turn(now_ns);
+            reactor.turn(&now_ns);
         }
-        assert!(reactor.lie_down());
-        assert_eq!(reactor.sleep_limit_ns(50), Some(4_999_950), "it was reaped");
+        assert_eq!(reactor.lie_down(&50), Some(SleepLimit(Some(4_999_950))), "it was reaped");
     }
 
     #[test]
     fn time_is_counted_as_busy_or_idle_and_sleep_as_neither() {
         let (mut reactor, postbox) = keeper();
         postbox.post(1 << 40).unwrap();
-        reactor.turn(100);
-        reactor.turn(350);
+        reactor.turn(&100_u64);
+        reactor.turn(&350_u64);
         // Five more turns: the epoch's steps, and the one that reaps.
         for now_ns in [400, 410, 420, 430, 500, 600] {
-            reactor.turn(now_ns);
+            reactor.turn(&now_ns);
         }
-        assert!(reactor.lie_down());
-        reactor.turn(1_000_000);
+        assert!(reactor.lie_down(&600).is_some());
+        reactor.turn(&1_000_000);
         let counters = &reactor.state.counters;
         assert_eq!(counters.turn_count.value(), 9);
         assert_eq!(counters.busy_ns.value() + counters.idle_ns.value(), 500);

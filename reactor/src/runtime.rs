@@ -1,9 +1,10 @@
 //! Reactors on real threads.
 //!
 //! Each reactor's thread pins itself, makes its program, waits until all were spawned, and then turns until the program has
-//! left. A thread that panics stops the others, and [`Runtime::join`] passes the panic on: a mesh that lacks a CPU is of no use.
+//! left, with pauses between turns as its [`PollMode`] says. A thread that panics stops the others, and [`Runtime::join`] passes the panic on: a mesh that lacks a CPU is of no use.
 
 mod affinity;
+mod poll_mode;
 mod sleep;
 
 use std::io;
@@ -17,24 +18,55 @@ use crate::clock::Clock;
 use crate::counter::ReactorCounters;
 use crate::cpu::Cpu;
 use crate::domain::Domain;
-use crate::mailbox::{Bells, Postbox};
+use crate::mailbox::{Bells, Postbox, Wake};
 use crate::mesh::Mesh;
 use crate::primitive::{AtomicBool, Ordering};
-use crate::program::{Program, Progress};
+use crate::program::Program;
 use crate::reactor::Reactor;
+use crate::watch::Watch;
 
-/// Where a reactor's thread runs and what it does when idle.
+use poll_mode::{Between, Idleness};
+pub use poll_mode::{PollMode, PollSwitch};
+
+/// Where a reactor's thread runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// Pinned to this CPU of the operating system, polling all the time.
+    /// Pinned to this CPU of the operating system.
     Pinned {
         /// The operating system's CPU number.
         os_cpu: usize,
     },
-    /// Not pinned, yielding when idle: for more reactors than CPUs, and for tests.
-    Yielding,
-    /// Not pinned, asleep when there is nothing to do: the control plane.
-    Sleeping,
+    /// Wherever the operating system puts it.
+    Floating,
+}
+
+/// One reactor of a mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReactorOptions {
+    /// Where it runs.
+    pub placement: Placement,
+    /// What it does when there is nothing to do, to begin with.
+    pub poll_mode: PollMode,
+}
+
+impl ReactorOptions {
+    /// Pinned, adaptive.
+    #[must_use]
+    pub const fn pinned(os_cpu: usize) -> Self {
+        Self { placement: Placement::Pinned { os_cpu }, poll_mode: PollMode::ADAPTIVE }
+    }
+
+    /// Not pinned, and gives its CPU away whenever a turn found nothing: for more reactors than CPUs, and for tests.
+    #[must_use]
+    pub const fn yielding() -> Self {
+        Self { placement: Placement::Floating, poll_mode: PollMode::Yielding }
+    }
+
+    /// Not pinned, asleep as soon as there is nothing to do: the control plane.
+    #[must_use]
+    pub const fn sleeping() -> Self {
+        Self { placement: Placement::Floating, poll_mode: PollMode::SLEEPING }
+    }
 }
 
 /// Why a runtime did not start.
@@ -61,7 +93,8 @@ pub enum RuntimeError {
 /// A mesh being put together. `M` is its message.
 pub struct RuntimeBuilder<M> {
     mesh: Mesh<M>,
-    placements: Box<[Placement]>,
+    reactors: Box<[ReactorOptions]>,
+    switches: Box<[PollSwitch]>,
     clock: Clock,
     stop: Stop,
     threads: Vec<JoinHandle<()>>,
@@ -70,25 +103,27 @@ pub struct RuntimeBuilder<M> {
 }
 
 impl<M: Send + 'static> RuntimeBuilder<M> {
-    /// A mesh of as many reactors as placements; rings between each two hold `ring_capacity` messages. Checks the CPU numbers.
+    /// A mesh of these reactors; rings between each two hold `ring_capacity` messages. Checks the CPU numbers.
     ///
     /// # Errors
     /// [`RuntimeError::NoSuchCpu`]; a system call that failed.
-    pub fn new(placements: &[Placement], ring_capacity: usize) -> Result<Self, RuntimeError> {
-        for placement in placements {
-            match placement {
-                Placement::Pinned { os_cpu } => affinity::check(*os_cpu)?,
-                Placement::Yielding | Placement::Sleeping => {}
+    pub fn new(reactors: &[ReactorOptions], ring_capacity: usize) -> Result<Self, RuntimeError> {
+        for reactor in reactors {
+            match reactor.placement {
+                Placement::Pinned { os_cpu } => affinity::check(os_cpu)?,
+                Placement::Floating => {}
             }
         }
-        let bells = placements.iter().map(|placement| match placement {
-            Placement::Pinned { .. } | Placement::Yielding => Ok(Bell::new(false, None)),
-            Placement::Sleeping => Ok(Bell::new(true, Some(eventfd()?))),
-        });
+        let bells = reactors.iter().map(|_| Ok(Bell::new(Some(eventfd()?))));
         let mesh = Mesh::new(bells.collect::<Result<_, RuntimeError>>()?, ring_capacity);
         let stop = Stop { wanted: Arc::new(AtomicBool::new(false)), bells: Arc::clone(mesh.bells()) };
-        let placements = placements.into();
-        Ok(Self { mesh, placements, clock: Clock::start(), stop, threads: Vec::new(), gates: Vec::new() })
+        let switches = (0..)
+            .map(Cpu)
+            .zip(reactors)
+            .map(|(cpu, reactor)| PollSwitch::new(reactor.poll_mode, Wake::new(Arc::clone(mesh.bells()), cpu)));
+        let switches = switches.collect();
+        let clock = Clock::start();
+        Ok(Self { mesh, reactors: reactors.into(), switches, clock, stop, threads: Vec::new(), gates: Vec::new() })
     }
 
     /// The mesh's reclamation domain, to make tables in.
@@ -107,6 +142,18 @@ impl<M: Send + 'static> RuntimeBuilder<M> {
     #[must_use]
     pub fn counters(&self, cpu: Cpu) -> Arc<ReactorCounters> {
         self.mesh.counters(cpu)
+    }
+
+    /// Who holds a CPU too long.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.mesh.watch().clone()
+    }
+
+    /// Changes what `cpu` does when there is nothing to do, also while it runs.
+    #[must_use]
+    pub fn poll_switch(&self, cpu: Cpu) -> PollSwitch {
+        self.switches[usize::from(cpu.0)].clone()
     }
 
     /// The clock that turns take their time from.
@@ -128,7 +175,8 @@ impl<M: Send + 'static> RuntimeBuilder<M> {
     where
         P: Program<Message = M> + 'static,
     {
-        let placement = self.placements[usize::from(cpu.0)];
+        let placement = self.reactors[usize::from(cpu.0)].placement;
+        let switch = self.switches[usize::from(cpu.0)].clone();
         let seat = self.mesh.sit(cpu, random_seed());
         let clock = self.clock;
         let stop = self.stop.clone();
@@ -143,7 +191,7 @@ impl<M: Send + 'static> RuntimeBuilder<M> {
             if go_on {
                 let reactor = Reactor::new(make(), seat);
                 if opened.recv().is_ok() {
-                    run(reactor, placement, clock, &stop);
+                    run(reactor, clock, &switch, &stop);
                 }
             }
             drop(stopper);
@@ -190,19 +238,19 @@ impl Runtime {
 }
 
 /// Turns until the program has left.
-fn run<P: Program>(mut reactor: Reactor<P>, placement: Placement, clock: Clock, stop: &Stop) {
+fn run<P: Program>(mut reactor: Reactor<P>, clock: Clock, switch: &PollSwitch, stop: &Stop) {
+    let mut idleness = Idleness::default();
     while !reactor.has_left() && !stop.is_wanted() {
-        let progress = reactor.turn(clock.now_ns());
-        if progress == Progress::Busy {
-            continue;
-        }
-        match placement {
-            Placement::Pinned { .. } => {}
-            Placement::Yielding => thread::yield_now(),
-            Placement::Sleeping => {
-                if reactor.lie_down() {
-                    let limit_ns = reactor.sleep_limit_ns(clock.now_ns());
-                    sleep::sleep(reactor.bell(), reactor.wake_descriptor(), limit_ns);
+        let progress = reactor.turn(&clock);
+        match idleness.after(progress, switch, reactor.turn_ns()) {
+            Between::Nothing => {}
+            Between::Pause => poll_mode::pause(),
+            Between::Yield => thread::yield_now(),
+            Between::Sleep => {
+                if let Some(limit) = reactor.lie_down(&clock) {
+                    let lay_down_ns = clock.now_ns();
+                    sleep::sleep(reactor.bell(), reactor.wake_descriptor(), limit);
+                    reactor.wake_up(lay_down_ns, clock.now_ns());
                 }
             }
         }

@@ -32,16 +32,16 @@ pub struct Simulation<M> {
 /// A reactor, whatever its program is.
 trait Installed {
     fn turn(&mut self, now_ns: u64) -> Progress;
-    fn lie_down(&mut self) -> bool;
+    fn doze(&mut self) -> bool;
     fn has_left(&self) -> bool;
 }
 
 impl<P: Program> Installed for Reactor<P> {
     fn turn(&mut self, now_ns: u64) -> Progress {
-        Reactor::turn(self, now_ns)
+        Reactor::turn(self, &now_ns)
     }
-    fn lie_down(&mut self) -> bool {
-        Reactor::lie_down(self)
+    fn doze(&mut self) -> bool {
+        Reactor::doze(self)
     }
     fn has_left(&self) -> bool {
         Reactor::has_left(self)
@@ -58,7 +58,7 @@ impl<M: Send + 'static> Simulation<M> {
     /// The same with rings of a given size: small ones are full more often.
     #[must_use]
     pub fn with_ring_capacity(seed: u64, cpu_count: u16, ring_capacity: usize) -> Self {
-        let bells = (0..cpu_count).map(|_| Bell::new(true, None)).collect();
+        let bells = (0..cpu_count).map(|_| Bell::new(None)).collect();
         Self {
             mesh: Mesh::new(bells, ring_capacity),
             reactors: (0..cpu_count).map(|_| None).collect(),
@@ -120,7 +120,7 @@ impl<M: Send + 'static> Simulation<M> {
         if let Some(reactor) = &mut self.reactors[usize::from(cpu.0)] {
             reactor.turn(self.now_ns);
             if lies_down {
-                reactor.lie_down();
+                reactor.doze();
             }
         }
     }

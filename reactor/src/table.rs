@@ -14,7 +14,7 @@ use std::ptr::{self, NonNull};
 
 use crate::domain::{Domain, DomainId, Guard};
 use crate::limbo::Reaped;
-use crate::primitive::{AtomicPtr, Ordering};
+use crate::primitive::{AtomicPtr, Ordering, Site};
 
 /// Fixed slots, each empty or naming one object. Slots are written by their owner only. Dropping a table leaks what is still linked (so that a
 /// reference from it can never dangle).
@@ -105,14 +105,14 @@ impl<T: Send + Sync + 'static> Table<T> {
         let object = Box::into_raw(object);
         // ORDERING 1: whoever sees the pointer sees the object.
         let linked =
-            self.slots[slot].compare_exchange(ptr::null_mut(), object, Ordering::Release, Ordering::Relaxed).is_ok();
+            self.slots[slot].compare_exchange(ptr::null_mut(), object, Site::Link.release(), Ordering::Relaxed).is_ok();
         assert!(linked, "slot {slot} of a shared table linked twice");
     }
 
     /// Takes the object out. `None` if the slot is empty.
     pub fn unlink(&self, slot: usize) -> Option<Unlinked<T>> {
         // ORDERING 1.
-        let object = NonNull::new(self.slots[slot].swap(ptr::null_mut(), Ordering::AcqRel))?;
+        let object = NonNull::new(self.slots[slot].swap(ptr::null_mut(), Site::Unlink.acquire_release()))?;
         Some(Unlinked { object, domain: self.domain.id() })
     }
 
@@ -122,7 +122,7 @@ impl<T: Send + Sync + 'static> Table<T> {
     pub fn look<'t>(&self, guard: Guard<'t>, slot: usize) -> Option<&'t T> {
         guard.check(self.domain.id());
         // ORDERING 1.
-        let object = NonNull::new(self.slots.get(slot)?.load(Ordering::Acquire))?;
+        let object = NonNull::new(self.slots.get(slot)?.load(Site::Look.acquire()))?;
         // SAFETY: invariant 1, and it is not given back during 't (file head).
         Some(unsafe { object.as_ref() })
     }

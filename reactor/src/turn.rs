@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use crate::clock::TimeSource;
 use crate::counter::ReactorCounters;
 use crate::cpu::Cpu;
 use crate::domain::{Domain, Guard, Participant};
 use crate::mailbox::Outbox;
+use crate::program::Name;
 use crate::random::Random;
 use crate::timer::{TimerId, Timers};
+use crate::watch::{Slow, Watch};
 
 /// What a program may use during one turn. `'t` is the turn's lifetime, `M` the mesh's message.
 pub struct Turn<'t, M> {
     state: &'t mut State<M>,
     domain: &'t Domain,
+    time: &'t dyn TimeSource,
     now_ns: u64,
 }
 
@@ -26,14 +30,15 @@ pub(crate) struct State<M> {
     pub(crate) random: Random,
     pub(crate) counters: Arc<ReactorCounters>,
     pub(crate) limbos: Limbos,
+    pub(crate) stopwatch: Stopwatch,
     pub(crate) leaving: bool,
 }
 
 impl<'t, M> Turn<'t, M> {
     /// The caller is the reactor, with its participant online (`domain`, invariant 1).
-    pub(crate) fn new(state: &'t mut State<M>, domain: &'t Domain, now_ns: u64) -> Self {
+    pub(crate) fn new(state: &'t mut State<M>, domain: &'t Domain, time: &'t dyn TimeSource, now_ns: u64) -> Self {
         debug_assert!(state.participant.is_online());
-        Self { state, domain, now_ns }
+        Self { state, domain, time, now_ns }
     }
 
     /// This CPU's place in the mesh.
@@ -52,6 +57,12 @@ impl<'t, M> Turn<'t, M> {
     #[must_use]
     pub fn now_ns(&self) -> u64 {
         self.now_ns
+    }
+
+    /// From here on the poll does what `name` says: for the report, should it hold the CPU too long ([`crate::Watch`]). Reads the clock once.
+    pub fn section(&mut self, name: Name) {
+        let now_ns = self.time.now_ns();
+        self.state.begin(name, now_ns);
     }
 
     /// A token that proves that this CPU is inside its turn. `Copy`, and independent of borrows of the turn itself.
@@ -133,6 +144,46 @@ impl<'t, M> Turn<'t, M> {
             // The advancer may be asleep, since nothing waited. Its bell is looked at after the fence at the end of the turn.
             state.outbox.note(Cpu(state.cpu_count - 1));
         }
+    }
+}
+
+/// What a CPU does, and since when.
+pub(crate) struct Stopwatch {
+    watch: Watch,
+    name: Name,
+    began_ns: u64,
+}
+
+impl Stopwatch {
+    pub(crate) fn new(watch: Watch) -> Self {
+        Self { watch, name: &"start", began_ns: 0 }
+    }
+}
+
+impl<M> State<M> {
+    /// Something else begins: what was done until now is reported if it took too long.
+    #[inline]
+    pub(crate) fn begin(&mut self, name: Name, now_ns: u64) {
+        let stopwatch = &self.stopwatch;
+        if now_ns.saturating_sub(stopwatch.began_ns) > stopwatch.watch.limit_ns() {
+            self.report_slow(now_ns);
+        }
+        self.begin_anew(name, now_ns);
+    }
+
+    /// Something else begins after a time that does not count.
+    #[inline]
+    pub(crate) fn begin_anew(&mut self, name: Name, now_ns: u64) {
+        self.stopwatch.name = name;
+        self.stopwatch.began_ns = now_ns;
+        self.counters.set_activity(name);
+    }
+
+    #[cold]
+    fn report_slow(&self, now_ns: u64) {
+        let Stopwatch { watch, name, began_ns } = &self.stopwatch;
+        self.counters.slow_count.add(1);
+        watch.report(Slow { cpu: self.cpu, what: name, len_ns: now_ns - began_ns, began_ns: *began_ns });
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use reactor::{
-    Clock, Cpu, Grace, Limbo, Placement, Program, Progress, Published, RuntimeBuilder, RuntimeError, Turn, Unlinked,
+    Clock, Cpu, Grace, Limbo, Program, Progress, Published, ReactorOptions, Rest, RuntimeBuilder, RuntimeError, Turn,
+    Unlinked,
 };
 
 /// The machine may be busy: a lost wake-up takes for ever, a late one some ms.
@@ -64,6 +65,10 @@ impl Program for Sleeper {
         }
     }
 
+    fn rest<'t>(&mut self, _turn: &mut Turn<'t, Message>) -> Rest {
+        Rest::Sleep
+    }
+
     fn wake_descriptor(&self) -> Option<RawFd> {
         Some(self.socket.as_raw_fd())
     }
@@ -92,7 +97,7 @@ impl Program for Forwarder {
 
 #[test]
 fn a_sleeping_reactor_wakes_for_everything_that_should_wake_it() {
-    let placements = [Placement::Yielding, Placement::Sleeping, Placement::Sleeping];
+    let placements = [ReactorOptions::yielding(), ReactorOptions::sleeping(), ReactorOptions::sleeping()];
     let mut builder = RuntimeBuilder::new(&placements, 4).unwrap();
     let (answers, answered) = mpsc::channel();
     let (mut ours, theirs) = UnixStream::pair().unwrap();
@@ -192,7 +197,7 @@ impl Program for Reclaiming {
 
 #[test]
 fn three_reactors_and_a_reader_reclaim_and_leave() {
-    let placements = [Placement::Yielding, Placement::Yielding, Placement::Sleeping];
+    let placements = [ReactorOptions::yielding(), ReactorOptions::yielding(), ReactorOptions::sleeping()];
     let mut builder = RuntimeBuilder::new(&placements, 4).unwrap();
     let domain = builder.domain().clone();
     let value = Arc::new(Published::new(&domain, Box::new(Marked(MARK))));
@@ -236,7 +241,7 @@ impl Program for Faulty {
 #[test]
 #[should_panic(expected = "on purpose")]
 fn a_panic_ends_the_whole_mesh_also_the_sleepers() {
-    let placements = [Placement::Yielding, Placement::Yielding, Placement::Sleeping];
+    let placements = [ReactorOptions::yielding(), ReactorOptions::yielding(), ReactorOptions::sleeping()];
     let mut builder = RuntimeBuilder::new(&placements, 4).unwrap();
     for cpu in (0..3).map(Cpu) {
         builder.spawn(cpu, "faulty", move || Faulty { panics: cpu == Cpu(1) }).unwrap();
@@ -247,7 +252,7 @@ fn a_panic_ends_the_whole_mesh_also_the_sleepers() {
 #[test]
 fn a_builder_that_is_dropped_ends_its_threads() {
     let made = Arc::new(());
-    let mut builder: RuntimeBuilder<()> = RuntimeBuilder::new(&[Placement::Yielding], 4).unwrap();
+    let mut builder: RuntimeBuilder<()> = RuntimeBuilder::new(&[ReactorOptions::yielding()], 4).unwrap();
     let held = Arc::clone(&made);
     let make = move || {
         let _held = &held;
@@ -285,13 +290,13 @@ impl Program for Where {
 #[test]
 fn a_pinned_reactor_is_where_it_was_put_and_an_impossible_place_is_an_error() {
     let first = core_affinity::get_core_ids().unwrap()[0].id;
-    let mut builder = RuntimeBuilder::new(&[Placement::Pinned { os_cpu: first }], 4).unwrap();
+    let mut builder = RuntimeBuilder::new(&[ReactorOptions::pinned(first)], 4).unwrap();
     let (tell, told) = mpsc::channel();
     builder.spawn(Cpu(0), "pinned", move || Where(tell)).unwrap();
     builder.start().join();
     assert_eq!(told.recv().unwrap(), [first]);
 
-    let placements = [Placement::Yielding, Placement::Pinned { os_cpu: 5000 }];
+    let placements = [ReactorOptions::yielding(), ReactorOptions::pinned(5000)];
     let error = RuntimeBuilder::<()>::new(&placements, 4).err().unwrap();
     assert!(matches!(error, RuntimeError::NoSuchCpu { os_cpu: 5000, .. }), "{error}");
 }

@@ -11,7 +11,7 @@ mod listener;
 
 use std::os::fd::RawFd;
 
-use reactor::{Cpu, Program, Progress, Turn};
+use reactor::{Cpu, Program, Progress, Rest, Turn};
 use transport_rdma::target::{Control, Message};
 use transport_rdma::verbs::Provider;
 
@@ -200,6 +200,10 @@ impl<P: Provider> Program for ControlProgram<P> {
         }
         self.leave_if_drained(turn);
         progress.or(Progress::busy_if(ready))
+    }
+
+    fn rest<'t>(&mut self, _turn: &mut Turn<'t, Message<P>>) -> Rest {
+        Rest::Sleep
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {

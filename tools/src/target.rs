@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
-use reactor::{Cpu, Placement, Program, Runtime, RuntimeBuilder};
+use reactor::{Cpu, Program, ReactorOptions, Runtime, RuntimeBuilder};
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 use transport_rdma::target::{Message, TargetOptions, build};
 use transport_rdma::verbs::Provider;
@@ -62,10 +62,10 @@ where
         .map(|section| open_device(section, config.target.hugepages))
         .collect::<Result<Vec<Arc<dyn Device>>>>()?;
     let os_cpus = config.target.cpus.clone();
-    let mut placements: Vec<Placement> = os_cpus.iter().map(|os_cpu| Placement::Pinned { os_cpu: *os_cpu }).collect();
-    placements.push(Placement::Sleeping);
+    let mut reactors: Vec<_> = os_cpus.iter().map(|os_cpu| ReactorOptions::pinned(*os_cpu)).collect();
+    reactors.push(ReactorOptions::sleeping());
     let mut builder: RuntimeBuilder<Message<P>> =
-        RuntimeBuilder::new(&placements, RING_CAPACITY).context("target.cpus")?;
+        RuntimeBuilder::new(&reactors, RING_CAPACITY).context("target.cpus")?;
 
     let options = target_options(config)?;
     let cpu_count = options.cpu_count;

@@ -18,7 +18,7 @@ pub(super) fn check(os_cpu: usize) -> Result<(), RuntimeError> {
 /// Puts the calling thread where it belongs.
 pub(super) fn place(placement: Placement) -> Result<(), RuntimeError> {
     match placement {
-        Placement::Yielding | Placement::Sleeping => Ok(()),
+        Placement::Floating => Ok(()),
         Placement::Pinned { os_cpu } => {
             check(os_cpu)?;
             // The errno is lost; what the call may complain about is a CPU that went away.

@@ -4,16 +4,17 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
 use crate::bell::Bell;
+use crate::reactor::SleepLimit;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// Sleeps until the bell is rung, the program's descriptor becomes readable, or the limit (if any) is over; maybe less. The reactor
 /// has lain down before.
-pub(super) fn sleep(bell: &Bell, wake_descriptor: Option<RawFd>, limit_ns: Option<u64>) {
+pub(super) fn sleep(bell: &Bell, wake_descriptor: Option<RawFd>, limit: SleepLimit) {
     // `poll` ignores negative descriptors.
     let watch = |fd: Option<RawFd>| libc::pollfd { fd: fd.unwrap_or(-1), events: libc::POLLIN, revents: 0 };
     let mut watched = [watch(bell.descriptor().map(|descriptor| descriptor.as_raw_fd())), watch(wake_descriptor)];
-    let limit = limit_ns.map(|ns| libc::timespec {
+    let limit = limit.0.map(|ns| libc::timespec {
         tv_sec: libc::time_t::try_from(ns / NS_PER_S).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::try_from(ns % NS_PER_S).unwrap_or(0),
     });

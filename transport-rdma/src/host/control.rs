@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use nvmf_core::host::Attached;
-use reactor::{Cpu, Handle, Program, Progress, SharedArena, Slab, Turn};
+use reactor::{Cpu, Handle, Program, Progress, Rest, SharedArena, Slab, Turn};
 
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
@@ -401,6 +401,10 @@ impl<P: Provider> Program for HostControl<P> {
             turn.leave();
         }
         progress
+    }
+
+    fn rest<'t>(&mut self, _turn: &mut Turn<'t, Message<P>>) -> Rest {
+        Rest::Sleep
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {

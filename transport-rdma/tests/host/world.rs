@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nvmf_core::host::HostIdentity;
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
-use reactor::{Cpu, Program, Progress, Simulation, Turn};
+use reactor::{Cpu, Program, Progress, Rest, Simulation, Turn};
 use transport_rdma::host::{self, HostControl, HostOptions, Workload};
 use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
 use transport_rdma::target::{self, Control, TargetOptions};
@@ -60,6 +60,10 @@ impl Program for TargetControl {
             turn.leave();
         }
         progress
+    }
+
+    fn rest<'t>(&mut self, _turn: &mut Turn<'t, Self::Message>) -> Rest {
+        Rest::Sleep
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {

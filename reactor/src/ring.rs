@@ -1,0 +1,190 @@
+//! A bounded ring between two CPUs: one writes, one reads.
+//!
+//! Each slot says itself whether it is full, beside its value: a message moves from CPU to CPU with one cache line, where a ring with
+//! a shared index moves two. What was read is told to the writer once per drain, and the writer looks only when it believes the ring to be full.
+//!
+//! Invariants, with positions counted from 0 and slot = position modulo capacity:
+//! 1. `filled` of a slot is *p* + 1 from when the value of position *p* was written whole until the value of *p* + capacity is; 0 before the first.
+//! 2. The producer writes position *p* only after it has seen `consumed` > *p* − capacity: so the consumer has moved the slot's former value out.
+//! 3. The consumer reads position *p* once, after it has seen `filled` = *p* + 1, and stores `consumed` only up to what it has read.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::full::Full;
+use crate::primitive::{AtomicU64, Site, UnsafeCell};
+
+/// A ring's two ends. Panics if `capacity` is zero.
+pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
+    assert!(capacity > 0, "a ring that holds nothing");
+    let slot = |_| Slot { filled: AtomicU64::new(0), value: UnsafeCell::new(MaybeUninit::uninit()) };
+    let shared =
+        Arc::new(Shared { slots: (0..capacity).map(slot).collect(), consumed: CachePadded::new(AtomicU64::new(0)) });
+    let producer = Producer { shared: Arc::clone(&shared), position: 0, slot: 0, consumed: 0 };
+    (producer, Consumer { shared, position: 0, slot: 0, told: 0, limit: u64::MAX })
+}
+
+struct Shared<T> {
+    slots: Box<[Slot<T>]>,
+    /// Positions that the consumer has read.
+    consumed: CachePadded<AtomicU64>,
+}
+
+#[repr(C, align(64))]
+struct Slot<T> {
+    filled: AtomicU64,
+    value: UnsafeCell<MaybeUninit<T>>,
+}
+
+// SAFETY: a slot's value is touched by one end at a time (invariants 2 and 3), and moves from the one's thread to the other's.
+unsafe impl<T: Send> Sync for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Shared<T> {}
+
+/// The end that writes.
+pub(crate) struct Producer<T> {
+    shared: Arc<Shared<T>>,
+    /// The next to write.
+    position: u64,
+    /// Its slot.
+    slot: usize,
+    /// `consumed`, as last seen.
+    consumed: u64,
+}
+
+impl<T> Producer<T> {
+    /// Writes one value, which the consumer can see at once.
+    ///
+    /// # Errors
+    /// [`Full`] hands it back.
+    #[inline]
+    pub(crate) fn push(&mut self, value: T) -> Result<(), Full<T>> {
+        if !self.has_room() {
+            return Err(Full(value));
+        }
+        let slot = &self.shared.slots[self.slot];
+        slot.value.with_mut(|place| {
+            // SAFETY: the slot is this end's (invariant 2).
+            unsafe { (*place).write(value) };
+        });
+        // ORDERING 10: the value before the mark.
+        slot.filled.store(self.position + 1, Site::RingFill.release());
+        self.position += 1;
+        self.slot = next(self.slot, self.shared.slots.len());
+        Ok(())
+    }
+
+    /// Whether a push will succeed.
+    #[inline]
+    pub(crate) fn has_room(&mut self) -> bool {
+        let capacity = self.shared.slots.len() as u64;
+        if self.position - self.consumed < capacity {
+            return true;
+        }
+        // ORDERING 10: the old value was moved out before.
+        self.consumed = self.shared.consumed.load(Site::RingRoom.acquire());
+        self.position - self.consumed < capacity
+    }
+
+    /// Positions written so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+/// The end that reads.
+pub(crate) struct Consumer<T> {
+    shared: Arc<Shared<T>>,
+    /// The next to read.
+    position: u64,
+    /// Its slot.
+    slot: usize,
+    /// `consumed`, as last stored.
+    told: u64,
+    /// Positions from here on are not to be seen yet: the simulation's late messages.
+    limit: u64,
+}
+
+impl<T> Consumer<T> {
+    /// The next value. Its room is the producer's only after [`Self::tell`].
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        if self.position >= self.limit || !self.is_filled() {
+            return None;
+        }
+        let slot = &self.shared.slots[self.slot];
+        // SAFETY: the slot holds this position's value, which is read once (invariant 3).
+        let value = slot.value.with(|place| unsafe { (*place).assume_init_read() });
+        self.position += 1;
+        self.slot = next(self.slot, self.shared.slots.len());
+        Some(value)
+    }
+
+    /// Gives the room of all that was read back to the producer.
+    #[inline]
+    pub(crate) fn tell(&mut self) {
+        if self.told != self.position {
+            self.told = self.position;
+            // ORDERING 10: the values were moved out before.
+            self.shared.consumed.store(self.position, Site::RingEmpty.release());
+        }
+    }
+
+    /// Whether nothing stands in it, late messages included.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_filled()
+    }
+
+    /// How many values it can hold.
+    pub(crate) fn capacity(&self) -> usize {
+        self.shared.slots.len()
+    }
+
+    /// From here on only positions below `limit` can be popped.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    #[inline]
+    fn is_filled(&self) -> bool {
+        // ORDERING 10: the value is seen with the mark.
+        self.shared.slots[self.slot].filled.load(Site::RingLook.acquire()) == self.position + 1
+    }
+}
+
+impl<T> Drop for Consumer<T> {
+    /// Drops what nobody has read. What is pushed after this is dropped with the ring.
+    fn drop(&mut self) {
+        self.limit = u64::MAX;
+        while self.pop().is_some() {}
+        self.tell();
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    /// Drops what was pushed after the consumer was dropped.
+    fn drop(&mut self) {
+        let capacity = self.slots.len() as u64;
+        // Both ends are gone; this thread has seen all that they did (`Arc`).
+        let mut position = self.consumed.load(Site::RingRoom.acquire());
+        loop {
+            #[expect(clippy::cast_possible_truncation, reason = "below the capacity, which is a usize")]
+            let slot = &mut self.slots[(position % capacity) as usize];
+            if slot.filled.load(Site::RingLook.acquire()) != position + 1 {
+                return;
+            }
+            slot.value.with_mut(|place| {
+                // SAFETY: filled and not read (invariant 3), and dropped once: the next slot filled for a position further is another.
+                unsafe { (*place).assume_init_drop() };
+            });
+            position += 1;
+        }
+    }
+}
+
+#[inline]
+fn next(slot: usize, capacity: usize) -> usize {
+    if slot + 1 == capacity { 0 } else { slot + 1 }
+}
