@@ -148,6 +148,7 @@ impl<P: Program> Reactor<P> {
         if !self.may_sleep() {
             return None;
         }
+        self.get_up();
         let now_ns = time.now_ns();
         self.state.begin(&"rest", now_ns);
         let mut turn = Turn::new(&mut self.state, &self.domain, time, now_ns);
