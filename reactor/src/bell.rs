@@ -1,21 +1,20 @@
 //! Whether a reactor sleeps, and how it is woken.
 //!
-//! A reactor that sleeps first stores that it does, then passes a fence, then looks again for anything to do; whoever has something
-//! for it first makes that visible, then passes a fence, then looks whether it sleeps (`docs/ORDERING.md`, 6). So one of the two
-//! sees the other.
+//! By the protocol of [`crate::doorbell`]; the eventfd is what rings.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::primitive::{AtomicBool, AtomicU8, Ordering, Site};
+use crate::doorbell;
+use crate::primitive::{AtomicBool, AtomicU8, AtomicU32, Ordering, Site};
 
 /// One reactor's.
 #[derive(Debug)]
 pub(crate) struct Bell {
     /// What ends a real thread's sleep.
     eventfd: Option<File>,
-    asleep: AtomicBool,
+    asleep: AtomicU32,
     /// Somebody who is no reactor asked for a turn.
     wanted: AtomicBool,
     stage: AtomicU8,
@@ -36,7 +35,7 @@ impl Bell {
     pub(crate) fn new(eventfd: Option<OwnedFd>) -> Self {
         Self {
             eventfd: eventfd.map(File::from),
-            asleep: AtomicBool::new(false),
+            asleep: AtomicU32::new(0),
             wanted: AtomicBool::new(false),
             stage: AtomicU8::new(Stage::Absent as u8),
         }
@@ -58,14 +57,12 @@ impl Bell {
 
     /// Its own reactor: from here on it may be rung. A fence and another look are the caller's.
     pub(crate) fn lie_down(&self) {
-        // ORDERING 6.
-        self.asleep.store(true, Ordering::Relaxed);
+        doorbell::announce(&self.asleep);
     }
 
     /// Its own reactor: awake.
     pub(crate) fn get_up(&self) {
-        // ORDERING 6.
-        self.asleep.store(false, Ordering::Relaxed);
+        doorbell::withdraw(&self.asleep);
     }
 
     /// Its own reactor: whether somebody asked for a turn since the last time.
@@ -84,14 +81,13 @@ impl Bell {
     pub(crate) fn want(&self) {
         // ORDERING 6.
         self.wanted.store(true, Site::Want.release());
-        Site::WakeFence.fence();
+        doorbell::after_news();
         self.ring();
     }
 
     /// Any thread, after its fence: wakes the reactor if it sleeps. Only one of many that ring pays for the system call.
     pub(crate) fn ring(&self) {
-        // ORDERING 6.
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+        if doorbell::take(&self.asleep) {
             self.signal();
         }
     }

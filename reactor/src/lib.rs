@@ -33,6 +33,7 @@ mod timer;
 
 mod bell;
 mod domain;
+pub mod doorbell;
 
 mod pool;
 

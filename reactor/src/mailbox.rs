@@ -15,8 +15,8 @@ use crate::bell::{Bell, Stage};
 use crate::counter::ReactorCounters;
 use crate::cpu::Cpu;
 use crate::domain::Domain;
+use crate::doorbell;
 use crate::full::Full;
-use crate::primitive::Site;
 use crate::ring::{Consumer, Producer, ring};
 
 /// All bells of a mesh, by CPU.
@@ -188,8 +188,7 @@ impl<M> Outbox<M> {
         if self.news.is_empty() {
             return;
         }
-        // ORDERING 6.
-        Site::WakeFence.fence();
+        doorbell::after_news();
         while let Some(to) = self.news.pop() {
             self.lanes[usize::from(to.0)].has_news = false;
             let bell = &self.bells[usize::from(to.0)];

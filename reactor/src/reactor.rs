@@ -9,6 +9,7 @@ use crate::bell::{Bell, Stage};
 use crate::clock::TimeSource;
 use crate::cpu::Cpu;
 use crate::domain::Domain;
+use crate::doorbell;
 use crate::mailbox::{Bells, Inbox};
 use crate::primitive::Site;
 use crate::program::{Program, Progress, Rest};
@@ -177,7 +178,7 @@ impl<P: Program> Reactor<P> {
         self.state.participant.go_offline();
         self.last_turn = None;
         // ORDERING 6: what was sent before the sender could see this is seen here.
-        Site::SleepFence.fence();
+        doorbell::before_last_look();
         if !self.may_sleep() {
             self.get_up();
             return false;
