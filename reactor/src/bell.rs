@@ -1,19 +1,23 @@
 //! Whether a reactor sleeps, and how it is woken.
 //!
-//! By the protocol of [`crate::doorbell`]; the eventfd is what rings.
+//! By the protocol of [`crate::doorbell`]; the signal is what rings.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod signal;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::doorbell;
+#[cfg(loom)]
+use crate::primitive::mutation::Rule;
 use crate::primitive::{AtomicBool, AtomicU8, AtomicU32, Ordering, Site};
+
+use signal::Signal;
 
 /// One reactor's.
 #[derive(Debug)]
 pub(crate) struct Bell {
     /// What ends a real thread's sleep.
-    eventfd: Option<File>,
+    signal: Signal,
     asleep: AtomicU32,
     /// Somebody who is no reactor asked for a turn.
     wanted: AtomicBool,
@@ -34,7 +38,7 @@ pub(crate) enum Stage {
 impl Bell {
     pub(crate) fn new(eventfd: Option<OwnedFd>) -> Self {
         Self {
-            eventfd: eventfd.map(File::from),
+            signal: Signal::new(eventfd),
             asleep: AtomicU32::new(0),
             wanted: AtomicBool::new(false),
             stage: AtomicU8::new(Stage::Absent as u8),
@@ -79,8 +83,14 @@ impl Bell {
 
     /// Any thread: asks for a turn.
     pub(crate) fn want(&self) {
-        // ORDERING 6.
-        self.wanted.store(true, Site::Want.release());
+        // ORDERING 6: an exchange continues the release sequences of earlier requests, so that whoever takes this one has seen what came with all.
+        #[cfg(loom)]
+        if Rule::WantByExchange.is_broken() {
+            self.wanted.store(true, Site::Want.release());
+            doorbell::after_news();
+            return self.ring();
+        }
+        self.wanted.swap(true, Site::Want.release());
         doorbell::after_news();
         self.ring();
     }
@@ -94,21 +104,21 @@ impl Bell {
 
     /// Wakes the thread, or makes its next sleep short.
     pub(crate) fn signal(&self) {
-        if let Some(mut eventfd) = self.eventfd.as_ref() {
-            // EAGAIN, the only failure, means that it was signalled 2^64 - 2 times before.
-            let _ = eventfd.write(&1u64.to_ne_bytes());
-        }
+        self.signal.raise();
     }
 
     /// Takes the signal back.
     pub(crate) fn clear_signal(&self) {
-        if let Some(mut eventfd) = self.eventfd.as_ref() {
-            // EAGAIN: there was none.
-            let _ = eventfd.read(&mut [0; 8]);
-        }
+        self.signal.clear();
     }
 
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.eventfd.as_ref().map(AsFd::as_fd)
+        self.signal.descriptor()
+    }
+
+    /// The model checker's sleep.
+    #[cfg(all(loom, test))]
+    pub(crate) fn wait(&self) {
+        self.signal.wait();
     }
 }

@@ -23,10 +23,16 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+#[cfg(loom)]
+use crate::primitive::mutation::Rule;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, Site};
 
 /// How many threads that are no reactors may be registered at a time.
+#[cfg(not(loom))]
 const READER_PLACE_COUNT: usize = 8;
+/// Each costs the models a load per step.
+#[cfg(loom)]
+const READER_PLACE_COUNT: usize = 1;
 
 /// In a slot: this participant holds nothing and is not waited for.
 pub(crate) const OFFLINE: u64 = u64::MAX;
@@ -66,7 +72,7 @@ impl Domain {
             epoch: CachePadded::new(AtomicU64::new(0)),
             slots: (0..cpu_count + READER_PLACE_COUNT).map(|_| slot()).collect(),
             cpu_count,
-            reader_places: [const { AtomicBool::new(false) }; READER_PLACE_COUNT],
+            reader_places: std::array::from_fn(|_| AtomicBool::new(false)),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -96,7 +102,7 @@ impl Domain {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         // ORDERING 3: whoever reaps acquires what the readers did before their quiet points.
-        self.inner.epoch.load(Site::Epoch.acquire())
+        self.inner.epoch.load(Site::ReapEpoch.acquire())
     }
 
     /// The CPUs (by place in the mesh) that are online and have not seen the present epoch: while something waits and this
@@ -160,10 +166,14 @@ impl Domain {
     /// now on, at the sender's epoch, until it comes online itself. So the message holds up the epoch as it would on a CPU
     /// that turns. True if the CPU was offline.
     pub(crate) fn hold_for(&self, cpu: u16, epoch: u64) -> bool {
+        #[cfg(loom)]
+        if Rule::Hold.is_broken() {
+            return false;
+        }
         let seen = &self.inner.slots[usize::from(cpu)].seen;
-        // ORDERING 6.
-        seen.load(Site::Hold.acquire()) == OFFLINE
-            && seen.compare_exchange(OFFLINE, epoch, Site::Hold.acquire_release(), Site::Hold.acquire()).is_ok()
+        // ORDERING 6: relaxed, since the sender's fence comes before; the exchange continues the release sequence of the store that it replaces.
+        seen.load(Ordering::Relaxed) == OFFLINE
+            && seen.compare_exchange(OFFLINE, epoch, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(crate) fn report_limbo(&self, cpu: u16, len: u64, oldest: u64) {
@@ -212,21 +222,25 @@ impl Participant {
     pub(crate) fn quiet(&mut self) {
         debug_assert!(self.is_online());
         // ORDERING 3.
-        let epoch = self.domain.inner.epoch.load(Site::Epoch.acquire());
+        let epoch = self.domain.inner.epoch.load(Site::QuietEpoch.acquire());
         if epoch != self.seen {
-            self.publish(epoch);
+            self.publish(epoch, Site::Quiet);
         }
     }
 
     /// Afterwards the participant may look at what is shared.
     pub(crate) fn go_online(&mut self) {
-        // ORDERING 5.
-        let mut epoch = self.domain.inner.epoch.load(Site::Epoch.acquire());
+        // ORDERING 5: relaxed, since the fence comes after.
+        let mut epoch = self.domain.inner.epoch.load(Ordering::Relaxed);
         loop {
-            self.publish(epoch);
+            self.publish(epoch, Site::Online);
             // ORDERING 5.
             Site::OnlineFence.fence();
-            let again = self.domain.inner.epoch.load(Site::Epoch.acquire());
+            #[cfg(loom)]
+            if Rule::SecondLoad.is_broken() {
+                break;
+            }
+            let again = self.domain.inner.epoch.load(Ordering::Relaxed);
             if again == epoch {
                 break;
             }
@@ -236,12 +250,13 @@ impl Participant {
 
     /// The participant holds nothing, and will hold nothing before it has come online again. A fence is the caller's.
     pub(crate) fn go_offline(&mut self) {
-        self.publish(OFFLINE);
+        self.publish(OFFLINE, Site::Offline);
     }
 
-    fn publish(&mut self, epoch: u64) {
+    #[inline]
+    fn publish(&mut self, epoch: u64, site: Site) {
         // ORDERING 2.
-        self.domain.inner.slots[self.index].seen.store(epoch, Site::Quiet.release());
+        self.domain.inner.slots[self.index].seen.store(epoch, site.release());
         self.seen = epoch;
     }
 }

@@ -9,6 +9,8 @@ use std::mem::ManuallyDrop;
 use crate::cpu::Cpu;
 use crate::domain::DomainId;
 use crate::full::Full;
+#[cfg(loom)]
+use crate::primitive::mutation::Rule;
 use crate::turn::Turn;
 
 /// How late a user may be.
@@ -24,6 +26,10 @@ impl Grace {
     /// How far the epoch must have gone beyond the stamp.
     fn steps(self) -> u64 {
         match self {
+            #[cfg(loom)]
+            Self::Readers if Rule::ReaderGrace.is_broken() => 1,
+            #[cfg(loom)]
+            Self::Messages if Rule::MessageGrace.is_broken() => 3,
             Self::Readers => 2,
             Self::Messages => 4,
         }

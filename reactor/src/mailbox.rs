@@ -17,6 +17,8 @@ use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::doorbell;
 use crate::full::Full;
+#[cfg(loom)]
+use crate::primitive::mutation::Rule;
 use crate::ring::{Consumer, Producer, ring};
 
 /// All bells of a mesh, by CPU.
@@ -128,7 +130,10 @@ impl<M> Outbox<M> {
             return;
         };
         check_there(&self.bells, self.cpu, to);
-        if lane.backlog.is_empty() {
+        let in_order = lane.backlog.is_empty();
+        #[cfg(loom)]
+        let in_order = in_order || Rule::BacklogFirst.is_broken();
+        if in_order {
             match ring.push(message) {
                 Ok(()) => self.note(to),
                 Err(Full(message)) => self.put_off(to, message, counters),
@@ -192,11 +197,28 @@ impl<M> Outbox<M> {
         while let Some(to) = self.news.pop() {
             self.lanes[usize::from(to.0)].has_news = false;
             let bell = &self.bells[usize::from(to.0)];
-            if bell.stage() == Stage::Live {
-                domain.hold_for(to.0, epoch);
-                bell.ring();
+            match bell.stage() {
+                Stage::Absent => {}
+                Stage::Live => {
+                    domain.hold_for(to.0, epoch);
+                    bell.ring();
+                }
+                Stage::Left => self.check_taken(to),
             }
         }
+    }
+
+    /// For a CPU that has left since something was sent to it. Panics if it did not take that.
+    #[cold]
+    fn check_taken(&self, to: Cpu) {
+        #[cfg(loom)]
+        if Rule::SenderLooks.is_broken() {
+            return;
+        }
+        // ORDERING 8: what it took before it left is seen with the stage.
+        let lane = &self.lanes[usize::from(to.0)];
+        let is_taken = lane.ring.as_ref().is_none_or(Producer::is_taken);
+        assert!(is_taken, "a message from cpu {} to cpu {}, which left meanwhile", self.cpu.0, to.0);
     }
 
     pub(crate) fn backlog_len(&self) -> usize {

@@ -35,7 +35,7 @@ impl<T: Send + Sync + 'static> Published<T> {
     /// Replaces the value; the old one goes to a [`crate::Limbo`]. One writer at a time: the owner.
     pub fn replace(&self, value: Box<T>) -> Unlinked<T> {
         // ORDERING 1.
-        let old = self.value.swap(Box::into_raw(value), Site::Unlink.acquire_release());
+        let old = self.value.swap(Box::into_raw(value), Site::Replace.acquire_release());
         match NonNull::new(old) {
             Some(old) => Unlinked::new(old, self.domain.id()),
             None => unreachable!("a published value is never null"),

@@ -12,6 +12,8 @@ use crate::domain::Domain;
 use crate::doorbell;
 use crate::mailbox::{Bells, Inbox};
 use crate::primitive::Site;
+#[cfg(loom)]
+use crate::primitive::mutation::Rule;
 use crate::program::{Program, Progress, Rest};
 use crate::turn::{State, Turn};
 
@@ -103,9 +105,16 @@ impl<P: Program> Reactor<P> {
     /// Backlog, bells, quiet point, a step of the epoch. True if anything moved.
     fn end_turn(&mut self) -> bool {
         let moved = self.state.outbox.flush();
+        #[cfg(loom)]
+        if Rule::BellsBeforeQuiet.is_broken() {
+            self.state.participant.quiet();
+        }
         // Before the quiet point: a message to a CPU that sleeps holds the epoch up from now on.
         self.state.outbox.ring_bells(&self.domain, self.state.participant.seen());
-        if self.state.outbox.backlog_len() == 0 {
+        let is_quiet = self.state.outbox.backlog_len() == 0;
+        #[cfg(loom)]
+        let is_quiet = is_quiet || Rule::BacklogHolds.is_broken();
+        if is_quiet {
             self.state.participant.quiet();
         }
         if self.is_advancer() && self.domain.limbo_len() > 0 {
@@ -127,6 +136,10 @@ impl<P: Program> Reactor<P> {
         self.state.participant.go_offline();
         // ORDERING 8.
         Site::LeaveFence.fence();
+        #[cfg(loom)]
+        if Rule::LeaverLooks.is_broken() {
+            return;
+        }
         let lost = self.inbox.rings.iter().flatten().any(|ring| !ring.is_empty());
         assert!(!lost, "a message was sent to cpu {} while it left", self.state.cpu.0);
         // The advancer may be waiting for this.
@@ -179,6 +192,10 @@ impl<P: Program> Reactor<P> {
         self.last_turn = None;
         // ORDERING 6: what was sent before the sender could see this is seen here.
         doorbell::before_last_look();
+        #[cfg(loom)]
+        if Rule::LastLook.is_broken() {
+            return true;
+        }
         if !self.may_sleep() {
             self.get_up();
             return false;
@@ -254,6 +271,10 @@ fn drain<P: Program>(
         for _ in 0..ring.capacity() {
             let Some(message) = ring.pop() else { break };
             delivery.deliver(turn, Some(from), message);
+            #[cfg(loom)]
+            if Rule::WholeDrain.is_broken() {
+                break;
+            }
         }
         ring.tell();
     }

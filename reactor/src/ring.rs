@@ -9,12 +9,13 @@
 //! 3. The consumer reads position *p* once, after it has seen `filled` = *p* + 1, and stores `consumed` only up to what it has read.
 
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
 use crate::full::Full;
-use crate::primitive::{AtomicU64, Site, UnsafeCell};
+#[cfg(loom)]
+use crate::primitive::mutation::Rule;
+use crate::primitive::{AtomicU64, Ordering, SharedArc as Arc, Site, UnsafeCell};
 
 /// A ring's two ends. Panics if `capacity` is zero.
 pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
@@ -80,12 +81,20 @@ impl<T> Producer<T> {
     #[inline]
     pub(crate) fn has_room(&mut self) -> bool {
         let capacity = self.shared.slots.len() as u64;
+        #[cfg(loom)]
+        let capacity = capacity + u64::from(Rule::RingCapacity.is_broken());
         if self.position - self.consumed < capacity {
             return true;
         }
         // ORDERING 10: the old value was moved out before.
         self.consumed = self.shared.consumed.load(Site::RingRoom.acquire());
         self.position - self.consumed < capacity
+    }
+
+    /// Whether the consumer has said that it read all that was written.
+    pub(crate) fn is_taken(&self) -> bool {
+        // ORDERING 10.
+        self.shared.consumed.load(Site::RingRoom.acquire()) == self.position
     }
 
     /// Positions written so far.
@@ -116,7 +125,7 @@ impl<T> Consumer<T> {
         }
         let slot = &self.shared.slots[self.slot];
         // SAFETY: the slot holds this position's value, which is read once (invariant 3).
-        let value = slot.value.with(|place| unsafe { (*place).assume_init_read() });
+        let value = slot.value.with(|place| unsafe { place.cast::<T>().read() });
         self.position += 1;
         self.slot = next(self.slot, self.shared.slots.len());
         Some(value)
@@ -167,17 +176,17 @@ impl<T> Drop for Shared<T> {
     /// Drops what was pushed after the consumer was dropped.
     fn drop(&mut self) {
         let capacity = self.slots.len() as u64;
-        // Both ends are gone; this thread has seen all that they did (`Arc`).
-        let mut position = self.consumed.load(Site::RingRoom.acquire());
+        // ORDERING 10: both ends are gone, and this thread has seen all that they did (`Arc`).
+        let mut position = self.consumed.load(Ordering::Relaxed);
         loop {
             #[expect(clippy::cast_possible_truncation, reason = "below the capacity, which is a usize")]
             let slot = &mut self.slots[(position % capacity) as usize];
-            if slot.filled.load(Site::RingLook.acquire()) != position + 1 {
+            if slot.filled.load(Ordering::Relaxed) != position + 1 {
                 return;
             }
             slot.value.with_mut(|place| {
                 // SAFETY: filled and not read (invariant 3), and dropped once: the next slot filled for a position further is another.
-                unsafe { (*place).assume_init_drop() };
+                unsafe { place.cast::<T>().drop_in_place() };
             });
             position += 1;
         }

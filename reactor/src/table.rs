@@ -111,8 +111,8 @@ impl<T: Send + Sync + 'static> Table<T> {
 
     /// Takes the object out. `None` if the slot is empty.
     pub fn unlink(&self, slot: usize) -> Option<Unlinked<T>> {
-        // ORDERING 1.
-        let object = NonNull::new(self.slots[slot].swap(ptr::null_mut(), Site::Unlink.acquire_release()))?;
+        // ORDERING 1: it may have been linked by another thread. What goes in is nothing, so there is nothing to release.
+        let object = NonNull::new(self.slots[slot].swap(ptr::null_mut(), Site::Unlink.acquire()))?;
         Some(Unlinked { object, domain: self.domain.id() })
     }
 

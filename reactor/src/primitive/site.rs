@@ -2,24 +2,48 @@
 
 use super::Ordering;
 
-/// One place. `docs/ORDERING.md` argues each; `models` shows that each is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Site {
+#[cfg(loom)]
+use super::mutation;
+
+macro_rules! sites {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One place. `docs/ORDERING.md` argues each; `models` shows that each is needed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Site {
+            $($(#[$doc])* $name,)*
+        }
+
+        #[cfg(loom)]
+        impl Site {
+            /// Every one, for the models.
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+sites! {
     /// 1: an object is published.
     Link,
     /// 1: an object is found.
     Look,
     /// 1: an object is taken out.
     Unlink,
+    /// 1: an object is taken out and another published.
+    Replace,
     /// 2: a participant stores what it has seen.
     Quiet,
+    /// 2: a participant that comes online stores what it has seen.
+    Online,
+    /// 2: a participant goes offline.
+    Offline,
     /// 2: the advancer reads what all have seen.
     Survey,
     /// 3: the advancer steps.
     Step,
-    /// 3: a participant or a limbo reads the epoch.
-    Epoch,
+    /// 3: a participant reads the epoch at its quiet point.
+    QuietEpoch,
+    /// 3: a limbo reads the epoch.
+    ReapEpoch,
     /// 5: the fence of whoever comes online.
     OnlineFence,
     /// 5: the advancer's fence.
@@ -28,8 +52,6 @@ pub(crate) enum Site {
     SleepFence,
     /// 6: the fence between what is sent and the look whether the receiver sleeps.
     WakeFence,
-    /// 6: a sender counts a sleeping receiver as online.
-    Hold,
     /// 6: a wake-up without a message is asked for.
     Want,
     /// 6: the request is taken.
@@ -58,36 +80,36 @@ impl Site {
     /// For a load.
     #[inline]
     pub(crate) fn acquire(self) -> Ordering {
-        self.or_relaxed(Ordering::Acquire)
+        self.or_weaker(Ordering::Acquire)
     }
 
     /// For a store.
     #[inline]
     pub(crate) fn release(self) -> Ordering {
-        self.or_relaxed(Ordering::Release)
+        self.or_weaker(Ordering::Release)
     }
 
     /// For a read-modify-write.
     #[inline]
     pub(crate) fn acquire_release(self) -> Ordering {
-        self.or_relaxed(Ordering::AcqRel)
+        self.or_weaker(Ordering::AcqRel)
     }
 
     /// Store-load ordering is always written as this fence, never as sequentially consistent loads and stores.
     #[inline]
     pub(crate) fn fence(self) {
         #[cfg(loom)]
-        if super::mutation::is_at(self) {
+        if mutation::weakened(self) == Some(Ordering::Relaxed) {
             return;
         }
         fence_seq_cst();
     }
 
     #[inline]
-    fn or_relaxed(self, ordering: Ordering) -> Ordering {
+    fn or_weaker(self, ordering: Ordering) -> Ordering {
         #[cfg(loom)]
-        if super::mutation::is_at(self) {
-            return Ordering::Relaxed;
+        if let Some(weaker) = mutation::weakened(self) {
+            return weaker;
         }
         ordering
     }

@@ -1,0 +1,112 @@
+//! The one defect that is switched on in this process: how the models show that they would notice it.
+//!
+//! A mutation run is a process of its own, given the defect's name in the environment ([`VARIABLE`]). In ordinary builds none of this exists.
+
+use std::sync::OnceLock;
+
+use super::{Ordering, Site};
+
+/// The environment's variable that names the defect, as [`Mutation::name`] writes it.
+pub(crate) const VARIABLE: &str = "REACTOR_MUTATION";
+
+/// A defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    /// This access is relaxed, this fence left out.
+    Weak(Site),
+    /// This read-modify-write does not release.
+    AcquireOnly(Site),
+    /// This read-modify-write does not acquire.
+    ReleaseOnly(Site),
+    /// This rule is not kept.
+    Broken(Rule),
+}
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What the proofs rest on besides orderings.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Rule {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Rule {
+            /// Every one.
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+rules! {
+    /// 4: two steps after the stamp for readers.
+    ReaderGrace,
+    /// 4: four steps after the stamp for messages.
+    MessageGrace,
+    /// 4: a CPU with a backlog stores no epoch.
+    BacklogHolds,
+    /// 4: a turn receives everything that stood in the rings.
+    WholeDrain,
+    /// 5: whoever comes online loads the epoch again after its fence.
+    SecondLoad,
+    /// 6: the sleeper looks once more after it has announced its sleep.
+    LastLook,
+    /// 6: a message to a CPU that is offline makes it count as online.
+    Hold,
+    /// 6: the sender looks after sleepers before its own quiet point.
+    BellsBeforeQuiet,
+    /// 6: the first value that is retired wakes the advancer.
+    NoteAdvancer,
+    /// 6: a wake-up is asked for by an exchange, so that whoever takes the latest request has seen what came with all of them.
+    WantByExchange,
+    /// 8: whoever leaves looks at its rings once more after it has said so.
+    LeaverLooks,
+    /// 8: a sender looks once more, after its fence, whether the receiver has left.
+    SenderLooks,
+    /// 10: a ring holds as many messages as it has slots.
+    RingCapacity,
+    /// A message waits behind those of the backlog.
+    BacklogFirst,
+}
+
+impl Rule {
+    /// Whether it is not kept in this run.
+    pub(crate) fn is_broken(self) -> bool {
+        chosen() == Some(Mutation::Broken(self))
+    }
+}
+
+impl Mutation {
+    /// As in the environment.
+    pub(crate) fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Every one.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let weak = Site::ALL.iter().map(|site| Self::Weak(*site));
+        let halves = [Self::AcquireOnly(Site::Replace), Self::ReleaseOnly(Site::Replace)];
+        let broken = Rule::ALL.iter().map(|rule| Self::Broken(*rule));
+        weak.chain(halves).chain(broken)
+    }
+}
+
+/// What is left of a site's ordering in this run, if it is not as it is meant to be.
+pub(super) fn weakened(at: Site) -> Option<Ordering> {
+    match chosen()? {
+        Mutation::Weak(site) if site == at => Some(Ordering::Relaxed),
+        Mutation::AcquireOnly(site) if site == at => Some(Ordering::Acquire),
+        Mutation::ReleaseOnly(site) if site == at => Some(Ordering::Release),
+        Mutation::Weak(_) | Mutation::AcquireOnly(_) | Mutation::ReleaseOnly(_) | Mutation::Broken(_) => None,
+    }
+}
+
+/// The defect of this process. Panics at a name that is none: a run that changes nothing would show nothing.
+pub(crate) fn chosen() -> Option<Mutation> {
+    static CHOSEN: OnceLock<Option<Mutation>> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let name = std::env::var(VARIABLE).ok()?;
+        let chosen = Mutation::all().find(|mutation| mutation.name() == name);
+        assert!(chosen.is_some(), "{VARIABLE}={name}: no such mutation");
+        chosen
+    })
+}
