@@ -69,6 +69,11 @@ impl Bell {
         doorbell::withdraw(&self.asleep);
     }
 
+    /// Whether it lay down and nobody has rung since: for the simulation, where this is all that a sleep is.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed) != 0
+    }
+
     /// Its own reactor: whether somebody asked for a turn since the last time.
     pub(crate) fn take_wanted(&self) -> bool {
         // ORDERING 6: the exchange reads the latest request, and so sees what was made ready before it.

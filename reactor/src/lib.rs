@@ -61,7 +61,7 @@ pub use program::{Name, Program, Progress, Rest};
 pub use published::Published;
 pub use reactor::Reactor;
 pub use runtime::{Placement, PollMode, PollSwitch, ReactorOptions, Runtime, RuntimeBuilder, RuntimeError};
-pub use simulation::Simulation;
+pub use simulation::{Simulation, SimulationOptions, SimulationReport};
 pub use slab::{Handle, Side, Slab};
 pub use table::{Table, Unlinked};
 pub use timer::TimerId;

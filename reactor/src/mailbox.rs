@@ -225,6 +225,16 @@ impl<M> Outbox<M> {
         self.backlog_len
     }
 
+    /// Messages in the backlog for one CPU.
+    pub(crate) fn backlog_len_to(&self, to: Cpu) -> usize {
+        self.lanes[usize::from(to.0)].backlog.len()
+    }
+
+    /// Messages pushed into the ring to `to` so far.
+    pub(crate) fn position_to(&self, to: Cpu) -> u64 {
+        self.lanes[usize::from(to.0)].ring.as_ref().map_or(0, Producer::position)
+    }
+
     /// Messages of this CPU to itself.
     pub(crate) fn local_len(&self) -> usize {
         self.local.len()

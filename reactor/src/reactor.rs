@@ -3,6 +3,8 @@
 //! The same code runs on real threads and in the simulation. A turn is: the mailbox as it stood, timers that are due, one poll, then the
 //! end of the turn: backlog, bells, quiet point. Between turns the CPU holds no reference to anything shared.
 
+mod probe;
+
 use std::os::fd::RawFd;
 
 use crate::bell::{Bell, Stage};
@@ -16,6 +18,8 @@ use crate::primitive::Site;
 use crate::primitive::mutation::Rule;
 use crate::program::{Program, Progress, Rest};
 use crate::turn::{State, Turn};
+
+pub(crate) use probe::Probe;
 
 /// The longest sleep while something waits in a limbo, or while a program waits to leave.
 const BUSY_SLEEP_NS: u64 = 1_000_000;

@@ -146,6 +146,11 @@ impl<T> Consumer<T> {
         !self.is_filled()
     }
 
+    /// Positions read so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// How many values it can hold.
     pub(crate) fn capacity(&self) -> usize {
         self.shared.slots.len()
