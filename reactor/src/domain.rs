@@ -14,7 +14,7 @@
 //! 4. The memory behind what was unlinked is given back only by [`crate::Reaped`], which is made only by a limbo whose grace
 //!    period in this domain is over; everywhere else (a table dropped, an unlinked object dropped) it leaks.
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod model;
 
 use std::fmt;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-#[cfg(loom)]
+#[cfg(any(loom, test))]
 use crate::primitive::mutation::Rule;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, Site};
 
@@ -166,7 +166,7 @@ impl Domain {
     /// now on, at the sender's epoch, until it comes online itself. So the message holds up the epoch as it would on a CPU
     /// that turns. True if the CPU was offline.
     pub(crate) fn hold_for(&self, cpu: u16, epoch: u64) -> bool {
-        #[cfg(loom)]
+        #[cfg(any(loom, test))]
         if Rule::Hold.is_broken() {
             return false;
         }
@@ -236,7 +236,7 @@ impl Participant {
             self.publish(epoch, Site::Online);
             // ORDERING 5.
             Site::OnlineFence.fence();
-            #[cfg(loom)]
+            #[cfg(any(loom, test))]
             if Rule::SecondLoad.is_broken() {
                 break;
             }

@@ -47,6 +47,8 @@ mod cpu;
 mod full;
 mod primitive;
 mod random;
+#[cfg(all(test, not(loom)))]
+mod trial;
 
 pub use clock::{Clock, TimeSource};
 pub use counter::{Counter, ReactorCounters, TurnLengths};

@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use crate::cpu::Cpu;
 use crate::domain::DomainId;
 use crate::full::Full;
-#[cfg(loom)]
+#[cfg(any(loom, test))]
 use crate::primitive::mutation::Rule;
 use crate::turn::Turn;
 
@@ -26,9 +26,9 @@ impl Grace {
     /// How far the epoch must have gone beyond the stamp.
     fn steps(self) -> u64 {
         match self {
-            #[cfg(loom)]
+            #[cfg(any(loom, test))]
             Self::Readers if Rule::ReaderGrace.is_broken() => 1,
-            #[cfg(loom)]
+            #[cfg(any(loom, test))]
             Self::Messages if Rule::MessageGrace.is_broken() => 3,
             Self::Readers => 2,
             Self::Messages => 4,

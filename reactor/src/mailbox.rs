@@ -17,7 +17,7 @@ use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::doorbell;
 use crate::full::Full;
-#[cfg(loom)]
+#[cfg(any(loom, test))]
 use crate::primitive::mutation::Rule;
 use crate::ring::{Consumer, Producer, ring};
 
@@ -131,7 +131,7 @@ impl<M> Outbox<M> {
         };
         check_there(&self.bells, self.cpu, to);
         let in_order = lane.backlog.is_empty();
-        #[cfg(loom)]
+        #[cfg(any(loom, test))]
         let in_order = in_order || Rule::BacklogFirst.is_broken();
         if in_order {
             match ring.push(message) {
@@ -211,7 +211,7 @@ impl<M> Outbox<M> {
     /// For a CPU that has left since something was sent to it. Panics if it did not take that.
     #[cold]
     fn check_taken(&self, to: Cpu) {
-        #[cfg(loom)]
+        #[cfg(any(loom, test))]
         if Rule::SenderLooks.is_broken() {
             return;
         }

@@ -4,7 +4,7 @@
 //! not model fences. [`Site`] names the places whose ordering the proofs rest on, so that the models can weaken one at a time and show that they
 //! would notice.
 
-#[cfg(loom)]
+#[cfg(any(loom, test))]
 pub(crate) mod mutation;
 mod site;
 

@@ -14,7 +14,7 @@ use crate::domain::Domain;
 use crate::doorbell;
 use crate::mailbox::{Bells, Inbox};
 use crate::primitive::Site;
-#[cfg(loom)]
+#[cfg(any(loom, test))]
 use crate::primitive::mutation::Rule;
 use crate::program::{Program, Progress, Rest};
 use crate::turn::{State, Turn};
@@ -109,14 +109,14 @@ impl<P: Program> Reactor<P> {
     /// Backlog, bells, quiet point, a step of the epoch. True if anything moved.
     fn end_turn(&mut self) -> bool {
         let moved = self.state.outbox.flush();
-        #[cfg(loom)]
+        #[cfg(any(loom, test))]
         if Rule::BellsBeforeQuiet.is_broken() {
             self.state.participant.quiet();
         }
         // Before the quiet point: a message to a CPU that sleeps holds the epoch up from now on.
         self.state.outbox.ring_bells(&self.domain, self.state.participant.seen());
         let is_quiet = self.state.outbox.backlog_len() == 0;
-        #[cfg(loom)]
+        #[cfg(any(loom, test))]
         let is_quiet = is_quiet || Rule::BacklogHolds.is_broken();
         if is_quiet {
             self.state.participant.quiet();
@@ -140,7 +140,7 @@ impl<P: Program> Reactor<P> {
         self.state.participant.go_offline();
         // ORDERING 8.
         Site::LeaveFence.fence();
-        #[cfg(loom)]
+        #[cfg(any(loom, test))]
         if Rule::LeaverLooks.is_broken() {
             return;
         }
@@ -196,7 +196,7 @@ impl<P: Program> Reactor<P> {
         self.last_turn = None;
         // ORDERING 6: what was sent before the sender could see this is seen here.
         doorbell::before_last_look();
-        #[cfg(loom)]
+        #[cfg(any(loom, test))]
         if Rule::LastLook.is_broken() {
             return true;
         }
@@ -275,7 +275,7 @@ fn drain<P: Program>(
         for _ in 0..ring.capacity() {
             let Some(message) = ring.pop() else { break };
             delivery.deliver(turn, Some(from), message);
-            #[cfg(loom)]
+            #[cfg(any(loom, test))]
             if Rule::WholeDrain.is_broken() {
                 break;
             }

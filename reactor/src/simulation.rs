@@ -276,5 +276,7 @@ impl<M: Send + 'static> fmt::Debug for Simulation<M> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
+mod histories;
+#[cfg(all(test, not(loom)))]
 mod tests;

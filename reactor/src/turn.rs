@@ -7,7 +7,7 @@ use crate::counter::ReactorCounters;
 use crate::cpu::Cpu;
 use crate::domain::{Domain, Guard, Participant};
 use crate::mailbox::Outbox;
-#[cfg(loom)]
+#[cfg(any(loom, test))]
 use crate::primitive::mutation::Rule;
 use crate::program::Name;
 use crate::random::Random;
@@ -140,7 +140,7 @@ impl<'t, M> Turn<'t, M> {
         let before = state.limbos.len();
         state.limbos.0[place] = LimboReport { len: len as u64, oldest: oldest.unwrap_or(u64::MAX) };
         let now = state.limbos.len();
-        #[cfg(loom)]
+        #[cfg(any(loom, test))]
         let before = before + u64::from(Rule::NoteAdvancer.is_broken());
         self.domain.report_limbo(state.cpu.0, now, state.limbos.oldest());
         state.counters.limbo_len.set(now);

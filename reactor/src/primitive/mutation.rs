@@ -1,14 +1,19 @@
 //! The one defect that is switched on in this process: how the models show that they would notice it.
 //!
-//! A mutation run is a process of its own, given the defect's name in the environment ([`VARIABLE`]). In ordinary builds none of this exists.
+//! A mutation run of the model checker is a process of its own, given the defect's name in the environment ([`VARIABLE`]). The simulation's
+//! random histories run on one thread each, for which a [`Rule`] is broken while a value lives. In ordinary builds none of this exists.
 
+#[cfg(loom)]
 use std::sync::OnceLock;
 
+#[cfg(loom)]
 use super::{Ordering, Site};
 
+#[cfg(loom)]
 /// The environment's variable that names the defect, as [`Mutation::name`] writes it.
 pub(crate) const VARIABLE: &str = "REACTOR_MUTATION";
 
+#[cfg(loom)]
 /// A defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutation {
@@ -26,12 +31,14 @@ macro_rules! rules {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What the proofs rest on besides orderings.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(not(loom), expect(dead_code, reason = "the histories cannot break those that concern one turn alone"))]
         pub(crate) enum Rule {
             $($(#[$doc])* $name,)*
         }
 
         impl Rule {
             /// Every one.
+            #[cfg(loom)]
             pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
@@ -70,11 +77,19 @@ rules! {
 
 impl Rule {
     /// Whether it is not kept in this run.
+    #[cfg(loom)]
     pub(crate) fn is_broken(self) -> bool {
         chosen() == Some(Mutation::Broken(self))
     }
+
+    /// Whether it is not kept on this thread.
+    #[cfg(not(loom))]
+    pub(crate) fn is_broken(self) -> bool {
+        BROKEN.get() == Some(self)
+    }
 }
 
+#[cfg(loom)]
 impl Mutation {
     /// As in the environment.
     pub(crate) fn name(self) -> String {
@@ -90,6 +105,7 @@ impl Mutation {
     }
 }
 
+#[cfg(loom)]
 /// What is left of a site's ordering in this run, if it is not as it is meant to be.
 pub(super) fn weakened(at: Site) -> Option<Ordering> {
     match chosen()? {
@@ -100,6 +116,7 @@ pub(super) fn weakened(at: Site) -> Option<Ordering> {
     }
 }
 
+#[cfg(loom)]
 /// The defect of this process. Panics at a name that is none: a run that changes nothing would show nothing.
 pub(crate) fn chosen() -> Option<Mutation> {
     static CHOSEN: OnceLock<Option<Mutation>> = OnceLock::new();
@@ -109,4 +126,28 @@ pub(crate) fn chosen() -> Option<Mutation> {
         assert!(chosen.is_some(), "{VARIABLE}={name}: no such mutation");
         chosen
     })
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    static BROKEN: std::cell::Cell<Option<Rule>> = const { std::cell::Cell::new(None) };
+}
+
+/// While this lives a rule is not kept on this thread.
+#[cfg(not(loom))]
+pub(crate) struct Breach(());
+
+#[cfg(not(loom))]
+impl Breach {
+    pub(crate) fn of(rule: Rule) -> Self {
+        BROKEN.set(Some(rule));
+        Self(())
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Breach {
+    fn drop(&mut self) {
+        BROKEN.set(None);
+    }
 }

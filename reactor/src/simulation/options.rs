@@ -51,7 +51,7 @@ impl SimulationOptions {
         };
         Self {
             ring_capacity: usize::try_from(one_of(&[1, 2, 3, 8, 64])).unwrap_or(1),
-            step_ns_max: one_of(&[0, 500, 2_000, 20_000]),
+            step_ns_max: one_of(&[100, 500, 2_000, 20_000]),
             late_ns_max: one_of(&[0, 5_000, 50_000, 1_000_000]),
             stall_one_in: one_of(&[0, 0, 20, 200]),
             stall_ns_max: one_of(&[10_000, 100_000]),
