@@ -16,6 +16,7 @@
 //! | [`cm`] | letters between connection managers |
 //! | [`link`] | the wire |
 //! | [`world`] | what the machines share |
+//! | [`bell`] | what wakes a port that sleeps |
 //! | [`keys`] | one machine's memory keys |
 //! | [`random`] | the seed |
 
@@ -27,6 +28,8 @@ mod ending;
 
 mod link;
 mod world;
+
+mod bell;
 
 mod keys;
 mod random;

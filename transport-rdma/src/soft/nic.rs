@@ -34,10 +34,15 @@ mod state;
 mod tests;
 
 pub use command::{
-    LinkParameters, NicCounters, PortCommand, PortEvent, PortHandle, QueuePairControl, QueuePairSerial, WakeProvider,
+    LinkParameters, NicCounters, PortCommand, PortEvent, PortHandle, QueuePairControl, QueuePairSerial, WakePort,
+    WakeProvider,
 };
 pub use queue_pair::QueuePair;
 pub use state::QueuePairState;
+
+use std::os::fd::RawFd;
+
+use reactor::{Rest, doorbell};
 
 use self::completion_queue::{CompletionQueue, Credit};
 use self::device::Device;
@@ -88,18 +93,21 @@ pub struct Nic<W: Wire> {
     news: Vec<u32>,
     /// Numbers the polls.
     turn: u64,
+    /// What [`Port::arm`] answered, until [`Port::disarm`].
+    rest: Rest,
 }
 
 impl<W: Wire> Nic<W> {
-    /// A NIC and the provider's end of it. `wake` is called on the NIC's CPU after it sent an event.
+    /// A NIC and the provider's end of it. `wake` is called on the NIC's CPU after it sent an event, `wake_port` by the provider where the NIC's CPU sleeps.
     #[must_use]
     pub fn new(
         wire: W,
         port: PortOptions,
         options: NicOptions,
         wake: Option<WakeProvider>,
+        wake_port: Option<WakePort>,
     ) -> (Self, PortHandle<W::Link>) {
-        let (handle, end) = command::ends(wake);
+        let (handle, end) = command::ends(wake, wake_port);
         let shared_receives = (port.shared_receive_count > 0).then(|| {
             ReceiveQueue::new(port.shared_receive_count as usize, options.shared_receive_segment_count_max as usize)
         });
@@ -113,7 +121,8 @@ impl<W: Wire> Nic<W> {
             dirty: Vec::new(),
             active: Vec::new(),
         };
-        (Self { device, slots: Vec::new(), free: Vec::new(), news: Vec::new(), turn: 0 }, handle)
+        let nic = Self { device, slots: Vec::new(), free: Vec::new(), news: Vec::new(), turn: 0, rest: Rest::Poll };
+        (nic, handle)
     }
 
     /// Its wire.
@@ -259,6 +268,44 @@ impl<W: Wire> Nic<W> {
         device.active = active;
     }
 
+    /// The doorbell but for the peers that sleep.
+    #[inline]
+    fn publish_dirty(&mut self) {
+        let Self { device, slots, .. } = self;
+        for slot in device.dirty.drain(..) {
+            let Some(Some(queue_pair)) = slots.get_mut(slot as usize) else { continue };
+            queue_pair.is_dirty = false;
+            if let Some(link) = &mut queue_pair.link {
+                device.wire.publish(link);
+                device.wire.release(link);
+            }
+        }
+    }
+
+    /// Whether there is anything to poll for, after it was announced that this CPU sleeps.
+    fn last_look(&mut self) -> Rest {
+        if self.device.end.has_command() {
+            return Rest::Poll;
+        }
+        let mut rest = self.device.wire.last_look(self.device.now_ns);
+        if self.device.end.is_waiting() {
+            rest = rest.and(self.device.look_again());
+        }
+        // News and states were looked at by the wire; what was consumed, and what time brings, by visiting. An early end would only cost a poll.
+        let Self { device, slots, .. } = self;
+        let active = std::mem::take(&mut device.active);
+        for &slot in &active {
+            let Some(Some(queue_pair)) = slots.get_mut(slot as usize) else { continue };
+            if Self::visit(device, queue_pair, slot, true) {
+                rest = rest.and(device.rest_of(queue_pair));
+            }
+        }
+        device.active = active;
+        // What the visits began.
+        self.ring();
+        if self.device.completions.is_empty() { rest } else { Rest::Poll }
+    }
+
     #[inline]
     fn look(&mut self, name: QueuePairName) -> Result<(&mut Device<W>, &mut QueuePair<W::Link>), PostError> {
         match self.slots.get_mut(name.index as usize) {
@@ -371,20 +418,15 @@ impl<W: Wire> Port for Nic<W> {
 
     #[inline]
     fn ring(&mut self) {
-        let Self { device, slots, .. } = self;
-        for slot in device.dirty.drain(..) {
-            let Some(Some(queue_pair)) = slots.get_mut(slot as usize) else { continue };
-            queue_pair.is_dirty = false;
-            if let Some(link) = &mut queue_pair.link {
-                device.wire.publish(link);
-                device.wire.release(link);
-            }
-        }
+        self.publish_dirty();
+        self.device.wire.ring();
     }
 
     #[inline]
     fn poll(&mut self, now_ns: u64, limit: usize, completions: &mut Vec<Completion>) -> usize {
         self.device.now_ns = now_ns;
+        // For what the last poll consumed and said, if nothing was posted since: see below.
+        self.device.wire.ring();
         while let Some(command) = self.device.end.next_command() {
             self.execute(command);
         }
@@ -394,8 +436,30 @@ impl<W: Wire> Port for Nic<W> {
             self.break_off();
             self.device.end.send(PortEvent::CompletionQueueOverrun);
         }
-        self.ring();
+        // Peers that sleep are rung for with what this turn will post: one fence for both.
+        self.publish_dirty();
         self.device.end.flush();
         self.give(limit, completions)
+    }
+
+    fn arm(&mut self, now_ns: u64) -> Rest {
+        self.device.now_ns = now_ns;
+        self.ring();
+        self.device.end.flush();
+        self.device.end.announce();
+        self.device.wire.announce();
+        doorbell::before_last_look();
+        self.rest = self.last_look();
+        self.rest
+    }
+
+    fn disarm(&mut self) {
+        self.device.end.withdraw();
+        self.device.wire.withdraw(self.rest != Rest::Poll);
+        self.rest = Rest::Poll;
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        self.device.wire.wake_descriptor()
     }
 }

@@ -14,7 +14,7 @@
 //! | [`port_wire`], [`link`] | the data path: rings, news, copies | the port's CPU |
 //! | [`pair`], [`export`], [`local_keys`] | what control plane and CPUs share | both |
 //! | [`peer`], [`connection`] | the provider's records | control plane |
-//! | [`message`], [`socket`], [`wake`], [`directory`], [`mapping`], [`sigbus`] | formats and system calls | both |
+//! | [`message`], [`socket`], [`wake`], [`doorbell`], [`directory`], [`mapping`], [`sigbus`] | formats and system calls | both |
 //!
 //! **Hostile peers.** What a peer sends is parsed and checked in one place each ([`message`], [`link`], [`pair`]); what it hands over is checked and sealed before use
 //! ([`mapping`]); what it may have is limited and charged before it is mapped ([`SharedOptions`]). A peer that breaks the protocol is ended, alone.
@@ -46,6 +46,7 @@ mod export;
 mod pair;
 
 mod directory;
+mod doorbell;
 mod mapping;
 mod message;
 mod sigbus;
@@ -67,6 +68,7 @@ use std::sync::Arc;
 
 use self::connection::{ConnectionRecord, Listener, QueuePairRecord};
 use self::directory::Directory;
+use self::doorbell::Alarm;
 use self::export::Exports;
 use self::local_keys::LocalKeys;
 use self::message::Instance;
@@ -109,6 +111,8 @@ pub struct SharedProvider {
     local_keys: Arc<LocalKeys>,
     exports: Arc<Exports>,
     ports: Vec<PortHandle<Link>>,
+    /// What ends each port's sleep.
+    alarms: Vec<Arc<Alarm>>,
     peers: BTreeMap<u64, Peer>,
     connections: BTreeMap<u64, ConnectionRecord>,
     queue_pairs: BTreeMap<u64, QueuePairRecord>,
@@ -162,6 +166,7 @@ impl SharedProvider {
             local_keys: Arc::new(LocalKeys::new()),
             exports: Arc::new(exports),
             ports: Vec::new(),
+            alarms: Vec::new(),
             peers: BTreeMap::new(),
             connections: BTreeMap::new(),
             queue_pairs: BTreeMap::new(),
@@ -319,13 +324,28 @@ impl Provider for SharedProvider {
         }
         let number = self.ports.len();
         let bell = self.waker.bell();
-        let wire = SharedWire::new(number, Arc::clone(&self.local_keys), Arc::clone(&self.exports), bell.clone());
+        let alarm = Alarm::new().map_err(|source| VerbsError::System { call: "epoll_create1 or eventfd", source })?;
+        let alarm = Arc::new(alarm);
+        let wire = SharedWire::new(
+            number,
+            Arc::clone(&self.local_keys),
+            Arc::clone(&self.exports),
+            bell.clone(),
+            Arc::clone(&alarm),
+        );
+        self.alarms.push(Arc::clone(&alarm));
         let nic_options = NicOptions {
             send_len_max: self.options.ring_len / 2,
             shared_receive_segment_count_max: SEGMENT_COUNT_MAX,
             ..NicOptions::default()
         };
-        let (nic, handle) = Nic::new(wire, options, nic_options, Some(Box::new(move || bell.ring())));
+        let (nic, handle) = Nic::new(
+            wire,
+            options,
+            nic_options,
+            Some(Box::new(move || bell.ring())),
+            Some(Box::new(move || alarm.ring())),
+        );
         self.ports.push(handle);
         // At most PORT_COUNT_MAX.
         Ok((PortId(u32::try_from(number).unwrap_or(u32::MAX)), nic))

@@ -5,6 +5,10 @@
 //! completions: those are the NIC's. Everything that a peer can write is copied out once and checked here; what is wrong ends as
 //! [`PeerFault`].
 
+use std::os::fd::RawFd;
+
+use reactor::Rest;
+
 use crate::verbs::LocalSegment;
 
 /// A message's header: `SEND` and its variants.
@@ -131,4 +135,19 @@ pub trait Wire: Send + 'static {
     /// Binds a window's key to a part of its region. The lowest 8 bits of the key are the caller's to choose at each bind, as with `ibv_inc_rkey`.
     /// False if it cannot be: no window, already bound, not inside the region.
     fn bind(&mut self, key: u32, address: u64, len: u64) -> bool;
+
+    /// Wakes the peers that sleep and have not been rung for since: for all that was published, released or said. Once per batch.
+    fn ring(&mut self);
+
+    /// This CPU would sleep: the peers ring from here on. A fence ([`reactor::doorbell::before_last_look`]) and [`Self::last_look`] come next.
+    fn announce(&mut self);
+
+    /// Whether [`Self::news`] would name anything now ([`Rest::Poll`]); how long this CPU may sleep otherwise.
+    fn last_look(&mut self, now_ns: u64) -> Rest;
+
+    /// This CPU is awake. `has_slept` if it may have been rung for.
+    fn withdraw(&mut self, has_slept: bool);
+
+    /// Becomes readable when a peer has rung, or this process' own control plane.
+    fn wake_descriptor(&self) -> Option<RawFd>;
 }

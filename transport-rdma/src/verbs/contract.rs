@@ -9,6 +9,7 @@
 //! | [`transfers`] | READ, WRITE, windows: rights, bounds, keys that end |
 //! | [`endings`] | flush, disconnect, destroy, events that are owed |
 //! | [`connecting`] | private data, rejection, order of events |
+//! | [`sleeping`] | what wakes a port's CPU, and that nothing is lost on the way to sleep |
 //! | [`pair`] | two machines and what is common to the cases |
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
@@ -16,6 +17,7 @@
 mod connecting;
 mod endings;
 mod messages;
+mod sleeping;
 mod transfers;
 
 pub(crate) mod pair;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use reactor::SharedArena;
 
+use super::port::Port;
 use super::provider::Provider;
 
 /// What the cases need of a provider's test set-up.
@@ -43,6 +46,14 @@ pub trait Rig {
 
     /// The time, called before each step; real rigs give way to other threads here.
     fn step(&mut self) -> u64;
+
+    /// Whether something has woken a port that is armed. Does not wait.
+    fn is_woken(&mut self, port: &mut <Self::Provider as Provider>::Port) -> bool {
+        let fd = port.wake_descriptor().expect("a port of a real provider has a descriptor");
+        let mut watched = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one descriptor, which is ours.
+        unsafe { libc::poll(&raw mut watched, 1, 0) > 0 }
+    }
 
     /// Takes a machine away in the midst of everything.
     fn kill(&mut self, provider: Self::Provider) {
@@ -64,6 +75,7 @@ pub fn cases<R: Rig>() -> Vec<(&'static str, Case<R>)> {
     cases.extend(transfers::cases());
     cases.extend(endings::cases());
     cases.extend(connecting::cases());
+    cases.extend(sleeping::cases());
     cases
 }
 

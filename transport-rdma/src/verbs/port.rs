@@ -1,6 +1,9 @@
-//! One CPU's side: post, poll, ring.
+//! One CPU's side: post, poll, ring; and sleep, where there is nothing to poll for.
+
+use std::os::fd::RawFd;
 
 use bitflags::bitflags;
+use reactor::Rest;
 
 /// Names a queue pair within its port, from [`Port::attach`] to [`Port::detach`]. Plain data; a stale name is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -173,4 +176,16 @@ pub trait Port: Send + 'static {
 
     /// Appends at most `limit` completions; `now_ns` is the turn's time, on which retry timers run. Returns how many.
     fn poll(&mut self, now_ns: u64, limit: usize, completions: &mut Vec<Completion>) -> usize;
+
+    /// Its CPU would sleep: has whatever [`Self::poll`] would find end the sleep from here on, and looks once more (`ibv_req_notify_cq`, and the poll
+    /// that has to follow it). [`Rest::Poll`] if something is there, or must be polled; [`Rest::SleepUntil`] where only time can bring something.
+    /// What was posted has started before. Each call is followed by one of [`Self::disarm`] before anything else.
+    fn arm(&mut self, now_ns: u64) -> Rest;
+
+    /// Its CPU is awake: nobody has to wake it any more, which costs the others nothing from here on.
+    fn disarm(&mut self);
+
+    /// While armed it becomes readable when something comes: the completion channel's. Not drained by who waits for it. `None`: see [`Self::arm`]'s
+    /// answer, which is not [`Rest::Sleep`] then, unless something else is known to wake this CPU (a simulation's own means).
+    fn wake_descriptor(&self) -> Option<RawFd>;
 }

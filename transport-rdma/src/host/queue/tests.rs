@@ -1,11 +1,13 @@
 //! A queue over a port on paper: what a target may answer, in any order.
 
+use std::os::fd::RawFd;
+
 use super::*;
 use crate::teardown::{DestroyResult, Swept};
 use crate::verbs::Received;
 use nvmf_core::DisconnectReason;
 use nvmf_core::host::flush;
-use reactor::Arena;
+use reactor::{Arena, Rest};
 
 /// Takes everything, completes nothing by itself.
 #[derive(Default)]
@@ -42,6 +44,16 @@ impl Port for PaperPort {
     fn ring(&mut self) {}
     fn poll(&mut self, _now_ns: u64, _limit: usize, _completions: &mut Vec<Completion>) -> usize {
         0
+    }
+
+    fn arm(&mut self, _now_ns: u64) -> Rest {
+        Rest::Poll
+    }
+
+    fn disarm(&mut self) {}
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        None
     }
 }
 

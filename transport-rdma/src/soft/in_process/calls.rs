@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use super::bell::PortBell;
 use super::cm::{Awaited, Depths, Letter, Stage};
 use super::ending::What;
 use super::link::{InProcessWire, Link};
@@ -56,11 +57,12 @@ impl Provider for InProcessProvider {
                 raises_last_wqe: limits.raises_last_wqe,
             }
         };
-        let wire = InProcessWire::new(Arc::clone(&self.world), self.machine);
-        let (nic, handle) = Nic::new(wire, options, nic_options, None);
+        let id = PortId(u32::try_from(self.ports.len()).unwrap_or(u32::MAX));
+        let bell = Arc::new(PortBell::new(id, self.waking.clone()));
+        let wire = InProcessWire::new(Arc::clone(&self.world), self.machine, Arc::clone(&bell));
+        let (nic, handle) = Nic::new(wire, options, nic_options, None, Some(Box::new(move || bell.ring())));
         self.ports.push(handle);
-        let count = u32::try_from(self.ports.len()).unwrap_or(u32::MAX);
-        Ok((PortId(count - 1), nic))
+        Ok((id, nic))
     }
 
     fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access) {

@@ -1,8 +1,12 @@
 //! The wire within one process: every message, count and state takes a seeded number of the receiver's looks, in order per link.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use reactor::Rest;
+
+use super::bell::PortBell;
 use super::keys::KeyError;
 use super::world::{Direction, MachineId, World};
 use crate::soft::wire::{LinkState, MessageHeader, PeerFault, Transfer, Wire, WireFull};
@@ -53,6 +57,8 @@ pub(super) struct End {
     pub(super) said: LinkState,
     /// A copy of this end's that is half way: whose key, which.
     pub(super) copy: Option<(MachineId, u32)>,
+    /// Of the port that it is attached to.
+    pub(super) bell: Option<Arc<PortBell>>,
 }
 
 impl End {
@@ -70,6 +76,7 @@ impl End {
             released_count: 0,
             said: LinkState::Ready,
             copy: None,
+            bell: None,
         }
     }
 }
@@ -79,11 +86,24 @@ pub struct InProcessWire {
     world: Arc<Mutex<World>>,
     machine: MachineId,
     attached: BTreeMap<u32, (LinkId, usize)>,
+    bell: Arc<PortBell>,
+    /// Links whose peers are owed a ring.
+    owed: Vec<(LinkId, usize)>,
 }
 
 impl InProcessWire {
-    pub(super) fn new(world: Arc<Mutex<World>>, machine: MachineId) -> Self {
-        Self { world, machine, attached: BTreeMap::new() }
+    pub(super) fn new(world: Arc<Mutex<World>>, machine: MachineId, bell: Arc<PortBell>) -> Self {
+        Self { world, machine, attached: BTreeMap::new(), bell, owed: Vec::new() }
+    }
+
+    /// Whether something has rung for the port since it was armed: what a descriptor would show.
+    #[must_use]
+    pub fn has_rung(&self) -> bool {
+        self.bell.has_rung()
+    }
+
+    fn owe(&mut self, link: &Link) {
+        self.owed.push((link.id, link.side));
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -101,10 +121,18 @@ impl Wire for InProcessWire {
 
     fn attach(&mut self, index: u32, link: &mut Link) {
         self.attached.insert(index, (link.id, link.side));
+        let bell = Arc::clone(&self.bell);
+        if let Some(end) = self.world().end(link) {
+            end.bell = Some(bell);
+        }
     }
 
-    fn detach(&mut self, index: u32, _link: &mut Link) {
+    fn detach(&mut self, index: u32, link: &mut Link) {
+        self.ring();
         self.attached.remove(&index);
+        if let Some(end) = self.world().end(link) {
+            end.bell = None;
+        }
     }
 
     fn news(&mut self, _now_ns: u64, indices: &mut Vec<u32>) {
@@ -131,7 +159,9 @@ impl Wire for InProcessWire {
     }
 
     fn publish(&mut self, link: &mut Link) {
-        self.world().publish(link);
+        if self.world().publish(link) {
+            self.owe(link);
+        }
     }
 
     fn consumed_count(&mut self, link: &mut Link) -> Result<u32, PeerFault> {
@@ -157,7 +187,9 @@ impl Wire for InProcessWire {
     }
 
     fn release(&mut self, link: &mut Link) {
-        self.world().release(link);
+        if self.world().release(link) {
+            self.owe(link);
+        }
     }
 
     fn peer_state(&mut self, link: &mut Link) -> LinkState {
@@ -166,6 +198,7 @@ impl Wire for InProcessWire {
 
     fn set_state(&mut self, link: &mut Link, state: LinkState) {
         self.world().set_state(link, state);
+        self.owe(link);
     }
 
     fn write(&mut self, link: &mut Link, key: u32, address: u64, from: &[LocalSegment]) -> Transfer {
@@ -201,5 +234,33 @@ impl Wire for InProcessWire {
 
     fn bind(&mut self, key: u32, address: u64, len: u64) -> bool {
         self.world().machine(self.machine).keys.bind(key, address, len)
+    }
+
+    fn ring(&mut self) {
+        let world = lock(&self.world);
+        for (id, side) in self.owed.drain(..) {
+            world.wake_peer(&Link { id, side });
+        }
+    }
+
+    fn announce(&mut self) {
+        self.bell.announce();
+    }
+
+    fn last_look(&mut self, _now_ns: u64) -> Rest {
+        let mut world = lock(&self.world);
+        // What is on its way comes by being looked for.
+        let is_coming =
+            |&(id, side): &(LinkId, usize)| world.end(&Link { id, side }).is_some_and(|end| !end.arrivals.is_empty());
+        let any = self.attached.values().any(is_coming);
+        if any || !self.bell.can_wake() { Rest::Poll } else { Rest::Sleep }
+    }
+
+    fn withdraw(&mut self, _has_slept: bool) {
+        self.bell.withdraw();
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        None
     }
 }

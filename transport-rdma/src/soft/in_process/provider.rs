@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::bell::Waking;
 use super::cm::{Awaited, Depths, Letter, Place, Stage};
 use super::ending::Ending;
 use super::link::{InProcessWire, Link, lock};
@@ -61,6 +62,7 @@ pub struct InProcessProvider {
     next_number: u32,
     pub(super) queue_pair_count: usize,
     pub(super) listener_count: usize,
+    pub(super) waking: Option<Waking>,
 }
 
 /// The first queue pair number: the lower ones are the device's own.
@@ -89,7 +91,14 @@ impl InProcessProvider {
             next_number: FIRST_NUMBER,
             queue_pair_count: 0,
             listener_count: 0,
+            waking: None,
         }
+    }
+
+    /// What wakes the CPU of a port that sleeps: a simulation's [`reactor::Wake`], or a test's note. For ports that are made from here on; called
+    /// while the fabric is locked, so it may not use it.
+    pub fn wake_with(&mut self, waking: impl Fn(PortId) + Send + Sync + 'static) {
+        self.waking = Some(Arc::new(waking));
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use reactor::SharedArena;
 
 use super::random::Random;
-use super::{Fabric, FabricOptions, InProcessProvider};
+use super::{Fabric, FabricOptions, InProcessPort, InProcessProvider};
 use crate::verbs::contract::{self, MEMORY_LEN, Rig};
 
 struct SeededRig {
@@ -38,7 +38,16 @@ impl Rig for SeededRig {
     type Provider = InProcessProvider;
 
     fn machines(&mut self) -> [InProcessProvider; 2] {
-        [self.fabric.machine(), self.fabric.machine()]
+        [0, 1].map(|_| {
+            let mut machine = self.fabric.machine();
+            // The cases look by themselves.
+            machine.wake_with(|_| ());
+            machine
+        })
+    }
+
+    fn is_woken(&mut self, port: &mut InProcessPort) -> bool {
+        port.wire().has_rung()
     }
 
     fn memory(&mut self, side: usize) -> Arc<SharedArena> {

@@ -111,6 +111,7 @@ impl World {
         if !is_error(end.said) {
             end.said = LinkState::Error;
             peer.arrivals.push_back((delay, Arrival::State(LinkState::Error)));
+            wake(peer);
         }
         if peer.is_closed {
             self.links.remove(&link.id);
@@ -141,6 +142,7 @@ impl World {
                     end.copy = None;
                     end.said = LinkState::Gone;
                     peer.arrivals.push_back((random.up_to(options.delay_max), Arrival::State(LinkState::Gone)));
+                    wake(peer);
                 }
             }
         }
@@ -173,24 +175,35 @@ impl World {
         self.links.get_mut(&link.id).map(|ends| &mut ends[link.side])
     }
 
-    /// Sends what was not published yet on its way.
-    pub(super) fn publish(&mut self, link: &Link) {
+    /// Sends what was not published yet on its way. True if there was anything.
+    pub(super) fn publish(&mut self, link: &Link) -> bool {
         let Self { links, random, options, .. } = self;
-        let Some(ends) = links.get_mut(&link.id) else { return };
+        let Some(ends) = links.get_mut(&link.id) else { return false };
         let (end, peer) = pair(ends, link.side);
+        let any = !end.unpublished.is_empty();
         for message in end.unpublished.drain(..) {
             peer.arrivals.push_back((random.up_to(options.delay_max), Arrival::Message(message)));
         }
+        any
     }
 
-    /// Sends the count of consumed messages on its way.
-    pub(super) fn release(&mut self, link: &Link) {
+    /// Sends the count of consumed messages on its way. True if it has changed.
+    pub(super) fn release(&mut self, link: &Link) -> bool {
         let delay = self.delay();
-        let Some(ends) = self.links.get_mut(&link.id) else { return };
+        let Some(ends) = self.links.get_mut(&link.id) else { return false };
         let (end, peer) = pair(ends, link.side);
-        if end.released_count != end.taken_count {
+        let is_news = end.released_count != end.taken_count;
+        if is_news {
             end.released_count = end.taken_count;
             peer.arrivals.push_back((delay, Arrival::Consumed(end.taken_count)));
+        }
+        is_news
+    }
+
+    /// Rings for the port of a link's other end.
+    pub(super) fn wake_peer(&self, link: &Link) {
+        if let Some(ends) = self.links.get(&link.id) {
+            wake(&ends[1 - link.side]);
         }
     }
 
@@ -279,6 +292,13 @@ fn copy_range(local: &[LocalSegment], remote: Segment, direction: Direction, fro
             }
         }
         offset += segment.len();
+    }
+}
+
+/// Rings for an end's port, if it sleeps.
+fn wake(end: &End) {
+    if let Some(bell) = &end.bell {
+        bell.ring_if_asleep();
     }
 }
 

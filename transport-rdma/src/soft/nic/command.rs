@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crossbeam_queue::ArrayQueue;
-use reactor::Counter;
+use reactor::{Counter, doorbell};
 
 /// Names a queue pair between provider and NIC. Given by the provider; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +152,8 @@ struct Shared<L> {
     commands: ArrayQueue<PortCommand<L>>,
     events: ArrayQueue<PortEvent<L>>,
     counters: NicCounters,
+    /// Whether the NIC's CPU sleeps.
+    asleep: AtomicU32,
 }
 
 /// Commands and events that may be under way; more wait on their sender's side.
@@ -161,6 +163,7 @@ const QUEUE_LEN: usize = 256;
 pub struct PortHandle<L> {
     shared: Arc<Shared<L>>,
     waiting: VecDeque<PortCommand<L>>,
+    wake: Option<WakePort>,
 }
 
 impl<L: Send> PortHandle<L> {
@@ -179,11 +182,25 @@ impl<L: Send> PortHandle<L> {
 
     /// Sends what had no room. To be called regularly, while [`Self::is_waiting`].
     pub fn flush(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         while let Some(command) = self.waiting.pop_front() {
             if let Err(command) = self.shared.commands.push(command) {
                 self.waiting.push_front(command);
-                return;
+                break;
             }
+        }
+        self.wake();
+    }
+
+    /// Wakes the NIC's CPU if it sleeps: it polls then. Called by itself after a command; to be called after whatever else a poll would find.
+    pub fn wake(&self) {
+        doorbell::after_news();
+        if doorbell::take(&self.shared.asleep)
+            && let Some(wake) = &self.wake
+        {
+            wake();
         }
     }
 
@@ -209,6 +226,9 @@ impl<L: Send> PortHandle<L> {
 /// Called by the NIC's CPU after it sent an event: makes the provider look. Rare, so it may be a system call.
 pub type WakeProvider = Box<dyn Fn() + Send>;
 
+/// Called by the provider where the NIC's CPU sleeps: makes its wire's descriptor readable.
+pub type WakePort = Box<dyn Fn() + Send>;
+
 /// The NIC's end.
 pub(super) struct NicEnd<L> {
     shared: Arc<Shared<L>>,
@@ -219,7 +239,28 @@ pub(super) struct NicEnd<L> {
 impl<L> NicEnd<L> {
     /// The next command. One load when there is none.
     pub(super) fn next_command(&mut self) -> Option<PortCommand<L>> {
-        if self.shared.commands.is_empty() { None } else { self.shared.commands.pop() }
+        if self.has_command() { self.shared.commands.pop() } else { None }
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(super) fn has_command(&self) -> bool {
+        !self.shared.commands.is_empty()
+    }
+
+    /// Whether events wait for room, of which nothing rings.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Its CPU would sleep: the provider wakes it from here on. A fence and another look are the caller's.
+    pub(super) fn announce(&self) {
+        doorbell::announce(&self.shared.asleep);
+    }
+
+    /// It is awake.
+    pub(super) fn withdraw(&self) {
+        doorbell::withdraw(&self.shared.asleep);
     }
 
     /// Sends an event, after all earlier ones.
@@ -255,14 +296,15 @@ impl<L> NicEnd<L> {
 }
 
 /// Both ends of one port.
-pub(super) fn ends<L>(wake: Option<WakeProvider>) -> (PortHandle<L>, NicEnd<L>) {
+pub(super) fn ends<L>(wake: Option<WakeProvider>, wake_port: Option<WakePort>) -> (PortHandle<L>, NicEnd<L>) {
     let shared = Arc::new(Shared {
         commands: ArrayQueue::new(QUEUE_LEN),
         events: ArrayQueue::new(QUEUE_LEN),
         counters: NicCounters::default(),
+        asleep: AtomicU32::new(0),
     });
     (
-        PortHandle { shared: Arc::clone(&shared), waiting: VecDeque::new() },
+        PortHandle { shared: Arc::clone(&shared), waiting: VecDeque::new(), wake: wake_port },
         NicEnd { shared, waiting: VecDeque::new(), wake },
     )
 }

@@ -56,6 +56,11 @@ impl CompletionQueue {
     }
 
     #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Entry> {
         if self.len == 0 {
             return None;

@@ -3,14 +3,19 @@
 //! A WRITE or READ behind a SEND begins before the peer has consumed that SEND (a device's responder would take the SEND first). It differs only where the SEND
 //! fails, and then the queue pair ends anyway. Reads are done in order and before anything behind them begins, so a fence is always kept.
 
+use reactor::Rest;
+
 use super::device::Device;
 use super::queue_pair::{QueuePair, total_len};
+use super::receive_queue::ReceiveQueue;
 use super::send_queue::Stage;
 use crate::soft::wire::{LinkState, MessageHeader, PeerFault, Transfer, Wire, WireFull};
 use crate::verbs::{CompletionStatus, Flags, LocalSegment, PostError, SendOperation, SendRequest};
 
 /// How long an unanswered send goes without a look at the peer's state, where there is no news. Timers are exact to this.
 const CHECK_INTERVAL_NS: u64 = 500_000;
+/// How often a CPU that would sleep looks at what nothing rings for.
+const LOOK_AGAIN_NS: u64 = 1_000_000;
 
 impl<W: Wire> Device<W> {
     /// [`crate::verbs::Port::post_send`], the queue pair found.
@@ -122,23 +127,62 @@ impl<W: Wire> Device<W> {
                 if !queue_pair.send.awaits_peer() {
                     return None;
                 }
-                let tries = u64::from(queue_pair.parameters.retry_count) + 1;
-                let waited_ns = self.now_ns.saturating_sub(queue_pair.waits_since_ns);
-                (waited_ns > self.options.transport_timeout_ns.saturating_mul(tries))
-                    .then_some(CompletionStatus::RetryExceeded)
+                (self.now_ns > self.answer_deadline_ns(queue_pair)).then_some(CompletionStatus::RetryExceeded)
             }
             LinkState::NoReceive => {
                 let since_ns = *queue_pair.not_ready_since_ns.get_or_insert(self.now_ns);
-                let retry_count = queue_pair.parameters.rnr_retry_count;
-                let limit_ns = self.options.rnr_timer_ns.saturating_mul(u64::from(retry_count) + 1);
-                (retry_count != 7 && self.now_ns.saturating_sub(since_ns) > limit_ns)
-                    .then_some(CompletionStatus::RnrRetryExceeded)
+                let deadline_ns = self.receiver_deadline_ns(queue_pair, since_ns)?;
+                (self.now_ns > deadline_ns).then_some(CompletionStatus::RnrRetryExceeded)
             }
             LinkState::Error | LinkState::Gone => Some(CompletionStatus::RetryExceeded),
             LinkState::RefusedLength => Some(CompletionStatus::RemoteInvalidRequest),
             LinkState::RefusedKey => Some(CompletionStatus::RemoteAccessError),
             LinkState::RefusedOperation => Some(CompletionStatus::RemoteOperationError),
         }
+    }
+
+    /// Until when the peer has time to consume the oldest message.
+    fn answer_deadline_ns(&self, queue_pair: &QueuePair<W::Link>) -> u64 {
+        let tries = u64::from(queue_pair.parameters.retry_count) + 1;
+        queue_pair.waits_since_ns.saturating_add(self.options.transport_timeout_ns.saturating_mul(tries))
+    }
+
+    /// Until when it has time to post a receive, if not for ever.
+    fn receiver_deadline_ns(&self, queue_pair: &QueuePair<W::Link>, since_ns: u64) -> Option<u64> {
+        let retry_count = queue_pair.parameters.rnr_retry_count;
+        let limit_ns = self.options.rnr_timer_ns.saturating_mul(u64::from(retry_count) + 1);
+        (retry_count != 7).then(|| since_ns.saturating_add(limit_ns))
+    }
+
+    /// How long this CPU may sleep with the work of a queue pair that it looked at just now. The peer rings for what it consumes and says.
+    pub(super) fn rest_of(&self, queue_pair: &QueuePair<W::Link>) -> Rest {
+        let receives = queue_pair.receive.as_ref().or(self.shared_receives.as_ref());
+        let has_receive = receives.and_then(ReceiveQueue::first).is_some();
+        // A message that waits for a receive waits for this CPU to post one. One that has a receive waits until a key has ended, for copies of which nothing rings.
+        let blocked = if queue_pair.is_blocked && has_receive { self.look_again() } else { Rest::Sleep };
+        let waiting = match queue_pair.send.first_waiting().map(|entry| entry.operation) {
+            // Room comes with what the peer consumes.
+            None
+            | Some(SendOperation::Send | SendOperation::SendWithImmediate(_) | SendOperation::SendWithInvalidate(_)) => {
+                Rest::Sleep
+            }
+            // Done in parts.
+            Some(SendOperation::Write { .. } | SendOperation::Read { .. } | SendOperation::BindWindow { .. }) => {
+                Rest::Poll
+            }
+            Some(SendOperation::LocalInvalidate(_)) => self.look_again(),
+        };
+        let deadline_ns = match queue_pair.not_ready_since_ns {
+            Some(since_ns) => self.receiver_deadline_ns(queue_pair, since_ns),
+            None => queue_pair.send.awaits_peer().then(|| self.answer_deadline_ns(queue_pair)),
+        };
+        let deadline = deadline_ns.map_or(Rest::Sleep, |ns| Rest::SleepUntil(ns.saturating_add(1)));
+        blocked.and(waiting).and(deadline)
+    }
+
+    /// Where nothing rings.
+    pub(super) fn look_again(&self) -> Rest {
+        Rest::SleepUntil(self.now_ns.saturating_add(LOOK_AGAIN_NS))
     }
 
     /// Whether the device takes such a request at all.

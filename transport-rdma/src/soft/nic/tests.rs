@@ -103,6 +103,20 @@ impl Wire for ScriptedWire {
     fn bind(&mut self, _key: u32, _address: u64, _len: u64) -> bool {
         true
     }
+
+    fn ring(&mut self) {}
+
+    fn announce(&mut self) {}
+
+    fn last_look(&mut self, _now_ns: u64) -> Rest {
+        if self.script().news.is_empty() { Rest::Sleep } else { Rest::Poll }
+    }
+
+    fn withdraw(&mut self, _has_slept: bool) {}
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        None
+    }
 }
 
 struct Bench {
@@ -120,7 +134,7 @@ impl Bench {
     fn new() -> Self {
         let wire = ScriptedWire(Arc::default());
         let port = PortOptions { completion_count: 64, shared_receive_count: 0 };
-        let (mut nic, mut handle) = Nic::new(wire.clone(), port, NicOptions::default(), None);
+        let (mut nic, mut handle) = Nic::new(wire.clone(), port, NicOptions::default(), None, None);
         let options = QueuePairOptions {
             send_count: 8,
             receive_count: 8,
@@ -249,7 +263,7 @@ fn a_provider_that_is_slow_is_not_woken_by_every_poll() {
     let count = Arc::clone(&woken);
     let wake: WakeProvider = Box::new(move || *count.lock().unwrap() += 1);
     let port = PortOptions { completion_count: 64, shared_receive_count: 0 };
-    let (mut nic, mut handle) = Nic::new(ScriptedWire(Arc::default()), port, NicOptions::default(), Some(wake));
+    let (mut nic, mut handle) = Nic::new(ScriptedWire(Arc::default()), port, NicOptions::default(), Some(wake), None);
     for serial in 0..400 {
         handle.send(PortCommand::Sweep { queue_pair: QueuePairSerial(serial), number: 1 });
     }

@@ -9,7 +9,7 @@ use super::SharedProvider;
 use super::connection::{Pending, State};
 use super::link::{Link, LinkCore};
 use super::message::{Accept, Message, PRIVATE_DATA_LEN_MAX, Parameters, Reason};
-use super::pair::{NEWS_SLOT_COUNT, Side};
+use super::pair::{NEWS_SLOT_COUNT, PORT_COUNT_MAX, Side};
 use crate::soft::nic::{LinkParameters, PortCommand};
 use crate::verbs::{ConnectParameters, ConnectionId, Event, RejectReason};
 
@@ -52,6 +52,7 @@ impl SharedProvider {
             from: number,
             queue_pair_number: record.control.number(),
             news_slot: record.news_slot,
+            port: u32::try_from(record.port).unwrap_or(u32::MAX),
             parameters: narrow(parameters),
             private_data: parameters.private_data.to_vec(),
         };
@@ -60,8 +61,8 @@ impl SharedProvider {
 
     /// The peer accepted.
     pub(super) fn accepted(&mut self, peer: u64, accept: Accept) {
-        if accept.news_slot >= NEWS_SLOT_COUNT {
-            return self.blame(peer, "a place beyond the news board");
+        if accept.news_slot >= NEWS_SLOT_COUNT || accept.port as usize >= PORT_COUNT_MAX {
+            return self.blame(peer, "a place beyond the news board, or a port that nobody has");
         }
         let connection = self.connections.get_mut(&accept.to).filter(|connection| connection.peer == peer);
         let is_wanted =
@@ -75,6 +76,7 @@ impl SharedProvider {
         connection.remote = Some(accept.from);
         connection.remote_queue_pair = Some(accept.queue_pair_number);
         connection.remote_news_slot = accept.news_slot;
+        connection.remote_port = accept.port;
         // As the manual page has it: how often RNR is tried again is the receiver's to say.
         let retry_count = connection.parameters.retry_count;
         connection.parameters = accept.parameters;
@@ -106,7 +108,7 @@ impl SharedProvider {
             memory,
             record.ring_len,
             record.news_slot,
-            connection.remote_news_slot,
+            (connection.remote_news_slot, connection.remote_port),
         ));
         record.core = Some(Arc::clone(&core));
         let queue_pair = record.control.serial();

@@ -72,6 +72,8 @@ pub(super) struct ConnectionRecord {
     /// What the peer said.
     pub(super) parameters: Parameters,
     pub(super) remote_news_slot: u32,
+    /// The peer's port that its queue pair is on.
+    pub(super) remote_port: u32,
     /// Passive, until there is a queue pair for it: the connection's memory.
     pub(super) memory: Option<(Mapping, u32)>,
     pub(super) queue_pair: Option<u64>,

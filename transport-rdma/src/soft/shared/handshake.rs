@@ -323,6 +323,7 @@ impl SharedProvider {
             remote_queue_pair: None,
             parameters: Parameters::default(),
             remote_news_slot: 0,
+            remote_port: 0,
             memory: None,
             queue_pair: None,
             pending: None,

@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use reactor::doorbell;
+
 use super::mapping::Mapping;
 use super::pair::{Pair, RemoteMemory, Side};
 use crate::soft::wire::{LinkState, MessageHeader, PeerFault, WireFull};
@@ -57,6 +59,8 @@ pub(super) struct LinkCore {
     news_slot: u32,
     /// The peer's on its.
     peer_news_slot: u32,
+    /// The peer's port that its queue pair is on.
+    peer_port: u32,
 }
 
 impl LinkCore {
@@ -66,10 +70,10 @@ impl LinkCore {
         memory: Mapping,
         ring_len: u32,
         news_slot: u32,
-        peer_news_slot: u32,
+        (peer_news_slot, peer_port): (u32, u32),
     ) -> Self {
         assert!(memory.len() >= memory_len(ring_len) && ring_len.is_power_of_two());
-        Self { pair, remote, side, memory, ring_len, news_slot, peer_news_slot }
+        Self { pair, remote, side, memory, ring_len, news_slot, peer_news_slot, peer_port }
     }
 
     #[inline]
@@ -85,6 +89,17 @@ impl LinkCore {
     #[inline]
     pub(super) fn news_slot(&self) -> u32 {
         self.news_slot
+    }
+
+    #[inline]
+    pub(super) fn peer_port(&self) -> usize {
+        self.peer_port as usize
+    }
+
+    /// Rings for the peer's CPU, if it sleeps: for what was said outside of its wire.
+    pub(super) fn wake_peer(&self) {
+        doorbell::after_news();
+        self.pair.wake_peer(self.peer_port());
     }
 
     /// Closes our gate: before [`Pair::copies`].
@@ -141,6 +156,8 @@ pub struct Link {
     pub(super) core: Arc<LinkCore>,
     /// Its queue pair's slot on the port it is attached to.
     pub(super) index: u32,
+    /// Which way of that port's it goes.
+    pub(super) way: u32,
     /// Lines written, and made visible.
     produced: u32,
     published: u32,
@@ -165,6 +182,7 @@ impl Link {
         Self {
             core,
             index: u32::MAX,
+            way: u32::MAX,
             produced: 0,
             published: 0,
             echoed: 0,
@@ -231,13 +249,16 @@ impl Link {
         Ok(())
     }
 
+    /// True if there was anything to.
     #[inline]
-    pub(super) fn publish(&mut self) {
-        if self.published != self.produced {
+    pub(super) fn publish(&mut self) -> bool {
+        let is_news = self.published != self.produced;
+        if is_news {
             self.published = self.produced;
             // Release: after all data that was written before it; the peer acquires the index before it touches any.
             self.core.pair.peer_news(self.core.peer_news_slot).store(self.produced, Ordering::Release);
         }
+        is_news
     }
 
     pub(super) fn consumed_count(&mut self) -> Result<u32, PeerFault> {
@@ -328,13 +349,16 @@ impl Link {
         self.consumed = self.consumed.wrapping_add(line_count(header.len));
     }
 
+    /// True if there was anything to.
     #[inline]
-    pub(super) fn release(&mut self) {
-        if self.released != self.consumed {
+    pub(super) fn release(&mut self) -> bool {
+        let is_news = self.released != self.consumed;
+        if is_news {
             self.released = self.consumed;
             // Release: after our copies out of the ring.
             self.core.memory.word(self.core.side.index() * SIDE_LEN).store(self.consumed, Ordering::Release);
         }
+        is_news
     }
 
     /// Byte of a ring at which a line begins.

@@ -7,6 +7,7 @@
 //! | `Paired` | who was connected to | key table | it is mapped; connections may be asked for |
 //! | `Refuse` | either | | why I close |
 //! | `Arena`, `ArenaTaken`, `ArenaWithdrawn` | owner, copier, owner | arena | memory with remote keys |
+//! | `Doorbell` | either | sending end | how to wake one of my ports: before the first `Connect` or `Accept` that names it |
 //! | `Connect`, `Accept`, `Reject`, `ReadyToUse`, `Disconnect`, `DisconnectReply` | | rings | connection management, as REQ, REP, REJ, RTU, DREQ, DREP of InfiniBand's CM |
 //! | `Ended` | either | | my queue pair is gone: its place on your news board is free |
 //! | `Unmapped` | copier | | a withdrawn arena is unmapped |
@@ -19,7 +20,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use super::socket::MESSAGE_LEN_MAX;
 
 /// Changes with any layout here or in shared memory.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// "QUIESCE" and a NUL.
 const MAGIC: u64 = 0x0045_4353_4549_5551;
 /// Most private data: of an accept.
@@ -41,6 +42,7 @@ pub(super) enum Message {
     ArenaTaken { slot: u32, error: String },
     ArenaWithdrawn { slot: u32 },
     Unmapped { slot: u32 },
+    Doorbell { port: u32 },
     Connect(Connect),
     Accept(Accept),
     Reject { to: u64, reason: Reason },
@@ -64,6 +66,8 @@ pub(super) struct Connect {
     pub(super) ring_len: u32,
     /// Where the receiver stores its producer index.
     pub(super) news_slot: u32,
+    /// The sender's port: whose asleep word the receiver looks at.
+    pub(super) port: u32,
     pub(super) parameters: Parameters,
     pub(super) private_data: Vec<u8>,
 }
@@ -77,6 +81,7 @@ pub(super) struct Accept {
     pub(super) from: u64,
     pub(super) queue_pair_number: u32,
     pub(super) news_slot: u32,
+    pub(super) port: u32,
     pub(super) parameters: Parameters,
     pub(super) private_data: Vec<u8>,
 }
@@ -105,7 +110,7 @@ impl Message {
         match self {
             Self::Pair { key_count, .. } => (1 + usize::from(*key_count > 0), 1 + usize::from(*key_count > 0)),
             Self::Paired { key_count } => (usize::from(*key_count > 0), usize::from(*key_count > 0)),
-            Self::Arena { .. } | Self::Connect(_) => (1, 1),
+            Self::Arena { .. } | Self::Doorbell { .. } | Self::Connect(_) => (1, 1),
             Self::Hello { .. }
             | Self::Refuse { .. }
             | Self::ArenaTaken { .. }
@@ -150,12 +155,12 @@ impl Message {
             }
             Self::Connect(connect) => {
                 w.u32(9).u32(connect.queue_pair_number).u64(connect.from).u32(connect.ring_len).u32(connect.news_slot);
-                w.parameters(connect.parameters).address(connect.address).address(connect.source);
+                w.u32(connect.port).parameters(connect.parameters).address(connect.address).address(connect.source);
                 w.data(&connect.private_data);
             }
             Self::Accept(accept) => {
                 w.u32(10).u32(accept.queue_pair_number).u64(accept.to).u64(accept.from).u32(accept.news_slot);
-                w.parameters(accept.parameters).data(&accept.private_data);
+                w.u32(accept.port).parameters(accept.parameters).data(&accept.private_data);
             }
             Self::Reject { to, reason } => {
                 let (code, data) = match reason {
@@ -177,6 +182,9 @@ impl Message {
             }
             Self::Ended { to } => {
                 w.u32(15).u32(0).u64(*to);
+            }
+            Self::Doorbell { port } => {
+                w.u32(16).u32(*port);
             }
         }
         w.0
@@ -204,7 +212,7 @@ impl Message {
             8 => Self::Unmapped { slot: r.u32()? },
             9 => {
                 let (queue_pair_number, from) = (r.u32()?, r.u64()?);
-                let (ring_len, news_slot) = (r.u32()?, r.u32()?);
+                let (ring_len, news_slot, port) = (r.u32()?, r.u32()?, r.u32()?);
                 let parameters = r.parameters()?;
                 let (address, source) = (r.address()?, r.address()?);
                 let private_data = r.data(PRIVATE_DATA_LEN_MAX)?;
@@ -215,6 +223,7 @@ impl Message {
                     source,
                     ring_len,
                     news_slot,
+                    port,
                     parameters,
                     private_data,
                 })
@@ -222,10 +231,10 @@ impl Message {
             10 => {
                 let queue_pair_number = r.u32()?;
                 let (to, from) = (r.u64()?, r.u64()?);
-                let news_slot = r.u32()?;
+                let (news_slot, port) = (r.u32()?, r.u32()?);
                 let parameters = r.parameters()?;
                 let private_data = r.data(PRIVATE_DATA_LEN_MAX)?;
-                Self::Accept(Accept { to, from, queue_pair_number, news_slot, parameters, private_data })
+                Self::Accept(Accept { to, from, queue_pair_number, news_slot, port, parameters, private_data })
             }
             11 => {
                 let code = r.u32()?;
@@ -244,6 +253,7 @@ impl Message {
             13 => Self::Disconnect { to: r.name()? },
             14 => Self::DisconnectReply { to: r.name()? },
             15 => Self::Ended { to: r.name()? },
+            16 => Self::Doorbell { port: r.u32()? },
             _ => return None,
         };
         if r.0.is_empty() { Some(message) } else { None }
@@ -380,6 +390,7 @@ mod tests {
             Message::ArenaTaken { slot: 3, error: "full".into() },
             Message::ArenaWithdrawn { slot: 3 },
             Message::Unmapped { slot: 3 },
+            Message::Doorbell { port: 31 },
             Message::Connect(Connect {
                 from: 7,
                 queue_pair_number: 9,
@@ -387,6 +398,7 @@ mod tests {
                 source: "[::1]:50000".parse().unwrap(),
                 ring_len: 32768,
                 news_slot: 1023,
+                port: 31,
                 parameters,
                 private_data: vec![5; 56],
             }),
@@ -395,6 +407,7 @@ mod tests {
                 from: 8,
                 queue_pair_number: 10,
                 news_slot: 0,
+                port: 0,
                 parameters,
                 private_data: vec![6; 196],
             }),
@@ -438,7 +451,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..512), kind in 0_u8..17) {
+        fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..512), kind in 0_u8..18) {
             let mut bytes = bytes;
             if bytes.len() > 4 {
                 bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);

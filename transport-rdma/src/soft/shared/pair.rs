@@ -1,4 +1,4 @@
-//! What two processes share beside rings, as polling CPUs see it: the *pair page*, the peer's keys, the peer's arenas.
+//! What two processes share beside rings, as polling CPUs see it: the *pair page*, the doorbells, the peer's keys, the peer's arenas.
 //!
 //! The pair page, one block for each side:
 //!
@@ -6,9 +6,16 @@
 //! |---|---|---|---|
 //! | 4096 | news board: 1024 producer indices, in lines of 16 | the other side's CPUs | this side's CPUs, a line by one of them |
 //! | 2048 | *busy* words: one line for each of this side's ports, odd while the port copies from or to the other side's memory | this side's CPUs | the other side's control plane and CPUs |
+//! | 2048 | *asleep* words: one line for each of this side's ports, not 0 while its CPU sleeps and wants to be rung for | this side's CPUs; cleared by who rings | the other side's CPUs and control plane |
 //!
 //! A place on the board belongs to one queue pair from its creation until both sides have ended it: nothing late can be stored there. One busy word for each copying
 //! CPU (not for each queue pair) is enough, since a CPU copies for one queue pair at a time; and an owner has few words to watch, which never go away.
+//!
+//! **Waking a CPU that sleeps** ([`reactor::doorbell`] has the protocol and its proof): the sleeper stores *asleep* in the page of every pair with a queue pair on its port, SeqCst fence,
+//! looks once more at everything that a poll looks at (board, states, what was consumed), and sleeps on its [`super::doorbell::Alarm`]. Whoever has stored something that a poll of the other side looks at
+//! (a producer index, what was consumed, a state) passes one fence for all that a batch stored, then looks once at the asleep word of each pair and port in it; who finds it set and clears it rings the
+//! [`super::doorbell::PeerDoorbell`]. So as long as nobody sleeps a batch costs a fence, and a load for each pair in it. For what the peer cannot say (it died, its memory
+//! is gone) this side's own control plane rings. Nothing rings for the end of a copy (*busy*): who waits for that looks every millisecond.
 //!
 //! Shared by `Arc`s.
 //!
@@ -19,6 +26,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
+use reactor::doorbell;
+
+use super::doorbell::{Doorbell, PeerDoorbell};
 use super::mapping::Mapping;
 
 /// Bytes of the pair page.
@@ -39,6 +49,7 @@ pub(super) const KEY_COUNT_MAX: u32 = 4096;
 
 const SIDE_LEN: usize = PAGE_LEN / 2;
 const BUSY_OFFSET: usize = 4096;
+const ASLEEP_OFFSET: usize = BUSY_OFFSET + PORT_COUNT_MAX * LINE_LEN;
 const LINE_LEN: usize = 64;
 
 /// Which end of the Unix socket a process is.
@@ -81,6 +92,10 @@ pub(super) struct Pair {
     id: u64,
     side: Side,
     page: Mapping,
+    /// By port of ours, from its first queue pair with this peer on.
+    doorbells: [OnceLock<Doorbell>; PORT_COUNT_MAX],
+    /// By port of the peer's, as it hands them over.
+    peer_doorbells: [OnceLock<PeerDoorbell>; PORT_COUNT_MAX],
     gone: AtomicBool,
     dead: AtomicBool,
 }
@@ -99,7 +114,15 @@ pub(super) struct Copies([u32; PORT_COUNT_MAX]);
 
 impl Pair {
     pub(super) fn new(id: u64, side: Side, page: Mapping) -> Self {
-        Self { id, side, page, gone: AtomicBool::new(false), dead: AtomicBool::new(false) }
+        Self {
+            id,
+            side,
+            page,
+            doorbells: [const { OnceLock::new() }; PORT_COUNT_MAX],
+            peer_doorbells: [const { OnceLock::new() }; PORT_COUNT_MAX],
+            gone: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -136,6 +159,45 @@ impl Pair {
 
     fn busy(&self, side: Side, port: usize) -> &AtomicU32 {
         self.page.word(side.index() * SIDE_LEN + BUSY_OFFSET + (port % PORT_COUNT_MAX) * LINE_LEN)
+    }
+
+    /// Our port's asleep word.
+    #[inline]
+    pub(super) fn our_asleep(&self, port: usize) -> &AtomicU32 {
+        self.asleep(self.side, port)
+    }
+
+    fn asleep(&self, side: Side, port: usize) -> &AtomicU32 {
+        self.page.word(side.index() * SIDE_LEN + ASLEEP_OFFSET + (port % PORT_COUNT_MAX) * LINE_LEN)
+    }
+
+    /// Our port's doorbell, if one was made.
+    pub(super) fn doorbell(&self, port: usize) -> Option<&Doorbell> {
+        self.doorbells.get(port)?.get()
+    }
+
+    /// Enters our port's. Gives it back if there is one.
+    pub(super) fn add_doorbell(&self, port: usize, doorbell: Doorbell) -> Result<(), Doorbell> {
+        self.doorbells[port % PORT_COUNT_MAX].set(doorbell)
+    }
+
+    /// Enters a port of the peer's. Gives it back if there is one, or no such port.
+    pub(super) fn add_peer_doorbell(&self, port: u32, doorbell: PeerDoorbell) -> Result<(), PeerDoorbell> {
+        match self.peer_doorbells.get(port as usize) {
+            Some(place) => place.set(doorbell),
+            None => Err(doorbell),
+        }
+    }
+
+    /// Rings for the peer's port, if it sleeps. After the news for it and the fence ([`doorbell::after_news`]).
+    #[inline]
+    pub(super) fn wake_peer(&self, port: usize) {
+        // Written by the peer: who claims to sleep without end costs a system call for each batch to it, which never waits.
+        if doorbell::take(self.asleep(self.side.other(), port))
+            && let Some(doorbell) = self.peer_doorbells[port % PORT_COUNT_MAX].get()
+        {
+            doorbell.ring();
+        }
     }
 
     /// What the peer's CPUs copy now. After a gate or key was closed: the fence that pairs with the copier's is in here.

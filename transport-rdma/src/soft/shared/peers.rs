@@ -12,6 +12,7 @@ use super::pair::Side;
 use super::peer::{Peer, Stage};
 use super::socket::{self, Arrival, MESSAGE_LEN_MAX};
 use super::wake::Token;
+use crate::soft::nic::PortHandle;
 use crate::verbs::{Connection, ConnectionId, Event};
 
 /// Messages of one peer that one look takes.
@@ -62,6 +63,7 @@ impl SharedProvider {
             (Stage::Live(..), Message::ArenaTaken { slot, error }) => self.arena_taken(number, slot, &error),
             (Stage::Live(..), Message::ArenaWithdrawn { slot }) => self.arena_withdrawn(number, slot),
             (Stage::Live(..), Message::Unmapped { slot }) => self.arena_returned(number, slot),
+            (Stage::Live(..), Message::Doorbell { port }) => self.take_doorbell(number, port, descriptors),
             (Stage::Live(..), Message::Connect(connect)) => self.asked(number, connect, descriptors),
             (Stage::Live(..), Message::Accept(accept)) => self.accepted(number, accept),
             (Stage::Live(..), Message::Reject { to, reason }) => self.rejected(number, to, reason),
@@ -120,6 +122,8 @@ impl SharedProvider {
         let pair = match stage {
             Stage::Live(pair, remote) => {
                 pair.set_gone();
+                // Their polls find out, if they are awake.
+                self.ports.iter().for_each(PortHandle::wake);
                 Some((pair, remote))
             }
             Stage::Gone(pair) => pair,

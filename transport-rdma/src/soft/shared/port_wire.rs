@@ -6,12 +6,18 @@
 //! **News.** A producer index that differs from its shadow is news. That is a hint: what is there is read again, with acquire, when the link is asked. The states of
 //! peers have no news of their own: each call looks at one attached link's, in turn.
 //!
+//! **Sleep.** Links of one peer's port share a *way*: the word that says whether that port sleeps. What was stored for a way is owed a look at it, which is paid by [`Wire::ring`].
+//!
 //! **Busy** lasts from a link's first copy to its [`Wire::publish`], at the longest to the next [`Wire::news`], and to at most [`BUSY_LEN_MAX`] bytes: one SeqCst fence for
 //! each batch.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+use reactor::{Rest, doorbell};
+
+use super::doorbell::Alarm;
 use super::export::{Ending, Exports, REMOTE_READ, REMOTE_WRITE, is_same_entry};
 use super::link::{Link, LinkCore};
 use super::local_keys::LocalKeys;
@@ -24,6 +30,8 @@ use crate::verbs::LocalSegment;
 const BUSY_LEN_MAX: usize = 128 << 10;
 /// A link that is not attached.
 const NOBODY: u32 = u32::MAX;
+/// How often peers are looked at that cannot ring for want of a descriptor.
+const LOOK_AGAIN_NS: u64 = 1_000_000;
 
 /// A line of a news board.
 #[derive(Debug)]
@@ -41,6 +49,16 @@ struct Line {
 struct Attached {
     core: Arc<LinkCore>,
     state: LinkState,
+}
+
+/// A port of a peer's, and what it is owed.
+#[derive(Debug)]
+struct Way {
+    pair: Arc<Pair>,
+    peer_port: usize,
+    link_count: u32,
+    /// Something was stored for it since the last ring.
+    is_owed: bool,
 }
 
 /// A window's key that is closed and may still be copied under.
@@ -75,7 +93,12 @@ pub struct SharedWire {
     exports: Arc<Exports>,
     /// Rung when a fault was found.
     bell: Bell,
+    /// What ends this port's sleep.
+    alarm: Arc<Alarm>,
     lines: Vec<Line>,
+    ways: Vec<Option<Way>>,
+    /// Ways that are owed a ring. Never more than there are.
+    owed: Vec<u32>,
     attached: Vec<Option<Attached>>,
     swept: usize,
     /// The attached queue pair for which this port is busy, and bytes copied since.
@@ -87,19 +110,71 @@ pub struct SharedWire {
 }
 
 impl SharedWire {
-    pub(super) fn new(port: usize, local_keys: Arc<LocalKeys>, exports: Arc<Exports>, bell: Bell) -> Self {
+    pub(super) fn new(
+        port: usize,
+        local_keys: Arc<LocalKeys>,
+        exports: Arc<Exports>,
+        bell: Bell,
+        alarm: Arc<Alarm>,
+    ) -> Self {
         Self {
             port,
             local_keys,
             exports,
             bell,
+            alarm,
             lines: Vec::new(),
+            ways: Vec::new(),
+            owed: Vec::new(),
             attached: Vec::new(),
             swept: 0,
             busy: None,
             busy_len: 0,
             sequence: 0,
             closing: Vec::new(),
+        }
+    }
+
+    /// The way to a link's peer, with one link more.
+    fn enter_way(&mut self, core: &LinkCore) -> u32 {
+        let is_it = |way: &&mut Way| way.pair.id() == core.pair().id() && way.peer_port == core.peer_port();
+        for (at, way) in (0..).zip(&mut self.ways) {
+            if let Some(way) = way.as_mut().filter(is_it) {
+                way.link_count += 1;
+                return at;
+            }
+        }
+        let way = Way { pair: Arc::clone(core.pair()), peer_port: core.peer_port(), link_count: 1, is_owed: false };
+        let at = self.ways.iter().position(Option::is_none).unwrap_or(self.ways.len());
+        match self.ways.get_mut(at) {
+            Some(place) => *place = Some(way),
+            None => self.ways.push(Some(way)),
+        }
+        self.owed.reserve(self.ways.len());
+        u32::try_from(at).unwrap_or(NOBODY)
+    }
+
+    /// One link less.
+    fn leave_way(&mut self, at: u32) {
+        // Nothing is left owed to nobody.
+        self.ring();
+        let Some(place) = self.ways.get_mut(at as usize) else { return };
+        if let Some(way) = place {
+            way.link_count -= 1;
+            if way.link_count == 0 {
+                *place = None;
+            }
+        }
+    }
+
+    /// Something was stored for a link's peer.
+    #[inline]
+    fn owe(&mut self, at: u32) {
+        if let Some(Some(way)) = self.ways.get_mut(at as usize)
+            && !way.is_owed
+        {
+            way.is_owed = true;
+            self.owed.push(at);
         }
     }
 
@@ -200,6 +275,7 @@ impl Wire for SharedWire {
 
     fn attach(&mut self, index: u32, link: &mut Link) {
         link.index = index;
+        link.way = self.enter_way(&link.core);
         let place = index as usize;
         if self.attached.len() <= place {
             self.attached.resize_with(place + 1, || None);
@@ -230,6 +306,7 @@ impl Wire for SharedWire {
             self.end_busy();
         }
         link.index = NOBODY;
+        self.leave_way(std::mem::replace(&mut link.way, NOBODY));
         if let Some(place) = self.attached.get_mut(index as usize) {
             *place = None;
         }
@@ -287,7 +364,9 @@ impl Wire for SharedWire {
         if self.busy == Some(link.index) {
             self.end_busy();
         }
-        link.publish();
+        if link.publish() {
+            self.owe(link.way);
+        }
     }
 
     #[inline]
@@ -307,7 +386,9 @@ impl Wire for SharedWire {
 
     #[inline]
     fn release(&mut self, link: &mut Link) {
-        link.release();
+        if link.release() {
+            self.owe(link.way);
+        }
     }
 
     #[inline]
@@ -317,6 +398,7 @@ impl Wire for SharedWire {
 
     fn set_state(&mut self, link: &mut Link, state: LinkState) {
         link.core.set_state(state);
+        self.owe(link.way);
     }
 
     #[inline]
@@ -358,10 +440,77 @@ impl Wire for SharedWire {
         }
         is_bound
     }
+
+    #[inline]
+    fn ring(&mut self) {
+        if self.owed.is_empty() {
+            return;
+        }
+        doorbell::after_news();
+        for at in self.owed.drain(..) {
+            if let Some(Some(way)) = self.ways.get_mut(at as usize) {
+                way.is_owed = false;
+                way.pair.wake_peer(way.peer_port);
+            }
+        }
+    }
+
+    fn announce(&mut self) {
+        for way in self.ways.iter().flatten() {
+            // A pair with several ways is asked several times, which only lets it ring more often.
+            if let Some(doorbell) = way.pair.doorbell(self.port) {
+                doorbell.ask();
+            }
+            doorbell::announce(way.pair.our_asleep(self.port));
+        }
+    }
+
+    fn last_look(&mut self, now_ns: u64) -> Rest {
+        let has_news = |line: &Line| {
+            let news = line.pair.our_news_line(line.first_slot);
+            let places = news.iter().zip(&line.shadow).enumerate();
+            let is_new = |(place, (now, shadow)): (usize, (&std::sync::atomic::AtomicU32, &u32))| {
+                line.used & 1 << place != 0 && now.load(Ordering::Relaxed) != *shadow
+            };
+            places.into_iter().any(is_new)
+        };
+        let has_said = |attached: &Attached| attached.core.peer_state() != attached.state;
+        if self.lines.iter().any(has_news) || self.attached.iter().flatten().any(has_said) {
+            return Rest::Poll;
+        }
+        // Out of descriptors when the peer came.
+        let can_ring = |way: &Way| way.pair.doorbell(self.port).is_some();
+        if self.ways.iter().flatten().all(can_ring) {
+            Rest::Sleep
+        } else {
+            Rest::SleepUntil(now_ns.saturating_add(LOOK_AGAIN_NS))
+        }
+    }
+
+    fn withdraw(&mut self, has_slept: bool) {
+        for way in self.ways.iter().flatten() {
+            doorbell::withdraw(way.pair.our_asleep(self.port));
+        }
+        if has_slept {
+            let ways = &self.ways;
+            let find = |peer| ways.iter().flatten().find(|way| way.pair.id() == peer)?.pair.doorbell(self.port);
+            self.alarm.take(find, |peer| {
+                tracing::warn!(
+                    peer,
+                    "a doorbell rang more often than it was asked to: this peer wakes the port no more"
+                );
+            });
+        }
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        Some(self.alarm.descriptor())
+    }
 }
 
 impl Drop for SharedWire {
     fn drop(&mut self) {
         self.end_busy();
+        self.ring();
     }
 }

@@ -8,9 +8,11 @@ use std::os::fd::OwnedFd;
 
 use super::SharedProvider;
 use super::connection::{Ending, QueuePairRecord};
+use super::doorbell::{Doorbell, PeerDoorbell};
 use super::link::{Link, memory_len};
 use super::mapping::Mapping;
 use super::message::Message;
+use super::peer::Peer;
 use super::worker::Outcome;
 use crate::soft::nic::{QueuePair, QueuePairSerial};
 use crate::verbs::{ConnectionId, Event, PortId, QueuePairOptions, Ticket, VerbsError};
@@ -149,9 +151,46 @@ impl SharedProvider {
             unacknowledged: 0,
             ending: None,
         };
+        let (peer, port) = (record.peer, record.port);
         self.queue_pairs.insert(serial, record);
+        self.hand_over_doorbell(peer, port);
         self.events.push_back(Event::QueuePairCreated { ticket: order.ticket, result: Ok(queue_pair) });
         Ok(())
+    }
+
+    /// From its first queue pair with a peer on, a port can be woken by it.
+    fn hand_over_doorbell(&mut self, number: u64, port: usize) {
+        let Some((pair, _)) = self.peers.get(&number).and_then(Peer::live_pair) else { return };
+        let Some(alarm) = self.alarms.get(port).filter(|_| pair.doorbell(port).is_none()) else { return };
+        let made = Doorbell::new().and_then(|(doorbell, theirs)| {
+            alarm.add(&doorbell, number)?;
+            Ok((doorbell, theirs))
+        });
+        match made {
+            Ok((doorbell, theirs)) => {
+                // There is none yet.
+                let _ = pair.add_doorbell(port, doorbell);
+                let port = u32::try_from(port).unwrap_or(u32::MAX);
+                self.say(number, &Message::Doorbell { port }, vec![theirs]);
+            }
+            // The port looks at this peer every millisecond, instead.
+            Err(error) => {
+                tracing::warn!(peer = number, port, %error, "no doorbell: a sleeping CPU looks at its peer at intervals")
+            }
+        }
+    }
+
+    /// A peer hands over how to wake one of its ports.
+    pub(super) fn take_doorbell(&mut self, number: u64, port: u32, descriptors: Vec<OwnedFd>) {
+        let Some((pair, _)) = self.peers.get(&number).and_then(Peer::live_pair) else { return };
+        let doorbell = descriptors.into_iter().next().and_then(PeerDoorbell::take_over);
+        let Some(doorbell) = doorbell else {
+            return self.blame(number, "a doorbell that is no Unix socket of messages");
+        };
+        // One for each port of a pair, so descriptors are limited with the peers.
+        if pair.add_peer_doorbell(port, doorbell).is_err() {
+            self.blame(number, "a second doorbell of a port, or one of a port that nobody has");
+        }
     }
 
     fn free_queue_pair_number(&mut self) -> u32 {
@@ -195,6 +234,7 @@ impl SharedProvider {
         let may_copy = self.regions.is_offered_to(record.peer);
         let copies = record.core.as_ref().and_then(|core| {
             core.set_state(crate::soft::wire::LinkState::Error);
+            core.wake_peer();
             may_copy.then(|| (std::sync::Arc::clone(core.pair()), core.pair().copies()))
         });
         let connection = record.connection;

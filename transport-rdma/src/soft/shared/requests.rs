@@ -12,7 +12,7 @@ use super::connection::State;
 use super::link::{RING_LEN_MAX, RING_LEN_MIN, memory_len};
 use super::mapping::{HandOverError, Mapping};
 use super::message::{Connect, Message, Reason};
-use super::pair::NEWS_SLOT_COUNT;
+use super::pair::{NEWS_SLOT_COUNT, PORT_COUNT_MAX};
 use super::worker::Outcome;
 use crate::verbs::{ConnectParameters, Connection, ConnectionId, ConnectionRequest, Event, ListenerId, RejectReason};
 
@@ -38,7 +38,9 @@ impl SharedProvider {
         let record = serial.and_then(|serial| self.queue_pairs.get(&serial));
         let handed = record.and_then(|record| {
             let (_, descriptor) = record.memory.as_ref()?;
-            Some((descriptor.as_ref()?.try_clone().ok()?, record.control.number(), record.news_slot, record.ring_len))
+            let port = u32::try_from(record.port).unwrap_or(u32::MAX);
+            let descriptor = descriptor.as_ref()?.try_clone().ok()?;
+            Some((descriptor, record.control.number(), record.news_slot, port, record.ring_len))
         });
         let failure = if let Some(why) = lost {
             refuse(why)
@@ -52,7 +54,7 @@ impl SharedProvider {
         if let Some(reason) = failure {
             return self.fail_connection(number, reason);
         }
-        let Some((descriptor, queue_pair_number, news_slot, ring_len)) = handed else { return };
+        let Some((descriptor, queue_pair_number, news_slot, port, ring_len)) = handed else { return };
         let deadline_ns = self.now_ns + self.options.connect_timeout_ns;
         if let Some(connection) = self.connections.get_mut(&number) {
             connection.state = State::Connecting { deadline_ns };
@@ -66,6 +68,7 @@ impl SharedProvider {
             source: source_address(address, number),
             ring_len,
             news_slot,
+            port,
             parameters: narrow(parameters),
             private_data: parameters.private_data.to_vec(),
         };
@@ -111,7 +114,10 @@ impl SharedProvider {
                 connect.ring_len
             ));
         }
-        if connect.news_slot >= NEWS_SLOT_COUNT || connect.private_data.len() > REQUEST_DATA_LEN_MAX {
+        if connect.news_slot >= NEWS_SLOT_COUNT
+            || connect.port as usize >= PORT_COUNT_MAX
+            || connect.private_data.len() > REQUEST_DATA_LEN_MAX
+        {
             return refuse("a request that nobody makes".to_owned());
         }
         if peer.connection_count >= self.options.connection_count_per_peer_max {
@@ -183,6 +189,7 @@ impl SharedProvider {
         connection.remote_queue_pair = Some(connect.queue_pair_number);
         connection.parameters = connect.parameters;
         connection.remote_news_slot = connect.news_slot;
+        connection.remote_port = connect.port;
         connection.memory = Some((mapping, connect.ring_len));
         self.events.push_back(Event::ConnectRequest(ConnectionRequest {
             connection: Connection::new(ConnectionId(number)),

@@ -176,6 +176,25 @@ pub(super) fn receive(socket: &OwnedFd, buffer: &mut [u8; MESSAGE_LEN_MAX]) -> i
     }
 }
 
+/// Two ends that are connected to each other.
+pub(super) fn pair() -> io::Result<[OwnedFd; 2]> {
+    let mut ends: [libc::c_int; 2] = [-1; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: room for two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
+    // SAFETY: invariant 1.
+    Ok(ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) }))
+}
+
+/// Whether a descriptor is a Unix socket that keeps message boundaries, as those of [`pair`] are.
+pub(super) fn is_message_socket(descriptor: &OwnedFd) -> bool {
+    let (mut domain, mut kind): (libc::c_int, libc::c_int) = (-1, -1);
+    let fd = descriptor.as_raw_fd();
+    option(fd, libc::SO_DOMAIN, &mut domain).is_ok()
+        && option(fd, libc::SO_TYPE, &mut kind).is_ok()
+        && (domain, kind) == (libc::AF_UNIX, libc::SOCK_SEQPACKET)
+}
+
 fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut descriptors = Vec::new();
     // SAFETY: the kernel filled the control buffer; the macros stay inside its length.

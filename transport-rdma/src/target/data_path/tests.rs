@@ -1,6 +1,9 @@
 //! The data path over a port whose every completion is written by hand.
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
+
+use reactor::Rest;
 
 use super::*;
 use crate::target::body::Body;
@@ -61,6 +64,16 @@ impl Port for ByHand {
         let count = limit.min(self.completions.len());
         completions.extend(self.completions.drain(..count));
         count
+    }
+
+    fn arm(&mut self, _now_ns: u64) -> Rest {
+        Rest::Poll
+    }
+
+    fn disarm(&mut self) {}
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        None
     }
 }
 

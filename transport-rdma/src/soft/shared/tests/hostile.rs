@@ -1,5 +1,6 @@
 //! A peer that speaks the protocol as it likes, against a provider that serves an honest peer at the same time.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
@@ -26,7 +27,9 @@ pub(super) struct Scene {
 /// The hostile end of a socket to the second machine.
 pub(super) struct Hostile {
     pub(super) socket: OwnedFd,
-    page: Option<Mapping>,
+    pub(super) page: Option<Mapping>,
+    /// Those that it was handed.
+    pub(super) doorbells: RefCell<Vec<OwnedFd>>,
 }
 
 /// What the hostile peer hears.
@@ -64,14 +67,20 @@ impl Scene {
 
     pub(super) fn connect(&self) -> Hostile {
         let path = self.pair.rig.scratch.0.join(self.address.to_string());
-        Hostile { socket: socket::connect(&path).unwrap(), page: None }
+        Hostile { socket: socket::connect(&path).unwrap(), page: None, doorbells: RefCell::default() }
     }
 
     pub(super) fn hear(&mut self, hostile: &Hostile) -> Heard {
         self.pair.until("a word to the hostile peer", |_| {
             let mut buffer = [0; MESSAGE_LEN_MAX];
             match socket::receive(&hostile.socket, &mut buffer).unwrap() {
-                Arrival::Message(len, _) => Some(Heard::Message(Message::parse(&buffer[..len]).unwrap())),
+                Arrival::Message(len, descriptors) => match Message::parse(&buffer[..len]).unwrap() {
+                    Message::Doorbell { .. } => {
+                        hostile.doorbells.borrow_mut().extend(descriptors);
+                        None
+                    }
+                    message => Some(Heard::Message(message)),
+                },
                 Arrival::Closed => Some(Heard::HungUp),
                 Arrival::Nothing => None,
                 Arrival::Oversized => panic!(),
@@ -108,13 +117,14 @@ impl Scene {
             source: "127.0.0.1:50000".parse().unwrap(),
             ring_len: RING_LEN,
             news_slot: 0,
+            port: 0,
             parameters: Parameters { responder_resources: 1, initiator_depth: 1, retry_count: 7, rnr_retry_count: 7 },
             private_data: Vec::new(),
         }
     }
 
     /// A connection that the provider's side has accepted: its end, its place on the board, the rings.
-    fn be_accepted(&mut self, hostile: &Hostile, number: u32) -> (End, Accept, Mapping) {
+    pub(super) fn be_accepted(&mut self, hostile: &Hostile, number: u32) -> (End, Accept, Mapping) {
         let (rings, descriptor) = Mapping::create("rings", memory_len(RING_LEN)).unwrap();
         hostile.send(&Message::Connect(self.connect_message(number)), &[descriptor]);
         let request = self.pair.request();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::soft::shared::doorbell::Alarm;
 use crate::soft::shared::export::Exports;
 use crate::soft::shared::link::{Link, LinkCore, RING_LEN_MIN, memory_len};
 use crate::soft::shared::local_keys::LocalKeys;
@@ -30,7 +31,8 @@ impl Bench {
         let ours = Mapping::take_over(&descriptor, PAGE_LEN as u64, true).unwrap();
         let pair = Arc::new(Pair::new(7, Side::Acceptor, ours));
         let waker = Waker::new().unwrap();
-        let wire = SharedWire::new(0, Arc::new(LocalKeys::new()), Arc::clone(&exports), waker.bell());
+        let alarm = Arc::new(Alarm::new().unwrap());
+        let wire = SharedWire::new(0, Arc::new(LocalKeys::new()), Arc::clone(&exports), waker.bell(), alarm);
         Self { wire, exports, pair, page, _waker: waker }
     }
 
@@ -45,7 +47,7 @@ impl Bench {
     fn link(&self, slot: u32) -> Link {
         let (memory, _) = Mapping::create("rings", memory_len(RING_LEN_MIN)).unwrap();
         let shared = (Arc::clone(&self.pair), Arc::new(RemoteMemory::new(None)));
-        Link::new(Arc::new(LinkCore::new(shared, Side::Acceptor, memory, RING_LEN_MIN, slot, 0)))
+        Link::new(Arc::new(LinkCore::new(shared, Side::Acceptor, memory, RING_LEN_MIN, slot, (0, 0))))
     }
 
     fn news(&mut self) -> Vec<u32> {
