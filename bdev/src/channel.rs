@@ -1,8 +1,9 @@
 //! One CPU's way into a device.
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 
-use reactor::{Progress, Segment};
+use reactor::{Progress, Rest, Segment};
 
 use crate::device::DeviceError;
 
@@ -68,4 +69,19 @@ pub trait Channel: Send {
 
     /// Operations submitted and not completed.
     fn outstanding_count(&self) -> usize;
+
+    /// Its CPU would sleep: has completions make [`Self::wake_descriptor`] readable from here on, and looks once more. [`Rest::Poll`] if
+    /// [`Self::poll`] has something to do. Each call is followed by one of [`Self::disarm`] before anything else. What is here is right for devices whose
+    /// completions are there as soon as the operation is submitted.
+    fn arm(&mut self) -> Rest {
+        if self.outstanding_count() > 0 { Rest::Poll } else { Rest::Sleep }
+    }
+
+    /// Its CPU is awake.
+    fn disarm(&mut self) {}
+
+    /// Readable while armed if a completion is there. Does not change. Not drained by who waits for it.
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        None
+    }
 }

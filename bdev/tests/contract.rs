@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bdev::{
     BdevError, Channel, Completion, Device, DeviceError, File, FileOptions, Memory, Null, Operation, OperationKind,
 };
-use reactor::{Arena, Segment};
+use reactor::{Arena, Rest, Segment};
 
 const READ: OperationKind = OperationKind::Read;
 const WRITE: OperationKind = OperationKind::Write { force_unit_access: false };
@@ -234,6 +234,59 @@ fn many_outstanding_operations_all_end_once_and_a_full_queue_leaves_the_rest() {
         assert!(driver.run(reads).iter().all(Result::is_ok));
         let expected = if subject.keeps { fill } else { vec![0; fill.len()] };
         assert!(bytes(data) == expected, "{}", subject.device.product());
+    }
+}
+
+/// Sleeps as a CPU does that has nothing to poll for. Gives up after 10 s.
+fn sleep_on(channel: &dyn Channel) {
+    let fd = channel
+        .wake_descriptor()
+        .expect("a channel that lets its CPU sleep with operations outstanding has a descriptor");
+    let mut watched = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one descriptor, which is the channel's.
+    let count = unsafe { libc::poll(&raw mut watched, 1, 10_000) };
+    assert_eq!(count, 1, "a completion ends the sleep");
+}
+
+#[test]
+fn completions_end_the_sleep_of_their_cpu() {
+    for subject in subjects() {
+        let block_len = subject.device.geometry().block_len as usize;
+        let mut driver = Driver::new(&*subject.device);
+        let data = memory(8 * block_len);
+        let is_readable = |channel: &dyn Channel| {
+            channel.wake_descriptor().is_some_and(|fd| {
+                let mut watched = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+                // SAFETY: one descriptor, which is the channel's.
+                unsafe { libc::poll(&raw mut watched, 1, 0) > 0 }
+            })
+        };
+        for round in 0..200_u64 {
+            assert_eq!(driver.channel.arm(), Rest::Sleep, "nothing is outstanding");
+            assert!(!is_readable(&*driver.channel), "{} round {round}", subject.device.product());
+            driver.channel.disarm();
+
+            let kind = [READ, WRITE, WRITE_FORCED, FLUSH][round as usize % 4];
+            let (count, data) = if kind == FLUSH { (0, None) } else { (8, Some(data)) };
+            let operation = driver.operation(kind, round % 4 * 8, count, data);
+            let token = operation.token;
+            let mut waiting = VecDeque::from([operation]);
+            driver.channel.submit(&mut waiting);
+            assert!(waiting.is_empty());
+            let mut completions = Vec::new();
+            while completions.is_empty() {
+                // Some rounds find it before they sleep, some sleep first.
+                if round % 3 == 0 {
+                    std::thread::yield_now();
+                }
+                if driver.channel.arm() == Rest::Sleep {
+                    sleep_on(&*driver.channel);
+                }
+                driver.channel.disarm();
+                driver.channel.poll(&mut completions);
+            }
+            assert_eq!(completions, [Completion { token, result: Ok(()) }]);
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A file's channel through io_uring.
 //!
 //! Each operation is a [`Request`] in a slab, and has at most one entry with the kernel at a time; the entry's user data is the request's handle. One
-//! `io_uring_enter` for each batch of submissions; completions are read from the shared ring without a system call.
+//! `io_uring_enter` for each batch of submissions; completions are read from the shared ring without a system call. The ring's own descriptor is readable
+//! as long as a completion is in it, so that a CPU can sleep on it.
 //!
 //! # Invariants of the unsafe code
 //! 1. Memory: an entry points into a [`Segment`], which is always inside a live mapping; the submitter keeps it for this operation until the
@@ -11,12 +12,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::types::{Fixed, FsyncFlags};
 use io_uring::{IoUring, opcode, squeue};
-use reactor::{Handle, Progress, Segment, Slab};
+use reactor::{Handle, Progress, Rest, Segment, Slab};
 
 use super::Shared;
 use super::request::{Call, Next, Refused, Request};
@@ -144,6 +145,20 @@ impl Channel for RingChannel {
 
     fn outstanding_count(&self) -> usize {
         self.requests.len() + self.finished.len()
+    }
+
+    fn arm(&mut self) -> Rest {
+        // What the kernel did not take is offered again by the next poll.
+        let has_offers = !self.ring.submission().is_empty();
+        if has_offers || !self.finished.is_empty() || !self.ring.completion().is_empty() {
+            Rest::Poll
+        } else {
+            Rest::Sleep
+        }
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        Some(self.ring.as_raw_fd())
     }
 }
 

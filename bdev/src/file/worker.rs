@@ -1,14 +1,17 @@
 //! A file's channel through a thread of its own, for processes that may not use io_uring: simple, correct, slower (one call at a time, one more copy).
+//!
+//! The thread rings an event descriptor where the channel's CPU sleeps, by the protocol of [`reactor::doorbell`].
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::Thread;
 
 use crossbeam_queue::ArrayQueue;
-use reactor::Progress;
+use reactor::{Progress, Rest, doorbell};
 
 use super::Shared;
 use super::request::{Call, Next, Refused, Request};
@@ -32,6 +35,9 @@ struct Queues {
     requests: ArrayQueue<Request>,
     completions: ArrayQueue<Completion>,
     closed: AtomicBool,
+    /// Whether the channel's CPU sleeps.
+    asleep: AtomicU32,
+    eventfd: std::fs::File,
 }
 
 impl WorkerChannel {
@@ -40,6 +46,8 @@ impl WorkerChannel {
             requests: ArrayQueue::new(queue_depth as usize),
             completions: ArrayQueue::new(queue_depth as usize),
             closed: AtomicBool::new(false),
+            asleep: AtomicU32::new(0),
+            eventfd: eventfd()?,
         });
         let theirs = Arc::clone(&queues);
         let worker = std::thread::Builder::new().name("bdev-file".to_owned()).spawn(move || work(&shared, &theirs))?;
@@ -83,6 +91,27 @@ impl Channel for WorkerChannel {
     fn outstanding_count(&self) -> usize {
         self.outstanding_count
     }
+
+    fn arm(&mut self) -> Rest {
+        if self.outstanding_count == 0 {
+            return Rest::Sleep;
+        }
+        doorbell::announce(&self.queues.asleep);
+        doorbell::before_last_look();
+        if self.queues.completions.is_empty() { Rest::Sleep } else { Rest::Poll }
+    }
+
+    fn disarm(&mut self) {
+        if self.outstanding_count > 0 {
+            doorbell::withdraw(&self.queues.asleep);
+            // EAGAIN: it has not rung.
+            let _ = (&self.queues.eventfd).read(&mut [0; 8]);
+        }
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        Some(self.queues.eventfd.as_raw_fd())
+    }
 }
 
 impl Drop for WorkerChannel {
@@ -111,7 +140,22 @@ fn work(shared: &Shared, queues: &Queues) {
         };
         let completion = Completion { token: request.token, result };
         assert!(queues.completions.push(completion).is_ok(), "room for every outstanding operation");
+        doorbell::after_news();
+        if doorbell::take(&queues.asleep) {
+            // EAGAIN, the only failure, means that it has rung already.
+            let _ = (&queues.eventfd).write(&1_u64.to_ne_bytes());
+        }
     }
+}
+
+fn eventfd() -> io::Result<std::fs::File> {
+    // SAFETY: no memory is involved.
+    let number = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was opened just now and has no other owner.
+    Ok(std::fs::File::from(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 /// Makes one call. Returns what the kernel would: a count, or a negated errno.
