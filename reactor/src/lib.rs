@@ -13,12 +13,16 @@
 //! | [`Arena`], [`SharedArena`], [`Pool`], [`Buffer`], [`Segment`] | memory that devices and peers may write |
 //! | [`Clock`], [`Counter`] | time in ns, and counters with one writer |
 
+#[doc(hidden)]
+pub mod parts;
+
 mod runtime;
 mod simulation;
 
 mod mesh;
 mod reactor;
 
+mod gather;
 mod program;
 mod published;
 mod table;
@@ -55,6 +59,7 @@ pub use counter::{Counter, ReactorCounters, TurnLengths};
 pub use cpu::Cpu;
 pub use domain::{Domain, Guard, Reader};
 pub use full::Full;
+pub use gather::Gathering;
 pub use limbo::{Grace, Limbo, Reaped};
 pub use mailbox::{Postbox, Wake};
 pub use memory::{Arena, MemoryError, PageKind, RegionId, Segment, SharedArena, copy_bytes};

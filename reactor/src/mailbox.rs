@@ -151,10 +151,13 @@ impl<M> Outbox<M> {
     }
 
     /// Tries the backlogs again, each in order. True if anything moved.
+    #[inline]
     pub(crate) fn flush(&mut self) -> bool {
-        if self.backlog_len == 0 {
-            return false;
-        }
+        self.backlog_len > 0 && self.flush_backlogs()
+    }
+
+    #[cold]
+    fn flush_backlogs(&mut self) -> bool {
         let before = self.backlog_len;
         for to in (0..).map(Cpu).take(self.lanes.len()) {
             let lane = &mut self.lanes[usize::from(to.0)];
@@ -189,10 +192,14 @@ impl<M> Outbox<M> {
 
     /// Wakes those of the receivers of this turn that sleep: one fence for all. To be called before this CPU's quiet point:
     /// `epoch` is still in its slot.
+    #[inline]
     pub(crate) fn ring_bells(&mut self, domain: &Domain, epoch: u64) {
-        if self.news.is_empty() {
-            return;
+        if !self.news.is_empty() {
+            self.ring_bells_with_news(domain, epoch);
         }
+    }
+
+    fn ring_bells_with_news(&mut self, domain: &Domain, epoch: u64) {
         doorbell::after_news();
         while let Some(to) = self.news.pop() {
             self.lanes[usize::from(to.0)].has_news = false;

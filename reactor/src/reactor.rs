@@ -65,7 +65,8 @@ impl<P: Program> Reactor<P> {
         if self.left {
             return Progress::Idle;
         }
-        let now_ns = time.now_ns();
+        // Time does not go back, whatever the source does.
+        let now_ns = time.now_ns().max(self.turn_ns());
         self.count_time(now_ns);
         self.get_up();
         let asked = self.bell().take_wanted();
@@ -73,9 +74,9 @@ impl<P: Program> Reactor<P> {
         let progress = drain(&mut self.program, &mut self.inbox, &mut turn, time)
             .or(fire(&mut self.program, &mut turn, time))
             .or(Progress::busy_if(asked));
-        // After an idle mailbox no time has passed that would be worth a look at the clock.
-        let poll_began_ns = if progress == Progress::Busy { time.now_ns() } else { now_ns };
-        turn.state().begin(&"poll", poll_began_ns);
+        if progress == Progress::Busy {
+            turn.state().begin(&"poll", time.now_ns());
+        }
         let progress = progress.or(self.program.poll(&mut turn));
         let progress = progress.or(Progress::busy_if(self.end_turn()));
         let counters = &self.state.counters;
@@ -90,10 +91,11 @@ impl<P: Program> Reactor<P> {
     fn count_time(&mut self, now_ns: u64) {
         let Some(last) = &self.last_turn else {
             // It slept: that is not a long poll.
-            self.state.begin_anew(&"mailbox", now_ns);
+            self.state.begin_anew(&"poll", now_ns);
             return;
         };
-        self.state.begin(&"mailbox", now_ns);
+        // Until a message is found.
+        self.state.begin(&"poll", now_ns);
         let counters = &self.state.counters;
         let len_ns = now_ns.saturating_sub(last.began_ns);
         counters.turn_lengths.record(len_ns);
@@ -107,6 +109,7 @@ impl<P: Program> Reactor<P> {
     }
 
     /// Backlog, bells, quiet point, a step of the epoch. True if anything moved.
+    #[inline]
     fn end_turn(&mut self) -> bool {
         let moved = self.state.outbox.flush();
         #[cfg(any(loom, test))]

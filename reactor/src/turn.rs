@@ -99,6 +99,13 @@ impl<'t, M> Turn<'t, M> {
         self.state.outbox.send(to, message, &self.state.counters);
     }
 
+    /// Sends a message to each of the others. To have them answer: [`crate::Gathering`].
+    pub fn broadcast(&mut self, mut message: impl FnMut(Cpu) -> M) {
+        for cpu in (0..self.cpu_count()).map(Cpu).filter(|&cpu| cpu != self.state.cpu) {
+            self.state.outbox.send(cpu, message(cpu), &self.state.counters);
+        }
+    }
+
     /// Arms a one-shot timer: [`crate::Program::fire`] is called with `token` in the first turn at or after `deadline_ns`,
     /// but not in this one.
     pub fn arm(&mut self, deadline_ns: u64, token: u64) -> TimerId {
