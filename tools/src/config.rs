@@ -5,17 +5,27 @@
 //! Every key is described in `docs/CONFIGURATION.md`.
 
 mod check;
+mod log_level;
 mod report;
 mod shape;
 mod size;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use reactor::PollMode;
 use uuid::Uuid;
 
+pub use log_level::{LOG_LEVELS, log_filter};
 pub use report::{ConfigError, Problem};
 pub use size::Size;
+
+/// What one thing may hold its CPU for before it is reported.
+pub const TURN_LIMIT_US: RangeInclusive<u64> = 1..=10_000_000;
+
+/// How long a CPU may be awake without a turn before it is reported. Shorter times could not be told from the interval between two looks.
+pub const STALL_LIMIT_MS: RangeInclusive<u64> = 1000..=3_600_000;
 
 /// A whole configuration, checked in itself.
 #[derive(Clone, Debug)]
@@ -39,8 +49,14 @@ pub struct Config {
 /// CPUs and memory.
 #[derive(Clone, Debug)]
 pub struct TargetSection {
-    /// The operating system's numbers of the CPUs that poll.
-    pub cpus: Vec<usize>,
+    /// The reactors that poll.
+    pub reactors: ReactorSection,
+    /// What they do when there is nothing to do.
+    pub poll_mode: PollMode,
+    /// How long one thing may hold a CPU before it is reported.
+    pub turn_limit_us: u64,
+    /// How long a CPU may be awake without a turn before it is reported.
+    pub stall_limit_ms: u64,
     /// Whether hugepages are tried.
     pub hugepages: bool,
     /// Bytes of data buffers of each CPU.
@@ -49,6 +65,26 @@ pub struct TargetSection {
     pub queue_pair_count_max: usize,
     /// How long a shutdown may take.
     pub shutdown_deadline_s: u32,
+}
+
+/// Where the reactors that poll run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReactorSection {
+    /// One pinned to each of these CPUs, by the operating system's numbers.
+    Pinned(Vec<usize>),
+    /// So many, wherever the operating system puts them.
+    Floating(u16),
+}
+
+impl ReactorSection {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Pinned(cpus) => cpus.len(),
+            Self::Floating(count) => usize::from(*count),
+        }
+    }
 }
 
 /// Logging.

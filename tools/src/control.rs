@@ -3,6 +3,7 @@
 //! Owns all of these; sleeps on one epoll instance that watches them. Nothing here waits.
 
 mod facts;
+mod lookout;
 mod server;
 
 mod session;
@@ -17,8 +18,10 @@ use transport_rdma::verbs::Provider;
 
 pub use facts::Facts;
 pub use listener::{ListenError, Listener, Service};
+use lookout::{LOOK_NS, Lookout};
 use server::Server;
 
+use crate::log::Log;
 use crate::rpc::methods;
 use crate::system::{Epoll, Interest};
 use crate::{metrics, rpc};
@@ -30,6 +33,7 @@ const SIGNAL_TOKEN: u64 = 2;
 /// Timers of this program; all others are the target's.
 const TICK_TIMER: u64 = 1 << 62 | 1;
 const DEADLINE_TIMER: u64 = 1 << 62 | 2;
+const LOOK_TIMER: u64 = 1 << 62 | 3;
 
 /// How often deadlines of connections are looked at.
 const TICK_NS: u64 = 1_000_000_000;
@@ -40,6 +44,8 @@ pub struct ControlParts<P: Provider> {
     pub control: Control<P>,
     /// What is shown by RPC and metrics.
     pub facts: Facts,
+    /// The log, to change what it shows.
+    pub log: Log,
     /// The signals that end the target.
     pub signals: crate::target::Signals,
     /// Where RPC and metrics are reached.
@@ -52,12 +58,15 @@ pub struct ControlParts<P: Provider> {
 pub struct ControlProgram<P: Provider> {
     control: Control<P>,
     facts: Facts,
+    log: Log,
+    lookout: Lookout,
     signals: crate::target::Signals,
     epoll: Epoll,
     server: Server,
     shutdown_deadline_ns: u64,
     stage: Stage,
     is_ticking: bool,
+    is_looking: bool,
     tokens: Vec<u64>,
 }
 
@@ -84,13 +93,16 @@ impl<P: Provider> ControlProgram<P> {
         let server = Server::new(parts.listeners, &epoll)?;
         Ok(Self {
             control: parts.control,
+            lookout: Lookout::new(&parts.facts.reactors),
             facts: parts.facts,
+            log: parts.log,
             signals: parts.signals,
             epoll,
             server,
             shutdown_deadline_ns: parts.shutdown_deadline_ns,
             stage: Stage::Serving,
             is_ticking: false,
+            is_looking: false,
             tokens: Vec::new(),
         })
     }
@@ -114,23 +126,33 @@ impl<P: Provider> ControlProgram<P> {
     }
 
     fn serve(&mut self, turn: &Turn<'_, Message<P>>, token: u64) {
-        let (control, facts) = (&self.control, &self.facts);
+        let (control, facts, lookout, log) = (&self.control, &self.facts, &self.lookout, &self.log);
         let mut answer = |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>| match service {
             Service::Rpc => rpc::answer(incoming, outgoing, |method, parameters| {
-                let reactors = facts.reactors();
                 let subsystems = control.core().subsystems();
-                let view =
-                    methods::View { subsystems, devices: facts.devices(), reactors: &reactors, transport_type: "RDMA" };
+                let (devices, reactors) = (facts.devices(), &facts.reactors);
+                let view = methods::View { subsystems, devices, reactors, log, transport_type: "RDMA" };
                 methods::perform(view, method, parameters)
             }),
-            Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control)),
+            Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
         };
         self.server.take(&self.epoll, token, turn.now_ns(), &mut answer);
     }
 
+    /// Looks after the reactors, and does so again in a while.
+    fn look(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let room = match self.stage {
+            Stage::Serving => Some(self.facts.room(&self.control)),
+            // All are refused now, and that has been said.
+            Stage::Draining { .. } | Stage::Left => None,
+        };
+        self.lookout.look(&self.facts.reactors, room, turn.now_ns());
+        turn.arm(turn.now_ns() + LOOK_NS, LOOK_TIMER);
+    }
+
     /// The deadline has come: says what is still there, and ends the process.
     fn give_up(&mut self) {
-        let alive: Vec<String> = self.facts.alive(&self.control);
+        let alive: Vec<String> = self.facts.alive(&self.control, &self.lookout);
         tracing::error!(
             deadline_s = self.shutdown_deadline_ns / 1_000_000_000,
             alive = alive.join(", "),
@@ -171,6 +193,8 @@ impl<P: Provider> Program for ControlProgram<P> {
                 self.is_ticking = false;
                 self.server.tick(&self.epoll, turn.now_ns());
             }
+            LOOK_TIMER if self.stage == Stage::Left => {}
+            LOOK_TIMER => self.look(turn),
             DEADLINE_TIMER if matches!(self.stage, Stage::Draining { .. }) => self.give_up(),
             DEADLINE_TIMER => {}
             theirs => self.control.fire(turn, theirs),
@@ -180,6 +204,10 @@ impl<P: Provider> Program for ControlProgram<P> {
     fn poll<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Progress {
         if self.stage == Stage::Left {
             return Progress::Idle;
+        }
+        if !self.is_looking {
+            self.is_looking = true;
+            self.look(turn);
         }
         let progress = self.control.poll(turn);
         let mut tokens = std::mem::take(&mut self.tokens);

@@ -5,7 +5,9 @@
 //! | [`target`] | a configuration becomes a running target |
 //! | [`control`] | the program of the control plane's reactor: signals, connections of RPC and metrics, shutdown |
 //! | [`rpc`], [`metrics`] | what is answered on the two: bytes in, bytes out |
+//! | [`reactors`] | the mesh's reactors, as people name, watch and switch them |
 //! | [`config`], [`log`] | the configuration file; the log |
+//! | [`poll_mode`] | words for what a CPU does when there is nothing to do |
 //! | [`machine`] | what this machine offers: CPUs, hugepages, RDMA devices |
 //! | [`system`] | system calls that the standard library has not |
 
@@ -16,7 +18,12 @@ pub mod control;
 pub mod metrics;
 pub mod rpc;
 
-pub mod config;
+pub mod reactors;
+
 pub mod log;
+
+pub mod config;
+pub mod poll_mode;
+
 pub mod machine;
 mod system;

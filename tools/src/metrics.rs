@@ -1,101 +1,14 @@
 //! Prometheus: what is counted as text, and the little HTTP that it is fetched with. Bytes in, bytes out.
 
-use metrics::Label;
-use metrics_exporter_prometheus::PrometheusBuilder;
+mod exposition;
+mod sample;
+
+pub use sample::{Histogram, Sample, Value};
 
 use crate::rpc::Flow;
 
 /// Longest request, with all its header lines.
 const REQUEST_LEN_MAX: usize = 8 << 10;
-
-/// One number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Its name, without the prefix `nvmf_` and, for counters, without `_total`.
-    pub name: String,
-    /// Whether it only grows.
-    pub kind: Kind,
-    /// What it is.
-    pub help: String,
-    /// Names and values.
-    pub labels: Vec<(&'static str, String)>,
-    /// As it is now.
-    pub value: u64,
-}
-
-/// What kind of number it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-}
-
-/// The text of all samples: families by name, their lines by labels.
-#[must_use]
-pub fn render(samples: &[Sample]) -> String {
-    // A recorder for each fetch: what is gone leaves nothing behind, and no handle is kept.
-    let recorder = PrometheusBuilder::new().build_recorder();
-    metrics::with_local_recorder(&recorder, || {
-        for sample in samples {
-            let labels: Vec<Label> =
-                sample.labels.iter().map(|(name, value)| Label::new(*name, value.clone())).collect();
-            match sample.kind {
-                Kind::Counter => {
-                    let name = format!("nvmf_{}_total", sample.name);
-                    metrics::describe_counter!(name.clone(), sample.help.clone());
-                    metrics::counter!(name, labels).absolute(sample.value);
-                }
-                Kind::Gauge => {
-                    let name = format!("nvmf_{}", sample.name);
-                    metrics::describe_gauge!(name.clone(), sample.help.clone());
-                    #[allow(clippy::cast_precision_loss, reason = "Prometheus' numbers are floating point")]
-                    metrics::gauge!(name, labels).set(sample.value as f64);
-                }
-            }
-        }
-    });
-    sorted(&recorder.handle().render())
-}
-
-/// The exporter gives families and lines in a hash map's order.
-fn sorted(text: &str) -> String {
-    let mut families: Vec<String> = text
-        .split("\n\n")
-        .filter(|family| !family.trim().is_empty())
-        .map(|family| {
-            let mut lines: Vec<&str> = family.trim_matches('\n').lines().collect();
-            let head = lines.iter().take_while(|line| line.starts_with('#')).count();
-            lines[head..].sort_by_key(|line| natural(line));
-            lines.join("\n")
-        })
-        .collect();
-    families.sort_by(|one, two| family_name(one).cmp(family_name(two)));
-    families.join("\n\n") + "\n"
-}
-
-fn family_name(family: &str) -> &str {
-    family.lines().find(|line| !line.starts_with('#')).and_then(|line| line.split(['{', ' ']).next()).unwrap_or(family)
-}
-
-/// Text with its numbers widened, so that CPU 10 comes after CPU 9.
-fn natural(text: &str) -> String {
-    let mut widened = String::new();
-    let mut digits = String::new();
-    for c in text.chars().chain(['\0']) {
-        if c.is_ascii_digit() {
-            digits.push(c);
-        } else {
-            if !digits.is_empty() {
-                widened.push_str(&format!("{digits:0>20}"));
-                digits.clear();
-            }
-            widened.push(c);
-        }
-    }
-    widened
-}
 
 /// Answers one HTTP request, once it is whole. One request a connection.
 pub fn answer(incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, samples: impl FnOnce() -> Vec<Sample>) -> Flow {
@@ -117,7 +30,7 @@ pub fn answer(incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, samples: impl FnOn
             respond(outgoing, "400 Bad Request", "text/plain", "This is not HTTP/1.\n", true);
         }
         (Some(b"GET" | b"HEAD"), Some(b"/metrics"), _) => {
-            let text = render(&samples());
+            let text = exposition::render(&samples());
             respond(outgoing, "200 OK", "text/plain; version=0.0.4; charset=utf-8", &text, with_body);
         }
         (Some(b"GET" | b"HEAD"), _, _) => {
@@ -142,37 +55,8 @@ fn respond(outgoing: &mut Vec<u8>, status: &str, content: &str, body: &str, with
 
 #[cfg(test)]
 mod tests {
+    use super::sample::tests::samples;
     use super::*;
-
-    fn samples() -> Vec<Sample> {
-        let commands = |cpu: usize, value| Sample {
-            name: "commands".into(),
-            kind: Kind::Counter,
-            help: "Commands fetched.".into(),
-            labels: vec![("cpu", cpu.to_string()), ("kind", "read".into())],
-            value,
-        };
-        let qpairs =
-            Sample { name: "qpairs".into(), kind: Kind::Gauge, help: "Qpairs.".into(), labels: Vec::new(), value: 3 };
-        vec![qpairs, commands(10, 7), commands(9, u64::MAX)]
-    }
-
-    #[test]
-    fn families_and_lines_have_help_type_and_a_fixed_order() {
-        let expected = "\
-# HELP nvmf_commands_total Commands fetched.
-# TYPE nvmf_commands_total counter
-nvmf_commands_total{cpu=\"9\",kind=\"read\"} 18446744073709551615
-nvmf_commands_total{cpu=\"10\",kind=\"read\"} 7
-
-# HELP nvmf_qpairs Qpairs.
-# TYPE nvmf_qpairs gauge
-nvmf_qpairs 3
-";
-        for _ in 0..20 {
-            assert_eq!(render(&samples()), expected);
-        }
-    }
 
     fn ask(request: &str) -> (String, Flow) {
         let (mut incoming, mut outgoing) = (request.as_bytes().to_vec(), Vec::new());

@@ -8,14 +8,17 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
-use reactor::{Cpu, Program, ReactorOptions, Runtime, RuntimeBuilder};
+use reactor::{Cpu, Placement, Program, ReactorOptions, Runtime, RuntimeBuilder};
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 use transport_rdma::target::{Message, TargetOptions, build};
 use transport_rdma::verbs::Provider;
 
-use crate::config::{Config, DeviceKind, DeviceSection, ProviderKind, Size, SubsystemSection};
+use crate::config::{Config, DeviceKind, DeviceSection, ProviderKind, ReactorSection, Size, SubsystemSection};
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
+use crate::log::Log;
 use crate::machine::{self, Hugepages};
+use crate::poll_mode;
+use crate::reactors::Reactors;
 pub use crate::system::Signals;
 
 /// Messages that each ring between two reactors holds; more wait in the sender's backlog.
@@ -25,7 +28,7 @@ const RING_CAPACITY: usize = 1024;
 ///
 /// # Errors
 /// Anything that keeps it from starting.
-pub fn run(config: &Config, signals: Signals) -> Result<()> {
+pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
     say_cpus(config);
     let memory_lens = memory_lens(config)?;
     say_hugepages(config, &memory_lens);
@@ -42,7 +45,7 @@ pub fn run(config: &Config, signals: Signals) -> Result<()> {
         ProviderKind::Soft => {
             let options = SharedOptions { directory: config.transport.runtime_dir.clone(), ..SharedOptions::default() };
             let provider = SharedProvider::new(options).context("the software fabric")?;
-            let runtime = start(config, provider, signals, listeners)?;
+            let runtime = start(config, provider, Outside { signals, listeners, log })?;
             tracing::info!("ready");
             runtime.join();
             tracing::info!("ended");
@@ -51,7 +54,14 @@ pub fn run(config: &Config, signals: Signals) -> Result<()> {
     }
 }
 
-fn start<P>(config: &Config, provider: P, signals: Signals, listeners: Vec<Listener>) -> Result<Runtime>
+/// What the control plane gets from outside.
+struct Outside {
+    signals: Signals,
+    listeners: Vec<Listener>,
+    log: Log,
+}
+
+fn start<P>(config: &Config, provider: P, outside: Outside) -> Result<Runtime>
 where
     P: Provider + Send,
     P::Port: Send,
@@ -61,11 +71,11 @@ where
         .iter()
         .map(|section| open_device(section, config.target.hugepages))
         .collect::<Result<Vec<Arc<dyn Device>>>>()?;
-    let os_cpus = config.target.cpus.clone();
-    let mut reactors: Vec<_> = os_cpus.iter().map(|os_cpu| ReactorOptions::pinned(*os_cpu)).collect();
-    reactors.push(ReactorOptions::sleeping());
     let mut builder: RuntimeBuilder<Message<P>> =
-        RuntimeBuilder::new(&reactors, RING_CAPACITY).context("target.cpus")?;
+        RuntimeBuilder::new(&reactor_options(config), RING_CAPACITY).context("target.cpus")?;
+    let reactors = Reactors::of(&builder, &config.target.reactors, machine::cpus_allowed());
+    reactors.watch().set_limit_ns(config.target.turn_limit_us * 1000);
+    reactors.set_stall_limit_ns(config.target.stall_limit_ms * 1_000_000);
 
     let options = target_options(config)?;
     let cpu_count = options.cpu_count;
@@ -77,20 +87,33 @@ where
     }
 
     let facts = Facts {
-        reactor_counters: (0..=cpu_count).map(|cpu| builder.counters(Cpu(cpu))).collect(),
-        os_cpus,
-        domain: builder.domain().clone(),
+        reactors,
+        queue_pair_count_max: config.target.queue_pair_count_max,
         directory: control.core().directory(),
         devices,
     };
     let shutdown_deadline_ns = u64::from(config.target.shutdown_deadline_s) * 1_000_000_000;
-    let program = ControlProgram::new(ControlParts { control, facts, signals, listeners, shutdown_deadline_ns })
+    let Outside { signals, listeners, log } = outside;
+    let program = ControlProgram::new(ControlParts { control, facts, log, signals, listeners, shutdown_deadline_ns })
         .context("epoll for the control plane")?;
     for (cpu, program) in (0..cpu_count).zip(cpus) {
         spawn(&mut builder, Cpu(cpu), &format!("poll-{cpu}"), program)?;
     }
     spawn(&mut builder, Cpu(cpu_count), "control", program)?;
     Ok(builder.start())
+}
+
+/// Those that poll, then the control plane.
+fn reactor_options(config: &Config) -> Vec<ReactorOptions> {
+    let placed = |placement| ReactorOptions { placement, poll_mode: config.target.poll_mode };
+    let mut reactors: Vec<_> = match &config.target.reactors {
+        ReactorSection::Pinned(cpus) => {
+            cpus.iter().map(|os_cpu| placed(Placement::Pinned { os_cpu: *os_cpu })).collect()
+        }
+        ReactorSection::Floating(count) => (0..*count).map(|_| placed(Placement::Floating)).collect(),
+    };
+    reactors.push(ReactorOptions::sleeping());
+    reactors
 }
 
 fn spawn<P>(builder: &mut RuntimeBuilder<P::Message>, cpu: Cpu, name: &str, program: P) -> Result<()>
@@ -153,7 +176,7 @@ fn where_from(path: &Path) -> String {
 
 fn target_options(config: &Config) -> Result<TargetOptions> {
     Ok(TargetOptions {
-        cpu_count: u16::try_from(config.target.cpus.len()).context("target.cpus: more than 65535")?,
+        cpu_count: u16::try_from(config.target.reactors.count()).context("target.cpus: more than 65535")?,
         queue_pair_count_max: config.target.queue_pair_count_max,
         data_memory_len: config.target.data_memory_len,
         huge_pages: config.target.hugepages,
@@ -203,7 +226,7 @@ fn memory_lens(config: &Config) -> Result<Vec<u64>> {
         DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
     });
     let lens = transport_rdma::target::memory_lens(&target_options(config)?, &controller_spec(config))?;
-    let cpus = config.target.cpus.iter().flat_map(|_| lens.map(|len| len as u64));
+    let cpus = (0..config.target.reactors.count()).flat_map(|_| lens.map(|len| len as u64));
     Ok(devices.chain(cpus).collect())
 }
 
@@ -230,12 +253,18 @@ fn check_memory(config: &Config, memory_lens: &[u64]) -> Result<()> {
 }
 
 fn say_cpus(config: &Config) {
-    let cpus = config.target.cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let buffers = Size(config.target.data_memory_len as u64);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        "nvmf-tgt polls on CPU {cpus}, each with {buffers} of data buffers"
-    );
+    let who = match &config.target.reactors {
+        ReactorSection::Pinned(cpus) => {
+            let cpus = cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            format!("polls on CPU {cpus}, each with {buffers} of data buffers")
+        }
+        ReactorSection::Floating(count) => {
+            format!("polls with {count} threads that are not pinned, each with {buffers} of data buffers")
+        }
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "nvmf-tgt {who}");
+    tracing::info!("a CPU with nothing to do {}", poll_mode::describe(config.target.poll_mode));
 }
 
 fn say_fabric(config: &Config) {

@@ -6,6 +6,7 @@
 
 mod hosts {
     pub(crate) mod processes;
+    mod reactors;
 }
 
 use std::time::Duration;

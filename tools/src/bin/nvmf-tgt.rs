@@ -53,6 +53,6 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     // Before the first thread: threads inherit what is blocked.
     let signals = Signals::block().context("signals")?;
-    log::start(&config.log);
-    target::run(&config, signals)
+    let log = log::start(&config.log);
+    target::run(&config, signals, log)
 }

@@ -1,24 +1,23 @@
 //! The checks that turn what was written into what is meant.
 
 mod subsystem;
+mod target;
 mod value;
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use nvmf_core::limits::{
-    ADMIN_QUEUE_DEPTH_MIN, IO_QUEUE_COUNT_MAX, QPAIR_COUNT_MAX, TRANSFER_LEN_MAX, TRANSFER_LEN_MIN,
-};
+use nvmf_core::limits::{ADMIN_QUEUE_DEPTH_MIN, IO_QUEUE_COUNT_MAX, TRANSFER_LEN_MAX, TRANSFER_LEN_MIN};
 use nvmf_core::spec::ControllerSpec;
 use toml::Spanned;
 
+use super::log_level::{LOG_LEVELS, log_filter};
 use super::report::Report;
 use super::shape;
 use super::size::Size;
 use super::{Config, DeviceKind, DeviceSection, LogFormat, LogSection, ProviderKind, TargetSection, TransportSection};
 use subsystem::check_subsystems;
-pub(crate) use value::list_of;
+use target::check_target;
 use value::{address, choice, number, quoted, size, socket_path};
 
 /// Data buffers of the largest transfer that each CPU has at least: half of the memory is for small ones.
@@ -36,35 +35,6 @@ pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Repo
     let metrics = file.metrics.and_then(|metrics| address(&metrics.listen, "metrics.listen", "127.0.0.1:9420", report));
     let rpc = file.rpc.and_then(|rpc| socket_path(&rpc.socket, report));
     Config { target, log, transport, devices, subsystems, metrics, rpc }
-}
-
-fn check_target(section: shape::Target, cpus_allowed: &[usize], report: &mut Report<'_>) -> TargetSection {
-    let mut cpus: Vec<usize> = Vec::new();
-    match section.cpus {
-        None => cpus.extend(cpus_allowed.first()),
-        Some(list) => {
-            if list.get_ref().is_empty() {
-                report.refuse(list.span(), "target.cpus", "[]", "at least one CPU, such as [0]");
-            }
-            for number in list.into_inner() {
-                let allowed = format!("this process may use {}", list_of(cpus_allowed));
-                match usize::try_from(*number.get_ref()) {
-                    Ok(cpu) if cpus.contains(&cpu) => {
-                        report.refuse(number.span(), "target.cpus", cpu, "named twice: each CPU polls once");
-                    }
-                    Ok(cpu) if cpus_allowed.contains(&cpu) => cpus.push(cpu),
-                    _ => report.refuse(number.span(), "target.cpus", number.get_ref(), &allowed),
-                }
-            }
-        }
-    }
-    TargetSection {
-        cpus,
-        hugepages: section.hugepages.unwrap_or(true),
-        data_memory_len: size(section.data_memory, "target.data_memory", 32 << 20, 1 << 20..=64 << 30, report),
-        queue_pair_count_max: number(section.queue_pairs, "target.queue_pairs", 256, 1..=QPAIR_COUNT_MAX, report),
-        shutdown_deadline_s: number(section.shutdown_deadline_s, "target.shutdown_deadline_s", 10, 1..=3600, report),
-    }
 }
 
 /// A CPU that has no buffer for the largest transfer would let its host wait for ever.
@@ -89,9 +59,8 @@ fn check_log(section: shape::Log, report: &mut Report<'_>) -> LogSection {
     let level = match section.level {
         None => "info".to_owned(),
         Some(level) => {
-            if tracing_subscriber::EnvFilter::from_str(level.get_ref()).is_err() {
-                let allowed = "error, warn, info, debug or trace, or a filter such as \"info,bdev=debug\"";
-                report.refuse(level.span(), "log.level", quoted(level.get_ref()), allowed);
+            if log_filter(level.get_ref()).is_none() {
+                report.refuse(level.span(), "log.level", quoted(level.get_ref()), LOG_LEVELS);
             }
             level.into_inner()
         }

@@ -28,6 +28,12 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 pub(super) struct Target {
     pub(super) cpus: Option<Spanned<Vec<Spanned<i64>>>>,
+    pub(super) reactors: Option<Spanned<i64>>,
+    pub(super) poll_mode: Option<Spanned<String>>,
+    pub(super) spin_us: Option<Spanned<i64>>,
+    pub(super) pause_us: Option<Spanned<i64>>,
+    pub(super) turn_limit_us: Option<Spanned<i64>>,
+    pub(super) stall_limit_ms: Option<Spanned<i64>>,
     pub(super) hugepages: Option<bool>,
     pub(super) data_memory: Option<Spanned<Size>>,
     pub(super) queue_pairs: Option<Spanned<i64>>,

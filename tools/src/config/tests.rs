@@ -36,7 +36,9 @@ fn errors_with(more: &str) -> String {
 #[test]
 fn the_smallest_file_gets_sensible_defaults() {
     let config = parse(SMALLEST).unwrap();
-    assert_eq!(config.target.cpus, [0]);
+    assert_eq!(config.target.reactors, ReactorSection::Pinned(vec![0]));
+    assert_eq!(config.target.poll_mode, PollMode::ADAPTIVE);
+    assert_eq!((config.target.turn_limit_us, config.target.stall_limit_ms), (50_000, 1000));
     assert!(config.target.hugepages);
     assert_eq!(config.target.shutdown_deadline_s, 10);
     assert_eq!(config.transport.provider, ProviderKind::Soft);
@@ -128,10 +130,52 @@ fn cpus_are_those_of_this_process() {
     assert_eq!(errors_with("[target]\ncpus = [-1]\n"), "t.toml:2:9: target.cpus is -1: this process may use 0-1");
     assert_eq!(
         errors_with("[target]\ncpus = [1, 1]\n"),
-        "t.toml:2:12: target.cpus is 1: named twice: each CPU polls once"
+        "t.toml:2:12: target.cpus is 1: named twice: each CPU polls once (target.reactors has more reactors than CPUs)"
     );
     assert_eq!(errors_with("[target]\ncpus = []\n"), "t.toml:2:8: target.cpus is []: at least one CPU, such as [0]");
-    assert_eq!(check::list_of(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
+}
+
+#[test]
+fn reactors_are_pinned_to_cpus_or_counted() {
+    let target = |more: &str| parse(&format!("[target]\n{more}\n{SMALLEST}")).unwrap().target;
+    let floating = target("reactors = 4");
+    assert_eq!(floating.reactors, ReactorSection::Floating(4));
+    assert_eq!((floating.reactors.count(), floating.poll_mode), (4, PollMode::Yielding));
+    let adaptive = target("reactors = 2\npoll_mode = \"adaptive\"\nspin_us = 0");
+    assert_eq!(adaptive.poll_mode, PollMode::Adaptive { spin_ns: 0, pause_ns: 900_000 });
+    assert_eq!(
+        errors_with("[target]\ncpus = [0]\nreactors = 4\n"),
+        "t.toml:3:12: target.reactors is 4: not together with target.cpus: cpus pins one reactor to each, reactors are not \
+         pinned; leave one of the two out"
+    );
+    assert_eq!(errors_with("[target]\nreactors = 0\n"), "t.toml:2:12: target.reactors is 0: 1 to 128");
+    assert_eq!(
+        errors_with("[target]\nreactors = 4\npoll_mode = \"busy\"\n"),
+        "t.toml:3:13: target.poll_mode is \"busy\": \"adaptive\" or \"yielding\" with target.reactors, whose threads share \
+         CPUs; pin them with target.cpus to poll without pause"
+    );
+}
+
+#[test]
+fn poll_modes_have_words_and_one_has_times() {
+    let mode = |more: &str| parse(&format!("[target]\n{more}\n{SMALLEST}")).unwrap().target.poll_mode;
+    assert_eq!(mode("poll_mode = \"busy\""), PollMode::Busy);
+    assert_eq!(mode("poll_mode = \"yielding\""), PollMode::Yielding);
+    assert_eq!(mode("spin_us = 5\npause_us = 1000000"), PollMode::Adaptive { spin_ns: 5000, pause_ns: 1_000_000_000 });
+    assert_eq!(
+        errors_with("[target]\npoll_mode = \"lazy\"\nspin_us = 2\n"),
+        "t.toml:2:13: target.poll_mode is \"lazy\": \"adaptive\" or \"busy\" or \"yielding\""
+    );
+    assert_eq!(
+        errors_with("[target]\npoll_mode = \"busy\"\npause_us = 2\n"),
+        "t.toml:3:12: target.pause_us is 2: only for poll_mode = \"adaptive\", and this is \"busy\""
+    );
+    assert_eq!(errors_with("[target]\nspin_us = 1000001\n"), "t.toml:2:11: target.spin_us is 1000001: 0 to 1000000");
+    assert_eq!(
+        errors_with("[target]\nturn_limit_us = 0\nstall_limit_ms = 999\n"),
+        "t.toml:2:17: target.turn_limit_us is 0: 1 to 10000000\n\
+         t.toml:3:18: target.stall_limit_ms is 999: 1000 to 3600000"
+    );
 }
 
 #[test]

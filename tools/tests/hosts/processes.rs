@@ -1,12 +1,15 @@
 //! Starting, watching and ending the programs.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 /// The signals that the tests send.
 pub(crate) mod signal {
@@ -91,7 +94,7 @@ impl Target {
         target
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.join("target.log")).unwrap_or_default()
     }
 
@@ -118,7 +121,8 @@ impl Target {
     pub(crate) fn second_instance(&self) -> String {
         // Its metrics are elsewhere: it is the fabric's address that it is to stumble over.
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        fs::write(self.directory.join("second.toml"), configuration(metrics).replace("disk.img", "other.img")).unwrap();
+        let second = configuration(metrics).replace("disk.img", "other.img").replace("rpc.sock", "other.sock");
+        fs::write(self.directory.join("second.toml"), second).unwrap();
         fs::File::create(self.directory.join("other.img")).unwrap().set_len(1 << 20).unwrap();
         let output = Command::new(program("nvmf-tgt"))
             .args(["--config", "second.toml"])
@@ -128,6 +132,30 @@ impl Target {
             .unwrap();
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Calls a method: the whole answer.
+    pub(crate) fn rpc(&self, method: &str, parameters: Value) -> Value {
+        let mut stream = UnixStream::connect(self.directory.join("rpc.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": parameters });
+        stream.write_all(request.to_string().as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// The value of one line of the metrics, by its name with labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let metrics = self.metrics();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name}:\n{metrics}")).parse().unwrap()
+    }
+
+    /// Waits until the log has a line with all of these words.
+    pub(crate) fn says(&self, words: &[&str]) {
+        let said = || self.log().lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(wait_for(START_LIMIT, said), "not said: {words:?}\n{}", self.log());
     }
 
     pub(crate) fn metrics(&self) -> String {
@@ -263,6 +291,9 @@ device = "disk"
 
 [metrics]
 listen = "{metrics}"
+
+[rpc]
+socket = "rpc.sock"
 "#
     )
 }

@@ -112,7 +112,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Numbers as ranges: `0-3, 8`.
-pub(crate) fn list_of(numbers: &[usize]) -> String {
+pub(super) fn list_of(numbers: &[usize]) -> String {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     for number in numbers {
         match parts.last_mut() {
@@ -123,4 +123,14 @@ pub(crate) fn list_of(numbers: &[usize]) -> String {
     let show =
         |(first, last): &(usize, usize)| if first == last { first.to_string() } else { format!("{first}-{last}") };
     parts.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_listed_as_ranges() {
+        assert_eq!(list_of(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
+    }
 }

@@ -1,0 +1,120 @@
+//! What is shown: a number, or a histogram, with its name.
+
+use reactor::TurnLengths;
+
+/// One number, or one histogram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Its name, without the prefix `nvmf_` and, for counters, without `_total`.
+    pub name: String,
+    /// What it is.
+    pub help: String,
+    /// Names and values.
+    pub labels: Vec<(&'static str, String)>,
+    /// As it is now.
+    pub value: Value,
+}
+
+/// What kind of number it is, and the number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Only grows.
+    Counter(u64),
+    /// Time that only grows; shown in seconds, and named so.
+    CounterSeconds {
+        /// The time.
+        ns: u64,
+    },
+    /// Goes up and down.
+    Gauge(u64),
+    /// Time that goes up and down; shown in seconds, and named so.
+    GaugeSeconds {
+        /// The time.
+        ns: u64,
+    },
+    /// Lengths of time.
+    Histogram(Histogram),
+}
+
+/// How many things took how long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// Longest time of each bucket, ascending, and how many are in it and not in the ones before.
+    pub buckets: Vec<(u64, u64)>,
+    /// How many took longer than the last bucket's longest time.
+    pub beyond: u64,
+    /// All of them together.
+    pub sum_ns: u64,
+}
+
+impl Sample {
+    /// The whole name.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        match self.value {
+            Value::Counter(_) | Value::CounterSeconds { .. } => format!("nvmf_{}_total", self.name),
+            Value::Gauge(_) | Value::GaugeSeconds { .. } | Value::Histogram(_) => format!("nvmf_{}", self.name),
+        }
+    }
+}
+
+impl Histogram {
+    /// The buckets that are shown end before these powers of two (ns): 64 ns to a second. They are always the same, as Prometheus needs them.
+    const EXPONENTS: std::ops::RangeInclusive<u32> = 6..=30;
+
+    /// Turn lengths, which took `sum_ns` together. Their own buckets are four for each power of two: none is cut.
+    #[must_use]
+    pub fn of(lengths: &TurnLengths, sum_ns: u64) -> Self {
+        Self::from_buckets(lengths.buckets(), sum_ns)
+    }
+
+    fn from_buckets(counted: impl Iterator<Item = (u64, u64)>, sum_ns: u64) -> Self {
+        let mut buckets: Vec<(u64, u64)> = Self::EXPONENTS.map(|exponent| ((1 << exponent) - 1, 0)).collect();
+        let mut beyond = 0;
+        for (longest_ns, count) in counted {
+            match buckets.iter_mut().find(|(ns, _)| *ns >= longest_ns) {
+                Some((_, in_bucket)) => *in_bucket += count,
+                None => beyond += count,
+            }
+        }
+        Self { buckets, beyond, sum_ns }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn samples() -> Vec<Sample> {
+        let sample = |name: &str, help: &str, labels: Vec<(&'static str, String)>, value| Sample {
+            name: name.into(),
+            help: help.into(),
+            labels,
+            value,
+        };
+        let cpu = |cpu: usize| ("cpu", cpu.to_string());
+        let commands =
+            |at, value| sample("commands", "Commands fetched.", vec![cpu(at), ("kind", "read".into())], value);
+        let busy = |at, ns| sample("busy_seconds", "Busy.", vec![cpu(at)], Value::CounterSeconds { ns });
+        let turns = Histogram { buckets: vec![(63, 2), (1_000_000, 0)], beyond: 5, sum_ns: 12_000_000_000 };
+        vec![
+            sample("qpairs", "Qpairs.", Vec::new(), Value::Gauge(3)),
+            commands(10, Value::Counter(7)),
+            commands(9, Value::Counter(u64::MAX)),
+            busy(10, u64::MAX),
+            busy(9, 50),
+            sample("turn_seconds", "Turns.", vec![cpu(0)], Value::Histogram(turns)),
+            sample("longest_seconds", "Longest.", Vec::new(), Value::GaugeSeconds { ns: 1_500_000_000 }),
+        ]
+    }
+
+    #[test]
+    fn buckets_are_summed_up_to_powers_of_two_and_none_is_lost() {
+        let counted = [(3, 1), (63, 2), (79, 4), (127, 8), ((1 << 30) - 1, 16), ((5 << 28) - 1, 32), (u64::MAX, 64)];
+        let histogram = Histogram::from_buckets(counted.into_iter(), 9);
+        assert_eq!(histogram.buckets.len(), 25);
+        assert_eq!(histogram.buckets[..3], [(63, 3), (127, 12), (255, 0)]);
+        assert_eq!(histogram.buckets.last(), Some(&((1 << 30) - 1, 16)));
+        assert_eq!((histogram.beyond, histogram.sum_ns), (96, 9));
+    }
+}

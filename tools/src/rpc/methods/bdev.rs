@@ -1,0 +1,59 @@
+//! `bdev_…`: devices.
+
+use ::bdev::Device;
+use nvmf_core::spec::SubsystemSpec;
+use serde_json::{Value, json};
+
+use super::View;
+use crate::rpc::RpcError;
+use crate::rpc::parameters::Parameters;
+
+pub(super) fn get_bdevs(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
+    // SPDK waits so long for a device to appear; here they are all there from the start.
+    parameters.number("timeout")?;
+    let name = parameters.string("name")?;
+    let chosen: Vec<Value> = view
+        .devices
+        .iter()
+        .filter(|device| name.is_none_or(|name| name == device.name()))
+        .map(|device| describe_device(&**device, view.subsystems))
+        .collect();
+    match name {
+        Some(name) if chosen.is_empty() => Err(RpcError::no_such("bdev", name)),
+        Some(_) | None => Ok(Value::Array(chosen)),
+    }
+}
+
+fn describe_device(device: &dyn Device, subsystems: &[SubsystemSpec]) -> Value {
+    let geometry = device.geometry();
+    let namespace =
+        subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).find(|n| n.device.name() == device.name());
+    let uuid = namespace.and_then(|namespace| namespace.uuid).map(|uuid| uuid.to_string());
+    let mut facts = json!({
+        "name": device.name(),
+        "aliases": uuid.iter().collect::<Vec<_>>(),
+        "product_name": device.product(),
+        "block_size": geometry.block_len,
+        "num_blocks": geometry.block_count,
+        "claimed": namespace.is_some(),
+        "zoned": false,
+        "supported_io_types": {
+            "read": true,
+            "write": !geometry.read_only,
+            "unmap": false,
+            "flush": true,
+            "reset": false,
+            "nvme_admin": false,
+            "nvme_io": false,
+            "write_zeroes": !geometry.read_only,
+        },
+        "driver_specific": {},
+    });
+    if let Some(uuid) = uuid {
+        facts["uuid"] = json!(uuid);
+    }
+    if namespace.is_some() {
+        facts["claim_type"] = json!("exclusive_write");
+    }
+    facts
+}

@@ -1,0 +1,225 @@
+//! The shapes that SPDK's users script against, and the errors.
+
+use nvmf_core::spec::NamespaceSpec;
+use reactor::PollMode;
+
+use super::*;
+use crate::config::ReactorSection;
+use crate::{log, reactors};
+
+fn with_view<R>(reactors: &Reactors, check: impl FnOnce(View<'_>) -> R) -> R {
+    let device: Arc<dyn Device> = Arc::new(::bdev::Memory::new("disk0", 512, 131_072, false).unwrap());
+    let spare: Arc<dyn Device> = Arc::new(::bdev::Null::new("spare", 4096, 10).unwrap());
+    let subsystems = [SubsystemSpec {
+        nqn: "nqn.2026-11.io.quiesce:demo".into(),
+        serial_number: "S1".into(),
+        model_number: "Quiesce".into(),
+        allow_any_host: false,
+        hosts: vec!["nqn.2026-11.io.quiesce:host".into()],
+        listeners: vec!["127.0.0.1:4420".parse().unwrap(), "[::1]:4421".parse().unwrap()],
+        namespaces: vec![NamespaceSpec {
+            nsid: 1,
+            device: Arc::clone(&device),
+            uuid: Some(uuid::uuid!("dd5b8f6e-b67a-4506-b606-7fff5a859920")),
+        }],
+    }];
+    let (log, _layer) = log::tests::detached();
+    check(View { subsystems: &subsystems, devices: &[device, spare], reactors, log: &log, transport_type: "RDMA" })
+}
+
+fn call(method: &str, parameters: Value) -> Result<Value, RpcError> {
+    let reactors = reactors::tests::idle();
+    with_view(&reactors, |view| perform(view, method, Some(&parameters)))
+}
+
+#[test]
+fn methods_are_listed_by_name() {
+    let listed = call("rpc_get_methods", json!({})).unwrap();
+    let names: Vec<&str> = listed.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(names.is_sorted() && names.contains(&"framework_set_poll_mode"), "{names:?}");
+    assert_eq!(names.len(), METHODS.len());
+}
+
+#[test]
+fn subsystems_have_spdks_shape() {
+    let result = call("nvmf_get_subsystems", json!({ "nqn": "nqn.2026-11.io.quiesce:demo" })).unwrap();
+    assert_eq!(
+        result,
+        json!([{
+            "nqn": "nqn.2026-11.io.quiesce:demo",
+            "subtype": "NVMe",
+            "listen_addresses": [
+                { "trtype": "RDMA", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "4420" },
+                { "trtype": "RDMA", "adrfam": "IPv6", "traddr": "::1", "trsvcid": "4421" },
+            ],
+            "allow_any_host": false,
+            "hosts": [{ "nqn": "nqn.2026-11.io.quiesce:host" }],
+            "serial_number": "S1",
+            "model_number": "Quiesce",
+            "namespaces": [{
+                "nsid": 1, "bdev_name": "disk0", "name": "disk0",
+                "uuid": "dd5b8f6e-b67a-4506-b606-7fff5a859920",
+            }],
+        }])
+    );
+}
+
+#[test]
+fn devices_have_spdks_shape() {
+    let all = call("bdev_get_bdevs", json!({})).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 2);
+    assert_eq!(all[0]["product_name"], "Malloc disk");
+    assert_eq!((&all[0]["block_size"], &all[0]["num_blocks"]), (&json!(512), &json!(131_072)));
+    assert_eq!((&all[0]["claimed"], &all[1]["claimed"]), (&json!(true), &json!(false)));
+    assert_eq!(all[0]["uuid"], "dd5b8f6e-b67a-4506-b606-7fff5a859920");
+    assert_eq!(all[1]["supported_io_types"]["write_zeroes"], true);
+    assert_eq!(call("bdev_get_bdevs", json!({ "name": "spare" })).unwrap()[0]["name"], "spare");
+}
+
+#[test]
+fn reactors_have_spdks_shape_and_more() {
+    let reactors = reactors::tests::idle();
+    let place = reactors.polling().next().unwrap();
+    place.counters.busy_ns.set(7);
+    place.counters.idle_ns.set(3);
+    place.counters.sleep_ns.set(90);
+    place.counters.longest_turn_ns.set(5);
+    let result = with_view(&reactors, |view| perform(view, "framework_get_reactors", None)).unwrap();
+    assert_eq!(result["tick_rate"], 1_000_000_000_u64);
+    assert_eq!(result["reactors"].as_array().unwrap().len(), 2, "the control plane is no polling reactor");
+    let reactor = &result["reactors"][0];
+    assert_eq!((&reactor["lcore"], &reactor["busy"], &reactor["idle"]), (&json!(5), &json!(7), &json!(3)));
+    assert_eq!(reactor["in_interrupt"], false);
+    assert_eq!(
+        reactor["lw_threads"],
+        json!([{ "name": "nvmf_tgt_poll_group_000", "id": 2, "cpumask": "20", "elapsed": 100 }])
+    );
+    assert_eq!((&reactor["poll_mode"], &reactor["sleep"]), (&json!({ "mode": "yielding" }), &json!(90)));
+    assert_eq!(reactor["turn_ns"], json!({ "p50": 0, "p99": 0, "max": 5 }));
+}
+
+#[test]
+fn threads_are_the_control_plane_and_one_for_each_reactor() {
+    let threads = call("thread_get_stats", Value::Null).unwrap()["threads"].take();
+    let names: Vec<_> = threads.as_array().unwrap().iter().map(|thread| (&thread["name"], &thread["id"])).collect();
+    assert_eq!(
+        names,
+        [
+            (&json!("app_thread"), &json!(1)),
+            (&json!("nvmf_tgt_poll_group_000"), &json!(2)),
+            (&json!("nvmf_tgt_poll_group_001"), &json!(3)),
+        ]
+    );
+    assert_eq!((&threads[0]["cpumask"], &threads[1]["cpumask"]), (&json!("23"), &json!("20")));
+    let pollers = call("thread_get_pollers", Value::Null).unwrap();
+    assert_eq!(pollers["threads"][2]["active_pollers"][0]["name"], "poll");
+    assert_eq!(pollers["threads"][2]["activity"], "start");
+}
+
+#[test]
+fn poll_modes_are_switched_for_one_or_for_all() {
+    let reactors = reactors::tests::idle();
+    let set =
+        |parameters: Value| with_view(&reactors, |view| perform(view, "framework_set_poll_mode", Some(&parameters)));
+    let modes = || reactors.all().map(|place| place.switch.mode()).collect::<Vec<_>>();
+    assert_eq!(set(json!({ "mode": "busy", "lcore": 6 })).unwrap(), true);
+    assert_eq!(modes(), [PollMode::Yielding, PollMode::Busy, PollMode::Yielding]);
+    assert_eq!(set(json!({ "mode": "adaptive", "spin_us": 7 })).unwrap(), true);
+    let adaptive = PollMode::Adaptive { spin_ns: 7000, pause_ns: 900_000 };
+    assert_eq!(modes(), [adaptive, adaptive, PollMode::Yielding], "the control plane stays as it is");
+    for (parameters, message) in [
+        (json!({}), "mode is missing, and should be \"adaptive\" or \"busy\" or \"yielding\""),
+        (json!({ "mode": "lazy" }), "mode is \"lazy\", and should be \"adaptive\" or \"busy\" or \"yielding\""),
+        (json!({ "mode": "busy", "lcore": 0 }), "lcore is 0, and should be one of 5, 6, or left out for all of them"),
+        (json!({ "mode": "busy", "lcore": "5" }), "lcore is \"5\", and should be a number"),
+        (
+            json!({ "mode": "busy", "spin_us": 1 }),
+            "spin_us is only for mode \"adaptive\", and this is \"busy\": leave it out",
+        ),
+        (
+            json!({ "mode": "adaptive", "pause_us": 1_000_001 }),
+            "pause_us is 1000001, and should be a number from 0 to 1000000",
+        ),
+    ] {
+        let error = set(parameters).unwrap_err();
+        assert_eq!(error.code, -32602);
+        assert_eq!(error.message, format!("Invalid parameters: framework_set_poll_mode: {message}"));
+    }
+    assert_eq!(modes()[..2], [adaptive, adaptive], "what is refused changes nothing");
+}
+
+#[test]
+fn who_shares_a_cpu_is_not_told_to_keep_it() {
+    let reactors = reactors::tests::of(&ReactorSection::Floating(2));
+    let parameters = json!({ "mode": "busy" });
+    let error = with_view(&reactors, |view| perform(view, "framework_set_poll_mode", Some(&parameters))).unwrap_err();
+    assert!(
+        error.message.ends_with(
+            "mode is \"busy\", and should be \"adaptive\" or \"yielding\" where reactors are not pinned \
+                                 (target.reactors)"
+        ),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn limits_are_set_and_told() {
+    let reactors = reactors::tests::idle();
+    reactors.set_stall_limit_ns(2_000_000_000);
+    let ask =
+        |parameters: Value| with_view(&reactors, |view| perform(view, "framework_monitor_turns", Some(&parameters)));
+    assert_eq!(ask(json!({})).unwrap(), json!({ "turn_limit_us": 50_000, "stall_limit_ms": 2000 }));
+    assert_eq!(ask(json!({ "turn_limit_us": 200 })).unwrap(), json!({ "turn_limit_us": 200, "stall_limit_ms": 2000 }));
+    assert_eq!(reactors.watch().limit_ns(), 200_000);
+    assert_eq!(
+        ask(json!({ "turn_limit_us": 100, "stall_limit_ms": 5 })).unwrap_err().message,
+        "Invalid parameters: framework_monitor_turns: stall_limit_ms is 5, and should be a number from 1000 to 3600000"
+    );
+    assert_eq!(reactors.watch().limit_ns(), 200_000, "what is refused changes nothing");
+}
+
+#[test]
+fn log_levels_are_set_by_our_words_and_spdks() {
+    let reactors = reactors::tests::idle();
+    with_view(&reactors, |view| {
+        let call = |method: &str, parameters: Value| perform(view, method, Some(&parameters));
+        assert_eq!(call("log_get_level", Value::Null).unwrap(), "INFO");
+        for (level, told) in
+            [("debug", "DEBUG"), ("WARNING", "WARNING"), ("NOTICE", "NOTICE"), ("info,bdev=debug", "info,bdev=debug")]
+        {
+            assert_eq!(call("log_set_level", json!({ "level": level })).unwrap(), true);
+            assert_eq!(call("log_get_print_level", Value::Null).unwrap(), told);
+        }
+        let error = call("log_set_print_level", json!({ "level": "loud" })).unwrap_err();
+        assert!(
+            error
+                .message
+                .starts_with("Invalid parameters: log_set_print_level: level is \"loud\", and should be error, warn"),
+            "{error:?}"
+        );
+        assert!(call("log_set_level", json!({})).unwrap_err().message.contains("level is missing"));
+    });
+}
+
+#[test]
+fn wrong_parameters_are_named() {
+    let refused = |method, parameters| call(method, parameters).unwrap_err();
+    assert_eq!(
+        refused("nvmf_get_subsystems", json!({ "nqm": "x" })),
+        RpcError {
+            code: -32602,
+            message: "Invalid parameters: nvmf_get_subsystems has no \"nqm\"; it takes nqn, tgt_name".into()
+        }
+    );
+    assert_eq!(
+        refused("bdev_get_bdevs", json!({ "name": 5 })).message,
+        "Invalid parameters: bdev_get_bdevs: name is 5, and should be a string"
+    );
+    assert_eq!(
+        refused("framework_get_reactors", json!({ "x": 1 })).message,
+        "Invalid parameters: framework_get_reactors takes none, and \"x\" was given"
+    );
+    assert_eq!(refused("bdev_get_bdevs", json!([1])).code, -32602);
+    assert_eq!(refused("bdev_get_bdevs", json!({ "name": "nosuch" })).code, -19);
+    assert_eq!(refused("bdev_malloc_create", json!({})).code, -32601);
+}

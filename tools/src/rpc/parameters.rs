@@ -1,0 +1,79 @@
+//! The parameters of one request, read by name: an error says which, what it is, and what it should be.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use super::RpcError;
+
+/// The parameters of one request: known names only.
+pub(super) struct Parameters<'a> {
+    method: &'a str,
+    values: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Parameters<'a> {
+    pub(super) fn new(method: &'a str, allowed: &[&str], parameters: Option<&'a Value>) -> Result<Self, RpcError> {
+        let values = match parameters {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(values)) => Some(values),
+            Some(_) => return Err(RpcError::parameters(format!("{method} takes an object"))),
+        };
+        let unknown = values.and_then(|values| values.keys().find(|name| !allowed.contains(&name.as_str())));
+        match unknown {
+            Some(name) if allowed.is_empty() => {
+                Err(RpcError::parameters(format!("{method} takes none, and {name:?} was given")))
+            }
+            Some(name) => {
+                Err(RpcError::parameters(format!("{method} has no {name:?}; it takes {}", allowed.join(", "))))
+            }
+            None => Ok(Self { method, values }),
+        }
+    }
+
+    pub(super) fn string(&self, name: &str) -> Result<Option<&'a str>, RpcError> {
+        self.value(name, "a string", Value::as_str)
+    }
+
+    pub(super) fn boolean(&self, name: &str) -> Result<Option<bool>, RpcError> {
+        self.value(name, "true or false", Value::as_bool)
+    }
+
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, RpcError> {
+        self.value(name, "a number", Value::as_u64)
+    }
+
+    /// A whole number within what is allowed.
+    pub(super) fn number_in(&self, name: &str, allowed: RangeInclusive<u64>) -> Result<Option<u64>, RpcError> {
+        let kind = || format!("a number from {} to {}", allowed.start(), allowed.end());
+        match self.values.and_then(|values| values.get(name)) {
+            None => Ok(None),
+            Some(value) => match value.as_u64().filter(|number| allowed.contains(number)) {
+                Some(number) => Ok(Some(number)),
+                None => Err(self.refuse(name, value, &kind())),
+            },
+        }
+    }
+
+    /// `name` is not what it should be.
+    pub(super) fn refuse(&self, name: &str, value: &Value, allowed: &str) -> RpcError {
+        RpcError::parameters(format!("{}: {name} is {value}, and should be {allowed}", self.method))
+    }
+
+    /// `name` is needed.
+    pub(super) fn missing(&self, name: &str, allowed: &str) -> RpcError {
+        RpcError::parameters(format!("{}: {name} is missing, and should be {allowed}", self.method))
+    }
+
+    /// `name` does not go with the others.
+    pub(super) fn out_of_place(&self, name: &str, why: &str) -> RpcError {
+        RpcError::parameters(format!("{}: {name} {why}", self.method))
+    }
+
+    fn value<T>(&self, name: &str, kind: &str, read: fn(&'a Value) -> Option<T>) -> Result<Option<T>, RpcError> {
+        let Some(value) = self.values.and_then(|values| values.get(name)) else {
+            return Ok(None);
+        };
+        read(value).map(Some).ok_or_else(|| self.refuse(name, value, kind))
+    }
+}
