@@ -58,7 +58,7 @@ pub struct ReactorCounters {
     pub sleep_count: Counter,
     /// Longest turn, from its begin to the next one's; sleep is not counted.
     pub longest_turn_ns: Counter,
-    /// Lengths of all turns.
+    /// Lengths of the turns that found something to do.
     pub turn_lengths: TurnLengths,
     /// Messages, timers and parts of polls that held the CPU longer than the limit ([`crate::Watch`]).
     pub slow_count: Counter,
@@ -126,7 +126,7 @@ impl Activity {
     }
 }
 
-/// How many turns were how long: four buckets for each power of two, so that a bucket's ends are at most a fifth apart.
+/// How many of the turns that found something were how long: four buckets for each power of two, so that a bucket's ends are at most a fifth apart.
 #[derive(Debug)]
 pub struct TurnLengths(Box<[Counter]>);
 

@@ -3,6 +3,7 @@
 //! The same code runs on real threads and in the simulation. A turn is: the mailbox as it stood, timers that are due, one poll, then the
 //! end of the turn: backlog, bells, quiet point. Between turns the CPU holds no reference to anything shared.
 
+mod ledger;
 mod probe;
 
 use std::os::fd::RawFd;
@@ -19,6 +20,7 @@ use crate::primitive::mutation::Rule;
 use crate::program::{Program, Progress, Rest};
 use crate::turn::{State, Turn};
 
+use ledger::Ledger;
 pub(crate) use probe::Probe;
 
 /// The longest sleep while something waits in a limbo, or while a program waits to leave.
@@ -31,7 +33,7 @@ pub struct Reactor<P: Program> {
     state: State<P::Message>,
     domain: Domain,
     bells: Bells,
-    last_turn: Option<LastTurn>,
+    ledger: Ledger,
     left: bool,
 }
 
@@ -47,17 +49,11 @@ pub(crate) struct Seat<M> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SleepLimit(pub(crate) Option<u64>);
 
-/// When the turn before began, unless the CPU slept since, and how it went.
-struct LastTurn {
-    began_ns: u64,
-    progress: Progress,
-}
-
 impl<P: Program> Reactor<P> {
     /// The state's participant is online from before anything could be sent to this CPU.
     pub(crate) fn new(program: P, seat: Seat<P::Message>) -> Self {
         let Seat { inbox, state, domain, bells } = seat;
-        Self { program, inbox, state, domain, bells, last_turn: None, left: false }
+        Self { program, inbox, state, domain, bells, ledger: Ledger::default(), left: false }
     }
 
     /// One turn: mailbox, timers, poll, quiet point. Once its program has left it does nothing.
@@ -67,7 +63,7 @@ impl<P: Program> Reactor<P> {
         }
         // Time does not go back, whatever the source does.
         let now_ns = time.now_ns().max(self.turn_ns());
-        self.count_time(now_ns);
+        self.begin_turn(now_ns);
         self.get_up();
         let asked = self.bell().take_wanted();
         let mut turn = Turn::new(&mut self.state, &self.domain, time, now_ns);
@@ -79,32 +75,18 @@ impl<P: Program> Reactor<P> {
         }
         let progress = progress.or(self.program.poll(&mut turn));
         let progress = progress.or(Progress::busy_if(self.end_turn()));
-        let counters = &self.state.counters;
-        counters.turn_count.add(1);
-        if progress == Progress::Busy {
-            counters.busy_turn_count.add(1);
-        }
-        self.last_turn = Some(LastTurn { began_ns: now_ns, progress });
+        self.ledger.end_turn(now_ns, progress, &self.state.counters);
         progress
     }
 
-    fn count_time(&mut self, now_ns: u64) {
-        let Some(last) = &self.last_turn else {
+    #[inline]
+    fn begin_turn(&mut self, now_ns: u64) {
+        // What is found in the mailbox has names of its own.
+        if self.ledger.begin_turn(now_ns, &self.state.counters) {
+            self.state.begin(&"poll", now_ns);
+        } else {
             // It slept: that is not a long poll.
             self.state.begin_anew(&"poll", now_ns);
-            return;
-        };
-        // Until a message is found.
-        self.state.begin(&"poll", now_ns);
-        let counters = &self.state.counters;
-        let len_ns = now_ns.saturating_sub(last.began_ns);
-        counters.turn_lengths.record(len_ns);
-        match last.progress {
-            Progress::Busy => counters.busy_ns.add(len_ns),
-            Progress::Idle => counters.idle_ns.add(len_ns),
-        }
-        if len_ns > counters.longest_turn_ns.value() {
-            counters.longest_turn_ns.set(len_ns);
         }
     }
 
@@ -160,7 +142,7 @@ impl<P: Program> Reactor<P> {
 
     /// When the last turn began.
     pub(crate) fn turn_ns(&self) -> u64 {
-        self.last_turn.as_ref().map_or(0, |last| last.began_ns)
+        self.ledger.turn_ns()
     }
 
     /// Asks the program whether it can sleep, and if so falls asleep: goes offline, and says for how long it may. `None` if there is something to
@@ -196,7 +178,7 @@ impl<P: Program> Reactor<P> {
         }
         self.bell().lie_down();
         self.state.participant.go_offline();
-        self.last_turn = None;
+        self.ledger.sleep(&self.state.counters);
         // ORDERING 6: what was sent before the sender could see this is seen here.
         doorbell::before_last_look();
         #[cfg(any(loom, test))]
@@ -408,7 +390,7 @@ mod tests {
         assert!(reactor.lie_down(&600).is_some());
         reactor.turn(&1_000_000);
         let counters = &reactor.state.counters;
-        assert_eq!(counters.turn_count.value(), 9);
+        assert_eq!(counters.turn_count.value(), 8, "the last one has not ended");
         assert_eq!(counters.busy_ns.value() + counters.idle_ns.value(), 500);
         assert!(counters.busy_ns.value() >= 250);
         assert_eq!(counters.longest_turn_ns.value(), 250);
