@@ -76,6 +76,9 @@ impl<P: Program> Reactor<P> {
         let progress = progress.or(self.program.poll(&mut turn));
         let progress = progress.or(Progress::busy_if(self.end_turn()));
         self.ledger.end_turn(now_ns, progress, &self.state.counters);
+        if self.left {
+            self.ledger.sleep(&self.state.counters);
+        }
         progress
     }
 
