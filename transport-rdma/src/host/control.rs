@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use nvmf_core::host::Attached;
-use reactor::{Cpu, Handle, Program, Progress, Rest, SharedArena, Slab, Turn};
+use reactor::{Cpu, Gathering, Handle, Program, Progress, Rest, SharedArena, Slab, Turn};
 
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
@@ -61,9 +61,7 @@ enum Phase {
     /// The provider still has something that ends by itself.
     Settling,
     /// The polling CPUs were told to leave.
-    Leaving {
-        left_count: u16,
-    },
+    Leaving(Gathering<()>),
     Gone,
 }
 
@@ -127,7 +125,7 @@ impl<P: Provider> HostControl<P> {
     }
 
     /// A message of a polling CPU, or from outside.
-    pub fn receive(&mut self, turn: &mut Turn<'_, Message<P>>, _from: Option<Cpu>, message: Message<P>) {
+    pub fn receive(&mut self, turn: &mut Turn<'_, Message<P>>, from: Option<Cpu>, message: Message<P>) {
         match message.0 {
             Kind::Attached { link, queue } => self.attached(turn, link, queue),
             Kind::ControllerReady(attached) => self.controller_ready(turn, *attached),
@@ -137,7 +135,7 @@ impl<P: Provider> HostControl<P> {
             Kind::Fault(failure) => self.fail(turn, *failure),
             Kind::Drained { link, queue_pair } => self.drained(link, queue_pair),
             Kind::Done => self.done(turn),
-            Kind::Left => self.left(),
+            Kind::Left => self.left(from),
             Kind::Shutdown => self.begin_shutdown(turn),
             Kind::Memory(_)
             | Kind::Attach { .. }
@@ -158,7 +156,7 @@ impl<P: Provider> HostControl<P> {
             | Phase::Ending
             | Phase::Deregistering
             | Phase::Settling
-            | Phase::Leaving { .. }
+            | Phase::Leaving(_)
             | Phase::Gone => false,
         };
         if token == TIMER_ATTACH && attaching {
@@ -254,9 +252,7 @@ impl<P: Provider> HostControl<P> {
         let (Phase::Registering, Some(capsules), Some(data)) = (&self.phase, self.capsule_keys, self.data_keys) else {
             return;
         };
-        for cpu in 0..self.options.cpu_count {
-            turn.send(Cpu(cpu), Message(Kind::Memory(MemoryKeys { capsules, data })));
-        }
+        turn.broadcast(|_cpu| Message(Kind::Memory(MemoryKeys { capsules, data })));
         self.phase = Phase::Initialising;
         self.open(0, Cpu(0));
     }
@@ -292,9 +288,7 @@ impl<P: Provider> HostControl<P> {
         else {
             unreachable!("started twice")
         };
-        for cpu in 0..self.options.cpu_count {
-            turn.send(Cpu(cpu), Message(Kind::Start(Arc::clone(&attached))));
-        }
+        turn.broadcast(|_cpu| Message(Kind::Start(Arc::clone(&attached))));
     }
 
     fn done(&mut self, turn: &mut Turn<'_, Message<P>>) {
@@ -309,12 +303,10 @@ impl<P: Provider> HostControl<P> {
     fn fail(&mut self, turn: &mut Turn<'_, Message<P>>, failure: HostFailure) {
         match self.phase {
             Phase::New | Phase::Registering | Phase::Initialising | Phase::Opening { .. } | Phase::Running { .. } => {}
-            Phase::Ending | Phase::Deregistering | Phase::Settling | Phase::Leaving { .. } | Phase::Gone => return,
+            Phase::Ending | Phase::Deregistering | Phase::Settling | Phase::Leaving(_) | Phase::Gone => return,
         }
         let failure = Arc::new(failure);
-        for cpu in 0..self.options.cpu_count {
-            turn.send(Cpu(cpu), Message(Kind::Failed(Arc::clone(&failure))));
-        }
+        turn.broadcast(|_cpu| Message(Kind::Failed(Arc::clone(&failure))));
         self.begin_end(turn);
     }
 
@@ -350,10 +342,7 @@ impl<P: Provider> HostControl<P> {
     }
 
     fn begin_leaving(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        for cpu in 0..self.options.cpu_count {
-            turn.send(Cpu(cpu), Message(Kind::Leave));
-        }
-        self.phase = Phase::Leaving { left_count: 0 };
+        self.phase = Phase::Leaving(Gathering::ask(turn, |_cpu| Message(Kind::Leave)));
     }
 
     /// Leaves although not everything came back. No memory of ours is used again, and a peer writes to the arena that it has mapped, not to whatever
@@ -372,13 +361,14 @@ impl<P: Provider> HostControl<P> {
 
     /// Whether polling CPUs can be told anything: one that was told to leave may be gone.
     fn has_cpus(&self) -> bool {
-        !matches!(self.phase, Phase::Leaving { .. } | Phase::Gone)
+        !matches!(self.phase, Phase::Leaving(_) | Phase::Gone)
     }
 
-    fn left(&mut self) {
-        let Phase::Leaving { left_count } = &mut self.phase else { unreachable!("left without having been told") };
-        *left_count += 1;
-        if *left_count == self.options.cpu_count {
+    fn left(&mut self, from: Option<Cpu>) {
+        let (Phase::Leaving(gathering), Some(from)) = (&mut self.phase, from) else {
+            unreachable!("left without having been told")
+        };
+        if gathering.answer(from, ()) {
             self.phase = Phase::Gone;
         }
     }
