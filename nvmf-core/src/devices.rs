@@ -4,9 +4,10 @@
 //! counted with plain arithmetic, since they never leave their CPU.
 
 use std::collections::VecDeque;
+use std::os::fd::RawFd;
 
 use bdev::{BdevError, Channel, Completion, Device, Operation};
-use reactor::{Progress, Segment};
+use reactor::{Progress, Rest, Segment};
 
 use crate::namespace::DeviceIndex;
 
@@ -87,6 +88,28 @@ impl Devices {
             }
         }
         progress
+    }
+
+    /// This CPU would sleep: completions of what is outstanding end the sleep from here on.
+    pub(crate) fn arm(&mut self) -> Rest {
+        let leased = self.ports.iter_mut().filter(|port| port.lease_count > 0 || !port.operations.is_empty());
+        leased.fold(Rest::Sleep, |rest, port| {
+            // What waits for room is submitted after a completion; without any outstanding none would come.
+            let is_stuck = !port.operations.is_empty() && port.channel.outstanding_count() == 0;
+            rest.and(if is_stuck { Rest::Poll } else { port.channel.arm() })
+        })
+    }
+
+    /// It is awake.
+    pub(crate) fn disarm(&mut self) {
+        for port in self.ports.iter_mut().filter(|port| port.lease_count > 0) {
+            port.channel.disarm();
+        }
+    }
+
+    /// What becomes readable then.
+    pub(crate) fn wake_descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.ports.iter().filter_map(|port| port.channel.wake_descriptor())
     }
 
     fn port(&mut self, device: DeviceIndex) -> &mut Port {

@@ -3,7 +3,7 @@
 //! Messages name objects by handle, never by reference, and each receiver looks the handle up: a stale one is a miss, counted and dropped.
 //! Of each kind at most one is outstanding per object, so backlogs are bounded.
 
-use reactor::Handle;
+use reactor::{Handle, Name};
 
 use crate::membership::{ControllerLease, Join, Remote};
 use crate::status::Status;
@@ -13,6 +13,24 @@ use crate::{ControllerKind, Qpair};
 /// One message of this layer.
 #[derive(Debug)]
 pub struct Message(pub(crate) Letter);
+
+impl Message {
+    /// What it is, for reports.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        match self.0 {
+            Letter::Admit { .. } => &"admit",
+            Letter::Retire { .. } => &"retire",
+            Letter::Admitted { .. } => &"admitted",
+            Letter::NotAdmitted { .. } => &"not-admitted",
+            Letter::Join(_) => &"join",
+            Letter::Joined { .. } => &"joined",
+            Letter::NotJoined { .. } => &"not-joined",
+            Letter::Leave(_) => &"leave",
+            Letter::End { .. } => &"end",
+        }
+    }
+}
 
 impl From<Letter> for Message {
     fn from(letter: Letter) -> Self {

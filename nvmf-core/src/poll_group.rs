@@ -19,10 +19,11 @@ mod respond;
 mod teardown;
 mod timers;
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use bdev::Completion;
-use reactor::{Cpu, Full, Grace, Handle, Limbo, Progress, Segment, Slab, Turn, Unlinked};
+use reactor::{Cpu, Full, Grace, Handle, Limbo, Progress, Rest, Segment, Slab, Turn, Unlinked};
 
 use crate::controller::Controller;
 use crate::counters::PollGroupCounters;
@@ -130,6 +131,27 @@ impl PollGroup {
         self.reap_headers(turn);
         self.publish_gauges();
         progress
+    }
+
+    /// This CPU would sleep: the devices' completions end the sleep from here on ([`Self::wake_descriptors`]). What else the walk waits for comes
+    /// from the transport, by message or by timer. Each call is followed by one of [`Self::disarm`] before anything else.
+    pub fn arm(&mut self) -> Rest {
+        let has_begun = !self.arrivals.is_empty()
+            || !self.control_batch.is_empty()
+            || !self.io_batch.is_empty()
+            || !self.completions.is_empty()
+            || !self.completed.is_empty();
+        if has_begun { Rest::Poll } else { self.devices.arm() }
+    }
+
+    /// It is awake.
+    pub fn disarm(&mut self) {
+        self.devices.disarm();
+    }
+
+    /// What becomes readable when a device has completed something while this CPU sleeps. The same for ever.
+    pub fn wake_descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.devices.wake_descriptors()
     }
 
     /// A connection is being made: its qpair exists from now on, and waits for a Connect capsule.

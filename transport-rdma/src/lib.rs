@@ -16,3 +16,4 @@ pub mod soft;
 pub mod target;
 mod teardown;
 pub mod verbs;
+mod wake_set;

@@ -5,11 +5,12 @@
 
 mod set_up;
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use nvmf_core::DisconnectReason;
 use nvmf_core::host::Attached;
-use reactor::{Cpu, Grace, Handle, Limbo, Program, Progress, Segment, Slab, TimerId, Turn};
+use reactor::{Cpu, Grace, Handle, Limbo, Name, Program, Progress, Rest, Segment, Slab, TimerId, Turn};
 
 use crate::binding::{WorkKind, WorkRequestId};
 use crate::host::admin::Admin;
@@ -379,6 +380,7 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
         }
         progress = progress.or(self.poll_workload(turn));
         if !self.draining.is_empty() {
+            turn.section(&"drain");
             self.check_drains(turn);
         }
         if !matches!(self.presence, Presence::Staying) || !self.limbo.is_empty() {
@@ -386,5 +388,29 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
         }
         self.port.ring();
         progress
+    }
+
+    /// All that the poll looks for comes by message, by a timer of the reactor, from the port, or is the workload's own.
+    fn rest<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Rest {
+        if self.admin_due || !self.joining.is_empty() || !self.destroyed.is_empty() {
+            return Rest::Poll;
+        }
+        let workload = match self.phase {
+            Phase::Running(_) => self.workload.rest(turn.now_ns()),
+            Phase::Waiting | Phase::Done | Phase::Failed => Rest::Sleep,
+        };
+        if workload == Rest::Poll { workload } else { workload.and(self.port.arm(turn.now_ns())) }
+    }
+
+    fn awake(&mut self) {
+        self.port.disarm();
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        self.port.wake_descriptor()
+    }
+
+    fn message_name(message: &Message<P>) -> Name {
+        message.name()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nvmf_core::host::Attached;
-use reactor::Handle;
+use reactor::{Handle, Name};
 
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
@@ -20,6 +20,30 @@ impl<P: Provider> Message<P> {
     #[must_use]
     pub fn shutdown() -> Self {
         Self(Kind::Shutdown)
+    }
+
+    /// What it is, for reports.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        match self.0 {
+            Kind::Memory(_) => &"memory",
+            Kind::Attach { .. } => &"attach",
+            Kind::Connected { .. } => &"connected",
+            Kind::Close { .. } => &"close",
+            Kind::Destroyed { .. } => &"destroyed",
+            Kind::Start(_) => &"start",
+            Kind::Failed(_) => &"failed",
+            Kind::Leave => &"leave",
+            Kind::Attached { .. } => &"attached",
+            Kind::ControllerReady(_) => &"controller-ready",
+            Kind::Discovered => &"discovered",
+            Kind::QueueReady => &"queue-ready",
+            Kind::Fault(_) => &"fault",
+            Kind::Drained { .. } => &"drained",
+            Kind::Done => &"done",
+            Kind::Left => &"left",
+            Kind::Shutdown => &"shutdown",
+        }
     }
 }
 

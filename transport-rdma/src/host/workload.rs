@@ -5,7 +5,7 @@
 
 use nvmf_core::host::{Attached, Discovered};
 use nvmf_core::status::Status;
-use reactor::{Progress, Segment};
+use reactor::{Progress, Rest, Segment};
 
 use crate::host::error::HostFailure;
 use crate::host::io_queues::IoQueues;
@@ -29,6 +29,13 @@ pub trait Workload: 'static {
 
     /// Whether it wants nothing more. Asked once per turn; the controller is let go when all CPUs' workloads want nothing more.
     fn is_done(&self) -> bool;
+
+    /// It found nothing to do: how long its CPU may sleep, unless commands of its own end before. What else it waits for does not end the sleep. The default
+    /// has to be polled.
+    fn rest(&mut self, now_ns: u64) -> Rest {
+        let _ = now_ns;
+        Rest::Poll
+    }
 
     /// The connection came to nothing, or broke: commands that have not ended will not. Called at most once, also before
     /// [`Self::ready`]; no other call follows.

@@ -113,7 +113,7 @@ pub fn build<P: Provider>(
             queue_pair_count_max: options.queue_pair_count_max,
             raises_last_wqe: limits.device.raises_last_wqe,
             counters,
-        }));
+        })?);
     }
     let mut listening = Vec::new();
     for address in listeners {

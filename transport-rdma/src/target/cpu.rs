@@ -1,15 +1,19 @@
 //! One polling CPU of the target: messages, the walk, and the teardown of its queue pairs.
 //!
 //! Owns the poll group (NVMe side), the data path (RDMA side) and the limbo in which retired bodies wait. All calls come from this CPU's
-//! reactor. It makes no system call and takes no lock: what is slow is asked of the control plane by message.
+//! reactor. While it turns it makes no system call and takes no lock: what is slow is asked of the control plane by message.
+//!
+//! **Sleep.** All that the poll looks for comes by message, by a timer of the reactor, from the port or from a device's channel; the last two end the
+//! sleep through one descriptor. What waits for room, a buffer or a proof waits for one of these.
 //!
 //! The teardown's steps are decided in [`crate::teardown`] and taken here, once per turn after the walk.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use nvmf_core::poll_group::TIMER_BIT;
 use nvmf_core::{DisconnectReason, PollGroup, Qpair, QpairSpec, Transport};
-use reactor::{Buffer, Cpu, Full, Grace, Handle, Limbo, Pool, Program, Progress, Turn};
+use reactor::{Buffer, Cpu, Full, Grace, Handle, Limbo, Name, Pool, Program, Progress, Rest, Turn};
 
 use super::body::{Body, Life};
 use super::counters::CpuCounters;
@@ -18,7 +22,8 @@ use super::message::{ConnectionRecord, Kind, Message, QueuePairOf, Terms, ToCont
 use crate::teardown::{
     AfterDestroy, DestroyResult, Destroying, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, release,
 };
-use crate::verbs::{Port, Provider};
+use crate::verbs::{Port, Provider, VerbsError};
+use crate::wake_set::WakeSet;
 
 /// How long a drain may take until the queue pair is cut off.
 pub(super) const DRAIN_DEADLINE_NS: u64 = 5_000_000_000;
@@ -52,6 +57,8 @@ pub struct TargetCpu<P: Provider> {
     raises_last_wqe: bool,
     presence: Presence,
     counters: Arc<CpuCounters>,
+    /// The port's and the channels'.
+    wakes: WakeSet,
 }
 
 /// Whether this CPU serves.
@@ -64,8 +71,11 @@ enum Presence {
 }
 
 impl<P: Provider> TargetCpu<P> {
-    pub(super) fn new(parts: TargetCpuParts<P>) -> Self {
-        Self {
+    /// Makes a system call: before it serves.
+    pub(super) fn new(parts: TargetCpuParts<P>) -> Result<Self, VerbsError> {
+        let wakes = WakeSet::new(parts.path.port.wake_descriptor().into_iter().chain(parts.group.wake_descriptors()))
+            .map_err(|source| VerbsError::System { call: "epoll for a polling CPU", source })?;
+        Ok(Self {
             control: parts.control,
             group: parts.group,
             path: parts.path,
@@ -77,7 +87,8 @@ impl<P: Provider> TargetCpu<P> {
             raises_last_wqe: parts.raises_last_wqe,
             presence: Presence::Serving,
             counters: parts.counters,
-        }
+            wakes,
+        })
     }
 
     fn tell(&self, turn: &mut Turn<'_, Message<P>>, message: ToControl<P>) {
@@ -384,9 +395,11 @@ impl<P: Provider> Program for TargetCpu<P> {
         let progress = self.group.walk(turn, &mut self.path);
         self.begin_teardowns(turn);
         if !self.draining.is_empty() {
+            turn.section(&"drain");
             self.check_draining(turn);
         }
         if !self.limbo.is_empty() {
+            turn.section(&"reap");
             self.reap(turn);
         }
         // What teardown and messages posted; the walk rang for its own.
@@ -395,5 +408,25 @@ impl<P: Provider> Program for TargetCpu<P> {
             self.leave_if_done(turn);
         }
         progress
+    }
+
+    fn rest<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Rest {
+        if self.path.has_begun() {
+            return Rest::Poll;
+        }
+        self.path.port.arm(turn.now_ns()).and(self.group.arm())
+    }
+
+    fn awake(&mut self) {
+        self.path.port.disarm();
+        self.group.disarm();
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        self.wakes.descriptor()
+    }
+
+    fn message_name(message: &Message<P>) -> Name {
+        message.name()
     }
 }

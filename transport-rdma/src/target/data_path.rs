@@ -131,6 +131,11 @@ impl<Q: Port> DataPath<Q> {
         Swept::completion_queue_was_emptied()
     }
 
+    /// Whether the next poll has something to do that came from nowhere else.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.early.is_empty() || !self.endings.is_empty() || self.queue == CompletionQueue::MayHold
+    }
+
     /// The last poll found the end of the queue.
     pub(super) fn completion_queue_is_empty(&self) -> bool {
         self.queue == CompletionQueue::Empty

@@ -4,7 +4,7 @@
 //! of connections.
 
 use nvmf_core::{DisconnectReason, Qpair, QpairSpec};
-use reactor::Handle;
+use reactor::{Handle, Name};
 
 use crate::teardown::DestroyResult;
 use crate::verbs::{Port, Provider};
@@ -78,6 +78,32 @@ pub(crate) enum ToControl<P: Provider> {
     Reaped { record: Handle<ConnectionRecord> },
     /// The CPU's last message.
     Stopped,
+}
+
+impl<P: Provider> Message<P> {
+    /// What it is, for reports.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        match &self.0 {
+            Kind::Core(message) => message.name(),
+            Kind::ToCpu(message) => match message {
+                ToCpu::Adopt { .. } => &"adopt",
+                ToCpu::Disconnect { .. } => &"disconnect",
+                ToCpu::InErrorState { .. } => &"in-error-state",
+                ToCpu::LastWqeReached { .. } => &"last-wqe-reached",
+                ToCpu::QueuePairDestroyed { .. } => &"queue-pair-destroyed",
+                ToCpu::Stop => &"stop",
+            },
+            Kind::ToControl(message) => match message {
+                ToControl::Adopted { .. } => &"adopted",
+                ToControl::Refused { .. } => &"refused",
+                ToControl::Disconnect { .. } => &"disconnect-asked",
+                ToControl::Destroy { .. } => &"destroy",
+                ToControl::Reaped { .. } => &"reaped",
+                ToControl::Stopped => &"stopped",
+            },
+        }
+    }
 }
 
 impl<P: Provider> From<nvmf_core::Message> for Message<P> {

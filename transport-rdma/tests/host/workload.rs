@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use nvmf_core::host::{Attached, Discovered};
-use reactor::{Progress, Segment};
+use reactor::{Progress, Rest, Segment};
 use transport_rdma::host::{Ended, HostFailure, IoCommand, IoQueues, Start, Workload};
 use transport_rdma::verbs::Port;
 
@@ -154,6 +154,11 @@ impl Workload for VerifyAll {
             }
             self.notes.borrow_mut().ended_count += 1;
         }
+    }
+
+    fn rest(&mut self, _now_ns: u64) -> Rest {
+        // It submits as long as there is room, and room comes with what ends.
+        Rest::Sleep
     }
 
     fn is_done(&self) -> bool {

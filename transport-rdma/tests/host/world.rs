@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nvmf_core::host::HostIdentity;
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
-use reactor::{Cpu, Program, Progress, Rest, Simulation, Turn};
+use reactor::{Cpu, Program, Progress, Rest, Simulation, SimulationOptions, Turn, Wake};
 use transport_rdma::host::{self, HostControl, HostOptions, Workload};
 use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
 use transport_rdma::target::{self, Control, TargetOptions};
@@ -232,8 +232,12 @@ impl World {
 
     pub(crate) fn host<W: Workload>(&self, options: HostOptions, workload: impl FnMut(u16) -> W) -> Host {
         let cpu_count = options.cpu_count;
-        let mut mesh = Simulation::new(self.seed ^ 0xABCD, cpu_count + 1);
-        let (control, cpus) = host::build(self.fabric.machine(), options, workload).unwrap();
+        let sleeps = SimulationOptions { sleeps: self.seed % 4 < 2, ..SimulationOptions::default() };
+        let mut mesh = Simulation::with_options(self.seed ^ 0xABCD, cpu_count + 1, sleeps);
+        let mut machine = self.fabric.machine();
+        let wakes: Vec<Wake> = (0..cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
+        machine.wake_with(move |port| wakes[port.0 as usize].wake());
+        let (control, cpus) = host::build(machine, options, workload).unwrap();
         for (cpu, program) in (0..).zip(cpus) {
             mesh.install(Cpu(cpu), program);
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
-use reactor::{Cpu, Program, Progress, Simulation, Turn};
+use reactor::{Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
 use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
 use transport_rdma::target::{Control, Message, TargetOptions, build};
 
@@ -98,7 +98,9 @@ impl Rig {
     pub fn new(layout: &Layout, sessions: Vec<Vec<Session>>) -> Self {
         let host_count = sessions.len() as u16;
         let fabric = Fabric::with_options(layout.seed, layout.fabric.clone());
-        let mut simulation = Simulation::new(layout.seed, layout.cpu_count + 1 + host_count);
+        // Polling CPUs sleep where they say that they can: a wake-up that is lost is a target that hangs.
+        let options = SimulationOptions { sleeps: layout.seed % 4 != 0, ..SimulationOptions::default() };
+        let mut simulation = Simulation::with_options(layout.seed, layout.cpu_count + 1 + host_count, options);
         let blocks = (sessions.len() as u64 + 1) * HOST_BLOCK_COUNT;
         let device = bdev::Memory::new("memory0", BLOCK_LEN as u32, blocks, false).unwrap();
         let subsystem = |nqn: &str, namespaces| SubsystemSpec {
@@ -132,7 +134,10 @@ impl Rig {
             huge_pages: false,
             shared_receive_count: layout.shared_receive_count,
         };
-        let (control, cpus) = build(fabric.machine(), simulation.domain(), spec, options).unwrap();
+        let mut machine = fabric.machine();
+        let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| simulation.wake(Cpu(cpu))).collect();
+        machine.wake_with(move |port| wakes[port.0 as usize].wake());
+        let (control, cpus) = build(machine, simulation.domain(), spec, options).unwrap();
         for (number, cpu) in (0..).zip(cpus) {
             simulation.install(Cpu(number), cpu);
         }
@@ -160,7 +165,8 @@ impl Rig {
     pub fn settle(&mut self) {
         for _ in 0..2000 {
             self.steps(200);
-            if self.live().is_empty() {
+            // Limbos of CPUs that sleep empty at intervals.
+            if self.live().is_empty() && self.simulation.domain().limbo_len() == 0 {
                 return;
             }
             // Deadlines are seconds away.
