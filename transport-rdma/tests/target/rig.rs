@@ -99,7 +99,7 @@ impl Rig {
         let host_count = sessions.len() as u16;
         let fabric = Fabric::with_options(layout.seed, layout.fabric.clone());
         // Polling CPUs sleep where they say that they can: a wake-up that is lost is a target that hangs.
-        let options = SimulationOptions { sleeps: layout.seed % 4 != 0, ..SimulationOptions::default() };
+        let options = SimulationOptions { sleeps: !layout.seed.is_multiple_of(4), ..SimulationOptions::default() };
         let mut simulation = Simulation::with_options(layout.seed, layout.cpu_count + 1 + host_count, options);
         let blocks = (sessions.len() as u64 + 1) * HOST_BLOCK_COUNT;
         let device = bdev::Memory::new("memory0", BLOCK_LEN as u32, blocks, false).unwrap();

@@ -73,6 +73,7 @@ fn the_contract() {
     });
 }
 
+mod doorbells;
 mod hostile;
 mod memory;
 mod places;

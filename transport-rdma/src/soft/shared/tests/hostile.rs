@@ -74,13 +74,14 @@ impl Scene {
         self.pair.until("a word to the hostile peer", |_| {
             let mut buffer = [0; MESSAGE_LEN_MAX];
             match socket::receive(&hostile.socket, &mut buffer).unwrap() {
-                Arrival::Message(len, descriptors) => match Message::parse(&buffer[..len]).unwrap() {
-                    Message::Doorbell { .. } => {
+                Arrival::Message(len, descriptors) => {
+                    let message = Message::parse(&buffer[..len]).unwrap();
+                    if matches!(message, Message::Doorbell { .. }) {
                         hostile.doorbells.borrow_mut().extend(descriptors);
-                        None
+                        return None;
                     }
-                    message => Some(Heard::Message(message)),
-                },
+                    Some(Heard::Message(message))
+                }
                 Arrival::Closed => Some(Heard::HungUp),
                 Arrival::Nothing => None,
                 Arrival::Oversized => panic!(),
@@ -88,7 +89,7 @@ impl Scene {
         })
     }
 
-    fn expect_end(&mut self, hostile: &Hostile) {
+    pub(super) fn expect_end(&mut self, hostile: &Hostile) {
         loop {
             match self.hear(hostile) {
                 Heard::HungUp => return,

@@ -1,0 +1,371 @@
+//! Polling CPUs that sleep, for real: a target and a host on threads of their own, over the software fabric. No command is lost or late, however
+//! often both sides sleep; and while nothing happens they use no CPU time.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use bdev::{Device, FileOptions};
+use nvmf_core::host::HostIdentity;
+use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use reactor::{
+    Cpu, Placement, PollMode, PollSwitch, Program, Progress, ReactorCounters, ReactorOptions, Rest, Runtime,
+    RuntimeBuilder, Segment, Turn,
+};
+use transport_rdma::host::{self, Ended, HostFailure, HostOptions, IoCommand, IoQueues, Start, Workload};
+use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
+use transport_rdma::target::{self, Control, Message, TargetOptions};
+use transport_rdma::verbs::Port;
+
+const NQN: &str = "nqn.2026-11.io.quiesce:sleeping";
+const ADDRESS: &str = "127.0.0.1:4420";
+const BLOCK_LEN: u32 = 512;
+const BLOCK_COUNT: u64 = 256;
+const IO_BLOCK_COUNT: u32 = 8;
+/// A CPU that is this late was woken by nobody. Other tests use the machine as well.
+const LATE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sleeps soon, so that a test sees many sleeps.
+const SLEEPY: PollMode = PollMode::Adaptive { spin_ns: 10_000, pause_ns: 20_000 };
+
+fn sleepy() -> ReactorOptions {
+    ReactorOptions { placement: Placement::Floating, poll_mode: SLEEPY }
+}
+
+/// A directory that goes with the test: the fabric's sockets, an image.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("quiesce-sleeping-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn provider(&self) -> SharedProvider {
+        let directory = Some(self.0.join("run"));
+        SharedProvider::new(SharedOptions { directory, ..SharedOptions::default() }).unwrap()
+    }
+
+    fn devices(&self) -> Vec<Arc<dyn Device>> {
+        let len = u64::from(BLOCK_LEN) * BLOCK_COUNT;
+        let file = |name: &str, without_ring| {
+            let path = self.0.join(name);
+            std::fs::File::create(&path).unwrap().set_len(len).unwrap();
+            let options = FileOptions { block_len: BLOCK_LEN, without_ring, ..FileOptions::default() };
+            bdev::File::open(name, &path, options).unwrap()
+        };
+        vec![
+            Arc::new(bdev::Memory::new("memory", BLOCK_LEN, BLOCK_COUNT, false).unwrap()),
+            Arc::new(file("ring", false)),
+            Arc::new(file("thread", true)),
+        ]
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The target's control plane, as `nvmf-tgt` has one.
+struct TargetControl {
+    control: Control<SharedProvider>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Program for TargetControl {
+    type Message = Message<SharedProvider>;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, from: Option<Cpu>, message: Self::Message) {
+        self.control.receive(turn, from, message);
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, token: u64) {
+        self.control.fire(turn, token);
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Self::Message>) -> Progress {
+        if self.stop.swap(false, Ordering::Relaxed) {
+            self.control.begin_shutdown(turn);
+        }
+        let progress = self.control.poll(turn);
+        if self.control.is_drained() {
+            turn.leave();
+        }
+        progress
+    }
+
+    fn rest<'t>(&mut self, _turn: &mut Turn<'t, Self::Message>) -> Rest {
+        Rest::Sleep
+    }
+
+    fn wake_descriptor(&self) -> Option<std::os::fd::RawFd> {
+        self.control.wake_descriptor()
+    }
+}
+
+/// A target that runs.
+struct Target {
+    runtime: Runtime,
+    stop: Arc<AtomicBool>,
+    wake: reactor::Wake,
+    counters: Arc<ReactorCounters>,
+    switch: PollSwitch,
+}
+
+impl Target {
+    /// Its polling thread is called `name`.
+    fn start(directory: &Directory, name: &str) -> Self {
+        let mut builder = RuntimeBuilder::new(&[sleepy(), ReactorOptions::sleeping()], 256).unwrap();
+        let options = TargetOptions {
+            cpu_count: 1,
+            queue_pair_count_max: 16,
+            data_memory_len: 1 << 20,
+            huge_pages: false,
+            shared_receive_count: 0,
+        };
+        let namespaces =
+            (1..).zip(directory.devices()).map(|(nsid, device)| NamespaceSpec { nsid, device, uuid: None }).collect();
+        let subsystem = SubsystemSpec {
+            nqn: NQN.to_owned(),
+            serial_number: "1".to_owned(),
+            model_number: "asleep".to_owned(),
+            allow_any_host: true,
+            hosts: Vec::new(),
+            listeners: vec![ADDRESS.parse().unwrap()],
+            namespaces,
+        };
+        let spec = TargetSpec { subsystems: vec![subsystem], controller: ControllerSpec::default() };
+        let (control, mut cpus) = target::build(directory.provider(), builder.domain(), spec, options).unwrap();
+        let program = cpus.pop().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let control = TargetControl { control, stop: Arc::clone(&stop) };
+        let (counters, switch) = (builder.counters(Cpu(0)), builder.poll_switch(Cpu(0)));
+        let wake = builder.postbox(Cpu(1)).wake();
+        builder.spawn(Cpu(0), name, move || program).unwrap();
+        builder.spawn(Cpu(1), "control", move || control).unwrap();
+        Self { runtime: builder.start(), stop, wake, counters, switch }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake.wake();
+        self.runtime.join();
+    }
+}
+
+/// One command at a time, with a pause of its own after each.
+struct Napper {
+    nsid: u32,
+    rounds: u64,
+    done: u64,
+    pause_ns: fn(u64) -> u64,
+    buffer: Option<Segment>,
+    submitted_ns: Option<u64>,
+    next_ns: u64,
+    /// The longest command, for the test.
+    latest_ns: Arc<AtomicU64>,
+    /// Commands that have ended, for the test.
+    ended: Arc<AtomicU64>,
+    failure: Sender<String>,
+}
+
+impl Workload for Napper {
+    fn ready(&mut self, start: Start<'_>) {
+        self.buffer = Some(start.memory.part(0, (BLOCK_LEN * IO_BLOCK_COUNT) as usize));
+    }
+
+    fn poll<Q: Port>(&mut self, now_ns: u64, io: &mut IoQueues<'_, Q>) -> Progress {
+        let Some(buffer) = self.buffer else { return Progress::Idle };
+        if self.submitted_ns.is_some() || now_ns < self.next_ns || self.is_done() {
+            return Progress::Idle;
+        }
+        let (nsid, slba, block_count) = (self.nsid, self.done % 16 * 8, IO_BLOCK_COUNT);
+        let command = match self.done % 5 {
+            0 | 1 => IoCommand::Write { nsid, slba, block_count, buffer },
+            2 => IoCommand::Flush { nsid },
+            _ => IoCommand::Read { nsid, slba, block_count, buffer },
+        };
+        io.submit(0, self.done, &command).unwrap();
+        self.submitted_ns = Some(now_ns);
+        Progress::Busy
+    }
+
+    fn completed(&mut self, now_ns: u64, ended: &[Ended]) {
+        assert_eq!(ended.len(), 1);
+        assert!(ended[0].status.is_success() && ended[0].tag == self.done, "{ended:?}");
+        let len_ns = now_ns - self.submitted_ns.take().unwrap();
+        self.latest_ns.fetch_max(len_ns, Ordering::Relaxed);
+        self.done += 1;
+        self.next_ns = now_ns + (self.pause_ns)(self.done);
+        self.ended.store(self.done, Ordering::Relaxed);
+    }
+
+    fn is_done(&self) -> bool {
+        self.done == self.rounds
+    }
+
+    fn rest(&mut self, now_ns: u64) -> Rest {
+        match self.submitted_ns {
+            // Its end ends the sleep.
+            Some(_) => Rest::Sleep,
+            None if self.next_ns > now_ns => Rest::SleepUntil(self.next_ns),
+            None => Rest::Poll,
+        }
+    }
+
+    fn failed(&mut self, failure: &HostFailure) {
+        self.failure.send(failure.to_string()).unwrap();
+    }
+}
+
+/// How a host did.
+struct Outcome {
+    latest: Duration,
+    sleep_count: u64,
+}
+
+/// Runs a host to its end.
+fn run_host(
+    directory: &Directory,
+    nsid: u32,
+    rounds: u64,
+    pause_ns: fn(u64) -> u64,
+    ended: &Arc<AtomicU64>,
+    thread: &str,
+) -> Outcome {
+    let mut options = HostOptions::new(
+        ADDRESS.parse().unwrap(),
+        NQN.to_owned(),
+        HostIdentity::from_uuid([nsid.to_le_bytes()[0]; 16]),
+    );
+    options.huge_pages = false;
+    options.data_memory_len = 64 << 10;
+    let latest_ns = Arc::new(AtomicU64::new(0));
+    let (failure, failures) = channel();
+    let make = |_| Napper {
+        nsid,
+        rounds,
+        done: 0,
+        pause_ns,
+        buffer: None,
+        submitted_ns: None,
+        next_ns: 0,
+        latest_ns: Arc::clone(&latest_ns),
+        ended: Arc::clone(ended),
+        failure: failure.clone(),
+    };
+    let (control, mut programs) = host::build(directory.provider(), options, make).unwrap();
+    let mut builder = RuntimeBuilder::new(&[sleepy(), ReactorOptions::sleeping()], 256).unwrap();
+    let counters = builder.counters(Cpu(0));
+    let program = programs.pop().unwrap();
+    builder.spawn(Cpu(0), thread, move || program).unwrap();
+    builder.spawn(Cpu(1), "host-control", move || control).unwrap();
+    let runtime = builder.start();
+    let begin = Instant::now();
+    while ended.load(Ordering::Relaxed) < rounds {
+        let is_late = begin.elapsed() > PATIENCE;
+        assert!(!is_late, "{} of {rounds} commands ended", ended.load(Ordering::Relaxed));
+        if let Ok(failure) = failures.recv_timeout(Duration::from_millis(20)) {
+            panic!("{failure}");
+        }
+    }
+    runtime.join();
+    Outcome {
+        latest: Duration::from_nanos(latest_ns.load(Ordering::Relaxed)),
+        sleep_count: counters.sleep_count.value(),
+    }
+}
+
+/// From no pause over pauses about as long as it takes to fall asleep to ones in which everybody sleeps.
+fn any_pause_ns(round: u64) -> u64 {
+    let draw = round.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    match draw % 4 {
+        0 => 0,
+        1 => draw % 60_000,
+        2 => 25_000 + draw % 20_000,
+        _ => draw % 1_500_000,
+    }
+}
+
+#[test]
+fn thousands_of_sleeps_lose_and_delay_no_command() {
+    let directory = Directory::new("rounds");
+    let target = Target::start(&directory, "rounds-target");
+    for nsid in 1..=3 {
+        let before = target.counters.sleep_count.value();
+        let ended = Arc::default();
+        let outcome = run_host(&directory, nsid, 1500, any_pause_ns, &ended, "rounds-host");
+        assert!(outcome.latest < LATE, "namespace {nsid}: a command took {:?}", outcome.latest);
+        let target_sleeps = target.counters.sleep_count.value() - before;
+        assert!(target_sleeps > 300, "the target slept {target_sleeps} times only");
+        assert!(outcome.sleep_count > 300, "the host slept {} times only", outcome.sleep_count);
+    }
+    target.end();
+}
+
+/// CPU time of a thread of this process (ns).
+fn cpu_time_ns(thread: &str) -> u64 {
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        if name.trim_end() != thread {
+            continue;
+        }
+        let clock_id = |tid: i32| !tid << 3 | 6;
+        let tid: i32 = task.file_name().to_str().unwrap().parse().unwrap();
+        // The clock of another thread of this process, as pthread_getcpuclockid(3) names it.
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the place is ours.
+        assert_eq!(unsafe { libc::clock_gettime(clock_id(tid), &raw mut time) }, 0);
+        return u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap();
+    }
+    panic!("no thread {thread}");
+}
+
+/// The share of a second that a thread is on a CPU.
+fn share(thread: &str) -> f64 {
+    let (begin, before_ns) = (Instant::now(), cpu_time_ns(thread));
+    std::thread::sleep(Duration::from_secs(1));
+    (cpu_time_ns(thread) - before_ns) as f64 / begin.elapsed().as_nanos() as f64
+}
+
+/// Some commands, then pauses longer than what is measured in them.
+fn long_pause_ns(round: u64) -> u64 {
+    if round < 50 { 0 } else { 2_500_000_000 }
+}
+
+#[test]
+fn who_has_nothing_to_do_uses_no_cpu_time() {
+    let directory = Directory::new("idle");
+    let target = Target::start(&directory, "idle-target");
+    // A busy one for comparison: what is measured can be seen.
+    target.switch.set(PollMode::Busy);
+    assert!(share("idle-target") > 0.05);
+    target.switch.set(PollMode::ADAPTIVE);
+    std::thread::sleep(Duration::from_millis(100));
+    let alone = share("idle-target");
+    assert!(alone < 0.01, "without a host: {:.2} %", alone * 100.0);
+    // And with one that is connected and does nothing.
+    let ended = Arc::new(AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let host = scope.spawn(|| run_host(&directory, 1, 52, long_pause_ns, &ended, "idle-host"));
+        let begin = Instant::now();
+        while ended.load(Ordering::Relaxed) < 50 {
+            assert!(begin.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let shares = [share("idle-target"), share("idle-host")];
+        assert!(shares.iter().all(|share| *share < 0.01), "of target and host: {shares:?}");
+        // The first command after the pause is answered.
+        let outcome = host.join().unwrap();
+        assert!(outcome.latest < LATE, "{:?}", outcome.latest);
+    });
+    target.end();
+}
