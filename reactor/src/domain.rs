@@ -14,7 +14,8 @@
 //! 4. The memory behind what was unlinked is given back only by [`crate::Reaped`], which is made only by a limbo whose grace
 //!    period in this domain is over; everywhere else (a table dropped, an unlinked object dropped) it leaks.
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod model;
 
 use std::fmt;

@@ -51,7 +51,8 @@ mod cpu;
 mod full;
 mod primitive;
 mod random;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod trial;
 
 pub use clock::{Clock, TimeSource};

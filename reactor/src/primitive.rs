@@ -4,7 +4,7 @@
 //! not model fences. [`Site`] names the places whose ordering the proofs rest on, so that the models can weaken one at a time and show that they
 //! would notice.
 
-#[cfg(any(loom, test))]
+#[cfg(any(loom, tsan, test))]
 pub(crate) mod mutation;
 mod site;
 

@@ -1,19 +1,19 @@
 //! The one defect that is switched on in this process: how the models show that they would notice it.
 //!
-//! A mutation run of the model checker is a process of its own, given the defect's name in the environment ([`VARIABLE`]). The simulation's
+//! A mutation run of the model checker or of ThreadSanitizer is a process of its own, given the defect's name in the environment ([`VARIABLE`]). The simulation's
 //! random histories run on one thread each, for which a [`Rule`] is broken while a value lives. In ordinary builds none of this exists.
 
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 use std::sync::OnceLock;
 
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 use super::{Ordering, Site};
 
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 /// The environment's variable that names the defect, as [`Mutation::name`] writes it.
 pub(crate) const VARIABLE: &str = "REACTOR_MUTATION";
 
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 /// A defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutation {
@@ -38,7 +38,7 @@ macro_rules! rules {
 
         impl Rule {
             /// Every one.
-            #[cfg(loom)]
+            #[cfg(any(loom, tsan))]
             pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
@@ -83,13 +83,13 @@ impl Rule {
     }
 
     /// Whether it is not kept on this thread.
-    #[cfg(not(loom))]
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn is_broken(self) -> bool {
         BROKEN.get() == Some(self)
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 impl Mutation {
     /// As in the environment.
     pub(crate) fn name(self) -> String {
@@ -105,7 +105,7 @@ impl Mutation {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 /// What is left of a site's ordering in this run, if it is not as it is meant to be.
 pub(super) fn weakened(at: Site) -> Option<Ordering> {
     match chosen()? {
@@ -116,7 +116,7 @@ pub(super) fn weakened(at: Site) -> Option<Ordering> {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 /// The defect of this process. Panics at a name that is none: a run that changes nothing would show nothing.
 pub(crate) fn chosen() -> Option<Mutation> {
     static CHOSEN: OnceLock<Option<Mutation>> = OnceLock::new();
@@ -128,16 +128,16 @@ pub(crate) fn chosen() -> Option<Mutation> {
     })
 }
 
-#[cfg(not(loom))]
+#[cfg(all(test, not(loom)))]
 thread_local! {
     static BROKEN: std::cell::Cell<Option<Rule>> = const { std::cell::Cell::new(None) };
 }
 
 /// While this lives a rule is not kept on this thread.
-#[cfg(not(loom))]
+#[cfg(all(test, not(loom)))]
 pub(crate) struct Breach(());
 
-#[cfg(not(loom))]
+#[cfg(all(test, not(loom)))]
 impl Breach {
     pub(crate) fn of(rule: Rule) -> Self {
         BROKEN.set(Some(rule));
@@ -145,7 +145,7 @@ impl Breach {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(all(test, not(loom)))]
 impl Drop for Breach {
     fn drop(&mut self) {
         BROKEN.set(None);

@@ -2,7 +2,7 @@
 
 use super::Ordering;
 
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 use super::mutation;
 
 macro_rules! sites {
@@ -13,9 +13,9 @@ macro_rules! sites {
             $($(#[$doc])* $name,)*
         }
 
-        #[cfg(loom)]
+        #[cfg(any(loom, tsan))]
         impl Site {
-            /// Every one, for the models.
+            /// Every one, to be weakened one at a time.
             pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
@@ -107,7 +107,7 @@ impl Site {
 
     #[inline]
     fn or_weaker(self, ordering: Ordering) -> Ordering {
-        #[cfg(loom)]
+        #[cfg(any(loom, tsan))]
         if let Some(weaker) = mutation::weakened(self) {
             return weaker;
         }
