@@ -54,6 +54,9 @@ mod random;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod trial;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod two_threads;
 
 pub use clock::{Clock, TimeSource};
 pub use counter::{Counter, ReactorCounters, TurnLengths};

@@ -4,7 +4,7 @@
 //! random histories run on one thread each, for which a [`Rule`] is broken while a value lives. In ordinary builds none of this exists.
 
 #[cfg(any(loom, tsan))]
-use std::sync::OnceLock;
+use std::cell::Cell;
 
 #[cfg(any(loom, tsan))]
 use super::{Ordering, Site};
@@ -119,13 +119,19 @@ pub(super) fn weakened(at: Site) -> Option<Ordering> {
 #[cfg(any(loom, tsan))]
 /// The defect of this process. Panics at a name that is none: a run that changes nothing would show nothing.
 pub(crate) fn chosen() -> Option<Mutation> {
-    static CHOSEN: OnceLock<Option<Mutation>> = OnceLock::new();
-    *CHOSEN.get_or_init(|| {
-        let name = std::env::var(VARIABLE).ok()?;
-        let chosen = Mutation::all().find(|mutation| mutation.name() == name);
-        assert!(chosen.is_some(), "{VARIABLE}={name}: no such mutation");
-        chosen
-    })
+    thread_local! {
+        // Each thread looks for itself: a cell shared by all would order what ThreadSanitizer is to judge.
+        static CHOSEN: Cell<Option<Option<Mutation>>> = const { Cell::new(None) };
+    }
+    if let Some(chosen) = CHOSEN.get() {
+        return chosen;
+    }
+    let chosen = std::env::var(VARIABLE).ok().map(|name| {
+        let named = Mutation::all().find(|mutation| mutation.name() == name);
+        named.unwrap_or_else(|| panic!("{VARIABLE}={name}: no such mutation"))
+    });
+    CHOSEN.set(Some(chosen));
+    chosen
 }
 
 #[cfg(all(test, not(loom)))]
