@@ -67,6 +67,8 @@ pub struct ControlProgram<P: Provider> {
     stage: Stage,
     is_ticking: bool,
     is_looking: bool,
+    /// The target's part had a message since its last poll.
+    has_news: bool,
     tokens: Vec<u64>,
 }
 
@@ -103,6 +105,7 @@ impl<P: Provider> ControlProgram<P> {
             stage: Stage::Serving,
             is_ticking: false,
             is_looking: false,
+            has_news: false,
             tokens: Vec::new(),
         })
     }
@@ -141,13 +144,16 @@ impl<P: Provider> ControlProgram<P> {
 
     /// Looks after the reactors, and does so again in a while.
     fn look(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        let room = match self.stage {
-            Stage::Serving => Some(self.facts.room(&self.control)),
-            // All are refused now, and that has been said.
-            Stage::Draining { .. } | Stage::Left => None,
-        };
-        self.lookout.look(&self.facts.reactors, room, turn.now_ns());
+        self.lookout.look(&self.facts.reactors, turn.now_ns());
         turn.arm(turn.now_ns() + LOOK_NS, LOOK_TIMER);
+    }
+
+    /// Connections may have come, gone, or been refused. While the target drains all are refused, which has been said.
+    fn note_connections(&mut self) {
+        self.has_news = false;
+        if self.stage == Stage::Serving {
+            self.lookout.note(self.facts.room(&self.control));
+        }
     }
 
     /// The deadline has come: says what is still there, and ends the process.
@@ -184,6 +190,7 @@ impl<P: Provider> Program for ControlProgram<P> {
     type Message = Message<P>;
 
     fn receive<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, from: Option<Cpu>, message: Message<P>) {
+        self.has_news = true;
         self.control.receive(turn, from, message);
     }
 
@@ -210,6 +217,9 @@ impl<P: Provider> Program for ControlProgram<P> {
             self.look(turn);
         }
         let progress = self.control.poll(turn);
+        if self.has_news || progress == Progress::Busy {
+            self.note_connections();
+        }
         let mut tokens = std::mem::take(&mut self.tokens);
         self.epoll.ready(&mut tokens);
         let ready = !tokens.is_empty();

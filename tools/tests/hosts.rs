@@ -7,6 +7,7 @@
 mod hosts {
     pub(crate) mod processes;
     mod reactors;
+    mod stall;
 }
 
 use std::time::Duration;

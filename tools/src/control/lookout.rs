@@ -36,7 +36,10 @@ pub(super) struct Lookout {
     slow: Repeats<(Cpu, &'static str)>,
     ring_full: Repeats<(Cpu, Cpu)>,
     refused: Repeats<()>,
+    /// All that were noted.
     refused_count: u64,
+    /// Those that no look has seen, and how things stood when the last of them was refused.
+    newly_refused: Option<(u64, Room)>,
 }
 
 /// Of one CPU.
@@ -87,12 +90,22 @@ impl Lookout {
             ring_full: Repeats::new(QUIET_NS),
             refused: Repeats::new(QUIET_NS),
             refused_count: 0,
+            newly_refused: None,
         }
     }
 
-    /// One look: says what there is to say. `room` is `None` where it does not matter any more.
-    pub(super) fn look(&mut self, reactors: &Reactors, room: Option<Room>, now_ns: u64) {
-        for notice in self.notices(reactors, room, now_ns) {
+    /// Connections have come or gone. To be called in the same turn: a moment later the room says nothing any more about why one was refused.
+    pub(super) fn note(&mut self, room: Room) {
+        let count = room.refused_count - std::mem::replace(&mut self.refused_count, room.refused_count);
+        if count > 0 {
+            let before = self.newly_refused.map_or(0, |(count, _)| count);
+            self.newly_refused = Some((before + count, room));
+        }
+    }
+
+    /// One look: says what there is to say.
+    pub(super) fn look(&mut self, reactors: &Reactors, now_ns: u64) {
+        for notice in self.notices(reactors, now_ns) {
             notice.log();
         }
     }
@@ -102,14 +115,12 @@ impl Lookout {
         self.cpus.get(usize::from(cpu.0)).map_or((0, false), |seen| (seen.stall_count, seen.stall.is_some()))
     }
 
-    fn notices(&mut self, reactors: &Reactors, room: Option<Room>, now_ns: u64) -> Vec<Notice> {
+    fn notices(&mut self, reactors: &Reactors, now_ns: u64) -> Vec<Notice> {
         let mut notices = Vec::new();
         self.look_for_slow(reactors, now_ns, &mut notices);
         self.look_for_stalls(reactors, now_ns, &mut notices);
         self.look_for_full_rings(reactors, now_ns, &mut notices);
-        if let Some(room) = room {
-            self.look_for_refusals(reactors, room, now_ns, &mut notices);
-        }
+        self.look_for_refusals(reactors, now_ns, &mut notices);
         notices
     }
 
@@ -184,11 +195,11 @@ impl Lookout {
         }
     }
 
-    fn look_for_refusals(&mut self, reactors: &Reactors, room: Room, now_ns: u64, notices: &mut Vec<Notice>) {
-        let mut count = room.refused_count - std::mem::replace(&mut self.refused_count, room.refused_count);
-        if count > 0 && !self.refused.note((), count, 0, now_ns) {
-            count = 0;
-        }
+    fn look_for_refusals(&mut self, reactors: &Reactors, now_ns: u64, notices: &mut Vec<Notice>) {
+        // The room stays until the next line: it is that of what is left out, too.
+        let Some((new, room)) = self.newly_refused else { return };
+        self.newly_refused = Some((0, room));
+        let mut count = if new > 0 && self.refused.note((), new, 0, now_ns) { new } else { 0 };
         count += self.refused.over(now_ns).first().map_or(0, |((), left_out)| left_out.count);
         if count == 0 {
             return;

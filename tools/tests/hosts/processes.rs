@@ -98,6 +98,10 @@ impl Target {
         fs::read_to_string(self.directory.join("target.log")).unwrap_or_default()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     fn is_alive(&self) -> bool {
         self.child.lock().unwrap().try_wait().unwrap().is_none()
     }

@@ -145,3 +145,14 @@ fn more_reactors_than_cpus_serve_and_end_clean() {
     target.gauges_return_to(&baseline, Duration::from_secs(20));
     target.ends_clean();
 }
+
+#[test]
+fn connections_that_find_no_room_say_which_key_to_raise() {
+    let target = Target::start_with("no-room", |configuration| {
+        configuration.replace("cpus = [0]", "cpus = [0]\nqueue_pairs = 1")
+    });
+    // Its admin queue takes the only place.
+    target.host(&["--nsid", MEMORY, "-w", "randread", "-o", "4k", "-q", "1", "-n", "1"]).fails();
+    target.says(&["WARN connections were refused for want of room", "connections_max=1", "raise target.queue_pairs"]);
+    target.ends_clean();
+}

@@ -15,7 +15,7 @@ fn reactors() -> Reactors {
 }
 
 fn look(lookout: &mut Lookout, reactors: &Reactors, now_ms: u64) -> Vec<Notice> {
-    lookout.notices(reactors, None, now_ms * MS)
+    lookout.notices(reactors, now_ms * MS)
 }
 
 /// Blocks whenever its lock is taken, which no program may, and says so first.
@@ -150,24 +150,33 @@ fn reports_that_found_no_room_are_counted_a_look_later() {
 fn refused_connections_say_what_there_was_no_room_in() {
     let reactors = reactors();
     let mut lookout = Lookout::new(&reactors);
-    let mut at = |now_ms: u64, refused_count, connection_count, in_limbo_count| {
-        let room = Room { refused_count, connection_count, connection_count_max: 8, in_limbo_count };
-        match lookout.notices(&reactors, Some(room), now_ms * MS).as_slice() {
-            [] => None,
-            [Notice::Refused { count, why, .. }] => Some((*count, why.clone())),
-            others => panic!("{others:?}"),
-        }
+    let room = |refused_count, connection_count, in_limbo_count| Room {
+        refused_count,
+        connection_count,
+        connection_count_max: 8,
+        in_limbo_count,
     };
-    assert_eq!(at(0, 0, 0, 0), None);
-    assert_eq!(at(500, 2, 8, 0), Some((2, RefusedWhy::QueuePairs)));
-    assert_eq!(at(1000, 5, 8, 0), None);
-    assert_eq!(at(10_500, 5, 3, 0), Some((3, RefusedWhy::OtherResources)));
-    assert_eq!(at(20_500, 5, 3, 0), None);
+    let refused = |lookout: &mut Lookout, now_ms: u64| match look(lookout, &reactors, now_ms).as_slice() {
+        [] => None,
+        [Notice::Refused { count, why, .. }] => Some((*count, why.clone())),
+        others => panic!("{others:?}"),
+    };
+    lookout.note(room(0, 1, 0));
+    assert_eq!(refused(&mut lookout, 0), None);
+    lookout.note(room(1, 8, 0));
+    lookout.note(room(2, 8, 0));
+    // They are gone when it is looked at.
+    lookout.note(room(2, 0, 0));
+    assert_eq!(refused(&mut lookout, 500), Some((2, RefusedWhy::QueuePairs)));
+    lookout.note(room(5, 3, 0));
+    assert_eq!(refused(&mut lookout, 1000), None);
+    assert_eq!(refused(&mut lookout, 10_500), Some((3, RefusedWhy::OtherResources)));
+    assert_eq!(refused(&mut lookout, 20_500), None);
     // The first reactor does not turn.
     lookout.cpus[0].stall = Some(Ongoing { len_ns: 0, next_line_ns: u64::MAX, quiet_ns: 0, waited_for_since_ns: None });
-    let room = Room { refused_count: 6, connection_count: 8, connection_count_max: 8, in_limbo_count: 8 };
+    lookout.note(room(6, 8, 8));
     let mut notices = Vec::new();
-    lookout.look_for_refusals(&reactors, room, 40_000 * MS, &mut notices);
+    lookout.look_for_refusals(&reactors, 40_000 * MS, &mut notices);
     let why = RefusedWhy::ReclamationWaits { stalled: "5".into() };
-    assert_eq!(notices, [Notice::Refused { count: 1, room, why }]);
+    assert_eq!(notices, [Notice::Refused { count: 1, room: room(6, 8, 8), why }]);
 }
