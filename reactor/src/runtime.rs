@@ -240,8 +240,12 @@ impl Runtime {
 /// Turns until the program has left.
 fn run<P: Program>(mut reactor: Reactor<P>, clock: Clock, switch: &PollSwitch, stop: &Stop) {
     let mut idleness = Idleness::default();
-    while !reactor.has_left() && !stop.is_wanted() {
+    while !stop.is_wanted() {
         let progress = reactor.turn(&clock);
+        if reactor.has_left() {
+            // Its last turn is counted already: there is no time to go on from.
+            break;
+        }
         match idleness.after(progress, switch, reactor.turn_ns()) {
             Between::Nothing => {}
             Between::Pause => poll_mode::pause(),
