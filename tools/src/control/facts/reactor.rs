@@ -76,10 +76,9 @@ fn place_samples(samples: &mut Vec<Sample>, place: &Place, (stall_count, is_stal
         "The longest turn so far, sleep not counted.",
         Value::GaugeSeconds { ns: longest_ns },
     );
-    // Every turn is one or the other.
-    let turns_ns = counters.busy_ns.value() + counters.idle_ns.value();
-    let lengths = Histogram::of(&counters.turn_lengths, turns_ns);
-    add("reactor_turn_seconds", "Lengths of turns, sleep not counted.", Value::Histogram(lengths));
+    // Only turns that found something to do have their lengths recorded.
+    let lengths = Histogram::of(&counters.turn_lengths, counters.busy_ns.value());
+    add("reactor_turn_seconds", "Lengths of turns that found something to do.", Value::Histogram(lengths));
     add(
         "reactor_limbo_entries",
         "Unlinked objects of this CPU that wait for their grace period.",
