@@ -112,4 +112,56 @@ mod tests {
         assert_eq!(timers.pop(&mut due), None);
         assert_eq!(pop_all(&mut timers, 10), [4, 3]);
     }
+
+    #[test]
+    #[cfg(not(loom))]
+    fn random_operations_agree_with_a_list() {
+        use crate::random::Random;
+        use crate::trial::seed_count;
+
+        /// Deadline, token, name.
+        type Armed = (u64, u64, TimerId);
+        fn arm(timers: &mut Timers, list: &mut Vec<Armed>, deadline_ns: u64, token: u64) {
+            list.push((deadline_ns, token, timers.arm(deadline_ns, token)));
+        }
+        for seed in 0..seed_count(2_000) {
+            let mut random = Random::new(seed);
+            let (mut timers, mut list, mut now_ns, mut cancelled) = (Timers::default(), Vec::new(), 0, Vec::new());
+            // Tokens are given in the order of arming.
+            for token in 0..100 {
+                match random.below(4) {
+                    0 | 1 => arm(&mut timers, &mut list, now_ns + random.below(20), token),
+                    2 if !list.is_empty() => {
+                        let (_, _, timer) = list.remove(usize::try_from(random.below(list.len() as u64)).unwrap());
+                        assert!(timers.cancel(timer), "seed {seed}");
+                        cancelled.push(timer);
+                    }
+                    _ => {
+                        now_ns += random.below(10);
+                        let mut expected: Vec<Armed> = list.extract_if(.., |armed| armed.0 <= now_ns).collect();
+                        expected.sort_by_key(|(deadline_ns, token, _)| (*deadline_ns, *token));
+                        let mut due = timers.due(now_ns);
+                        assert_eq!(due.is_none(), expected.is_empty(), "seed {seed}");
+                        while let Some(due) = &mut due {
+                            // One that is armed meanwhile waits, and one that is cancelled meanwhile does not fire.
+                            if random.below(8) == 0 {
+                                arm(&mut timers, &mut list, now_ns.saturating_sub(random.below(3)), token);
+                            }
+                            if random.below(8) == 0 && !expected.is_empty() {
+                                let at = usize::try_from(random.below(expected.len() as u64)).unwrap();
+                                assert!(timers.cancel(expected.remove(at).2), "seed {seed}");
+                            }
+                            let Some(fired) = timers.pop(due) else { break };
+                            let (_, expected_token, timer) = expected.remove(0);
+                            assert_eq!(fired, expected_token, "seed {seed}");
+                            assert!(!timers.cancel(timer), "seed {seed}: it has fired");
+                        }
+                        assert!(expected.is_empty(), "seed {seed}: {expected:?} did not fire");
+                    }
+                }
+                assert_eq!(timers.next_deadline_ns(), list.iter().map(|armed| armed.0).min(), "seed {seed}");
+                assert!(cancelled.iter().all(|timer| !timers.cancel(*timer)), "seed {seed}");
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use reactor::{Cpu, Program, Progress, Simulation, TimerId, Turn};
+use reactor::{Cpu, Program, Progress, Simulation, SimulationOptions, TimerId, Turn};
 
 /// From CPU to CPU, and its number among those.
 #[derive(Clone, Copy)]
@@ -63,27 +63,43 @@ impl Program for Chatter {
     }
 }
 
+/// One history to its end: how often rings were full.
+fn chat(seed: u64, options: SimulationOptions) -> u64 {
+    let log = Rc::new(RefCell::new(Log::default()));
+    let mut simulation = Simulation::with_options(seed, 4, options);
+    for cpu in (0..4).map(Cpu) {
+        simulation.install(cpu, Chatter { log: Rc::clone(&log), left_to_send: 100 });
+    }
+    simulation.reach_end(200_000);
+    assert_eq!(log.borrow().sent, log.borrow().received, "seed {seed}");
+    let (mut received, mut ring_full_count) = (0, 0);
+    for cpu in (0..4).map(Cpu) {
+        let counters = simulation.counters(cpu);
+        received += counters.message_count.value();
+        let by_pair: u64 = (0..4).map(|to| counters.ring_full_count_to(Cpu(to))).sum();
+        assert_eq!(by_pair, counters.ring_full_count.value());
+        ring_full_count += by_pair;
+    }
+    assert_eq!(received, 400);
+    ring_full_count
+}
+
+/// Many more if `QUIESCE_TEST_LONG` is set.
+fn seed_count(ordinary: u64) -> u64 {
+    if std::env::var_os("QUIESCE_TEST_LONG").is_some() { ordinary * 30 } else { ordinary }
+}
+
 #[test]
 fn order_is_kept_and_nothing_lost_when_rings_are_full() {
-    let mut ring_full_count = 0;
-    for seed in 0..100 {
-        let log = Rc::new(RefCell::new(Log::default()));
-        let mut simulation = Simulation::with_ring_capacity(seed, 4, 1 + usize::from(seed % 2 == 0));
-        for cpu in (0..4).map(Cpu) {
-            simulation.install(cpu, Chatter { log: Rc::clone(&log), left_to_send: 100 });
-        }
-        assert!(simulation.run_until_left(100_000), "seed {seed} did not end");
-        assert_eq!(log.borrow().sent, log.borrow().received);
-        let mut received = 0;
-        for cpu in (0..4).map(Cpu) {
-            let counters = simulation.counters(cpu);
-            received += counters.message_count.value();
-            let by_pair: u64 = (0..4).map(|to| counters.ring_full_count_to(Cpu(to))).sum();
-            assert_eq!(by_pair, counters.ring_full_count.value());
-            ring_full_count += by_pair;
-        }
-        assert_eq!(received, 400);
-    }
+    let tiny =
+        |seed: u64| SimulationOptions { ring_capacity: 1 + usize::from(seed.is_multiple_of(2)), ..Default::default() };
+    let ring_full_count: u64 = (0..100).map(|seed| chat(seed, tiny(seed))).sum();
+    assert!(ring_full_count > 10_000, "rings were full only {ring_full_count} times: the test shows nothing");
+}
+
+#[test]
+fn order_is_kept_and_nothing_lost_in_rough_weather() {
+    let ring_full_count: u64 = (0..seed_count(500)).map(|seed| chat(seed, SimulationOptions::rough(seed))).sum();
     assert!(ring_full_count > 10_000, "rings were full only {ring_full_count} times: the test shows nothing");
 }
 

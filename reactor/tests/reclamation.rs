@@ -174,10 +174,15 @@ fn start(seed: u64) -> (Simulation<u64>, Arc<World>, Reader) {
     (simulation, world, reader)
 }
 
+/// Many more if `QUIESCE_TEST_LONG` is set.
+fn seed_count(ordinary: u64) -> u64 {
+    if std::env::var_os("QUIESCE_TEST_LONG").is_some() { ordinary * 30 } else { ordinary }
+}
+
 #[test]
 fn nothing_that_can_be_reached_is_given_back_and_everything_is_in_the_end() {
     let mut totals = (0, 0);
-    for seed in 0..1_500 {
+    for seed in 0..seed_count(1_500) {
         let (mut simulation, world, mut reader) = start(seed);
         for _ in 0..20 {
             for _ in 0..simulation.random() % 24 {
