@@ -40,6 +40,24 @@ fn serves_verifies_and_ends_clean() {
     target.ends_clean();
 }
 
+/// Polling CPUs sleep while nothing happens, before the first host and after the last; the first command after a sleep is answered.
+#[test]
+fn an_idle_target_uses_no_cpu_time() {
+    let target = Target::start("idle");
+    let baseline = target.live_gauges();
+    for _ in 0..3 {
+        hosts::processes::pause(Duration::from_millis(200));
+        let before = target.cpu_time("poll-0");
+        hosts::processes::pause(Duration::from_secs(1));
+        let used = target.cpu_time("poll-0") - before;
+        // 1 %, in the kernel's ticks.
+        assert!(used <= Duration::from_millis(10), "{used:?} in a second");
+        target.host(&["--nsid", FILE, "--verify", "-w", "randwrite", "-o", "4k", "-q", "1", "-n", "50"]).succeeds();
+        target.gauges_return_to(&baseline, PATIENCE);
+    }
+    target.ends_clean();
+}
+
 #[test]
 fn two_hosts_at_once() {
     let target = Target::start("two");

@@ -106,6 +106,25 @@ impl Target {
         self.child.lock().unwrap().try_wait().unwrap().is_none()
     }
 
+    /// CPU time that its threads of this name have used, in whole ticks.
+    pub(crate) fn cpu_time(&self, thread: &str) -> Duration {
+        let tasks = format!("/proc/{}/task", self.child.lock().unwrap().id());
+        let ticks = |path: PathBuf| -> u64 {
+            // What follows the name, which is in parentheses: user and system time are its fields 12 and 13 [proc_pid_stat(5)].
+            let stat = fs::read_to_string(path.join("stat")).unwrap();
+            let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+            fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        };
+        let is_named =
+            |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim_end() == thread);
+        let threads: Vec<_> =
+            fs::read_dir(tasks).unwrap().flatten().map(|task| task.path()).filter(is_named).map(ticks).collect();
+        assert!(!threads.is_empty(), "no thread {thread}");
+        // SAFETY: takes no pointers.
+        let tick_count_per_s = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap();
+        Duration::from_millis(threads.iter().sum::<u64>() * 1000 / tick_count_per_s)
+    }
+
     pub(crate) fn signal(&self, signal: i32) {
         send_signal(&self.child.lock().unwrap(), signal);
     }
