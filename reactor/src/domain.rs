@@ -37,6 +37,8 @@ const READER_PLACE_COUNT: usize = 1;
 
 /// In a slot: this participant holds nothing and is not waited for.
 pub(crate) const OFFLINE: u64 = u64::MAX;
+/// In a slot, beside the epoch: this participant is still waited for, and will go offline unless somebody takes the mark away.
+const DOZING: u64 = 1 << 63;
 
 /// A set of participants (the mesh's reactors, and a fixed number of registered [`Reader`]s) and one global epoch.
 #[derive(Clone)]
@@ -52,7 +54,7 @@ struct Inner {
     reader_places: [AtomicBool; READER_PLACE_COUNT],
 }
 
-/// Written by its participant alone, but for one thing: a sender may take it from [`OFFLINE`] to its own epoch.
+/// Written by its participant alone, but for what a sender may do: take it from [`OFFLINE`] to the sender's own epoch, and take the mark [`DOZING`] away.
 struct Slot {
     seen: AtomicU64,
     limbo_len: AtomicU64,
@@ -113,7 +115,7 @@ impl Domain {
         (0..).zip(self.reactor_slots()).filter_map(move |(cpu, slot)| {
             // ORDERING 9.
             let seen = slot.seen.load(Ordering::Relaxed);
-            (seen != OFFLINE && seen != epoch).then_some(cpu)
+            (seen != OFFLINE && seen & !DOZING != epoch).then_some(cpu)
         })
     }
 
@@ -154,7 +156,7 @@ impl Domain {
         let all_seen = self.inner.slots.iter().all(|slot| {
             // ORDERING 2: what was done before the quiet point happened before the step.
             let seen = slot.seen.load(Site::Survey.acquire());
-            seen == epoch || seen == OFFLINE
+            seen == OFFLINE || seen & !DOZING == epoch
         });
         if all_seen {
             // ORDERING 3.
@@ -164,17 +166,26 @@ impl Domain {
     }
 
     /// Called by a sender, after its fence, for a CPU that it has pushed to: one that is offline is counted as online from
-    /// now on, at the sender's epoch, until it comes online itself. So the message holds up the epoch as it would on a CPU
-    /// that turns. True if the CPU was offline.
+    /// now on, at the sender's epoch, until it comes online itself; one that is about to go offline stays online. So the message holds up the epoch as
+    /// it would on a CPU that turns. True if the CPU did not turn.
+    #[inline]
     pub(crate) fn hold_for(&self, cpu: u16, epoch: u64) -> bool {
         #[cfg(any(loom, test))]
         if Rule::Hold.is_broken() {
             return false;
         }
         let seen = &self.inner.slots[usize::from(cpu)].seen;
-        // ORDERING 6: relaxed, since the sender's fence comes before; the exchange continues the release sequence of the store that it replaces.
-        seen.load(Ordering::Relaxed) == OFFLINE
-            && seen.compare_exchange(OFFLINE, epoch, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        // ORDERING 6.
+        let mut found = seen.load(Ordering::Relaxed);
+        // Twice at most: nobody goes back to sleep before it has received the message.
+        while found >= DOZING {
+            let held = if found == OFFLINE { epoch } else { found & !DOZING };
+            match seen.compare_exchange(found, held, Site::Hold.release(), Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(changed) => found = changed,
+            }
+        }
+        false
     }
 
     pub(crate) fn report_limbo(&self, cpu: u16, len: u64, oldest: u64) {
@@ -233,6 +244,8 @@ impl Participant {
     pub(crate) fn go_online(&mut self) {
         // ORDERING 5: relaxed, since the fence comes after.
         let mut epoch = self.domain.inner.epoch.load(Ordering::Relaxed);
+        #[cfg(loom)]
+        self.settle();
         loop {
             self.publish(epoch, Site::Online);
             // ORDERING 5.
@@ -254,11 +267,63 @@ impl Participant {
         self.publish(OFFLINE, Site::Offline);
     }
 
+    /// It will go offline if nobody has anything for it: from here on senders see that. A fence and a last look are the caller's, and then either
+    /// [`Self::fall_asleep`] or [`Self::stay_awake`].
+    pub(crate) fn doze(&mut self) {
+        #[cfg(any(loom, test))]
+        if Rule::OfflineLast.is_broken() {
+            return self.go_offline();
+        }
+        // ORDERING 2: who reads this instead of the epoch alone has to see as much.
+        self.slot().seen.store(self.seen | DOZING, Site::Doze.release());
+    }
+
+    /// Goes offline, unless somebody has sent something since [`Self::doze`]: then it is false.
+    pub(crate) fn fall_asleep(&mut self) -> bool {
+        #[cfg(any(loom, test))]
+        if Rule::OfflineLast.is_broken() || Rule::OfflineByExchange.is_broken() {
+            self.go_offline();
+            return true;
+        }
+        // ORDERING 2 and 6.
+        let dozing = self.seen | DOZING;
+        let is_offline =
+            self.slot().seen.compare_exchange(dozing, OFFLINE, Site::Offline.release(), Ordering::Relaxed).is_ok();
+        if is_offline {
+            self.seen = OFFLINE;
+        }
+        is_offline
+    }
+
+    /// There was something: it was online all the time.
+    pub(crate) fn stay_awake(&mut self) {
+        #[cfg(any(loom, test))]
+        if Rule::OfflineLast.is_broken() {
+            return self.go_online();
+        }
+        #[cfg(loom)]
+        self.settle();
+        self.publish(self.seen, Site::Quiet);
+    }
+
+    /// To the model checker, a plain store may come between a sender's exchange and the store that the exchange read, which is impossible. An exchange
+    /// that fails puts what follows behind all that is there.
+    #[cfg(loom)]
+    fn settle(&self) {
+        const NEVER: u64 = OFFLINE - 1;
+        assert!(self.slot().seen.compare_exchange(NEVER, NEVER, Ordering::Relaxed, Ordering::Relaxed).is_err());
+    }
+
     #[inline]
     fn publish(&mut self, epoch: u64, site: Site) {
         // ORDERING 2.
-        self.domain.inner.slots[self.index].seen.store(epoch, site.release());
+        self.slot().seen.store(epoch, site.release());
         self.seen = epoch;
+    }
+
+    #[inline]
+    fn slot(&self) -> &Slot {
+        &self.domain.inner.slots[self.index]
     }
 }
 

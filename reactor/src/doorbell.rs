@@ -11,23 +11,29 @@
 
 mod barrier;
 
-use crate::primitive::{AtomicU32, Ordering};
+use crate::primitive::{AtomicU32, Ordering, Site};
 
 /// The sleeper: says that it sleeps from here on. [`before_last_look`] and another look come next.
 #[inline]
 pub fn announce(word: &AtomicU32) {
-    word.store(1, Ordering::Relaxed);
+    store(word, 1);
 }
 
 /// The sleeper: the fence between its announcements (one or many) and its last look. Slow: a system call.
 pub fn before_last_look() {
-    barrier::heavy();
+    barrier::heavy(Site::SleepFence);
+}
+
+/// Whoever leaves the mesh: the fence between saying so and its last look.
+pub(crate) fn before_looking_back() {
+    // ORDERING 8: pairs with the senders' light fence, as the sleepers' does.
+    barrier::heavy(Site::LeaveFence);
 }
 
 /// The sleeper: it is awake.
 #[inline]
 pub fn withdraw(word: &AtomicU32) {
-    word.store(0, Ordering::Relaxed);
+    store(word, 0);
 }
 
 /// The others: the fence between their news (for one or many sleepers) and [`take`].
@@ -47,4 +53,13 @@ pub fn take(word: &AtomicU32) -> bool {
 #[must_use]
 pub fn reaches_other_processes() -> bool {
     barrier::is_asymmetric()
+}
+
+#[inline]
+fn store(word: &AtomicU32, value: u32) {
+    #[cfg(not(loom))]
+    word.store(value, Ordering::Relaxed);
+    // To the model checker, a plain store may come between an exchange and the store that the exchange read, which is impossible.
+    #[cfg(loom)]
+    word.swap(value, Ordering::Relaxed);
 }

@@ -14,7 +14,6 @@ use crate::cpu::Cpu;
 use crate::domain::Domain;
 use crate::doorbell;
 use crate::mailbox::{Bells, Inbox};
-use crate::primitive::Site;
 #[cfg(any(loom, test))]
 use crate::primitive::mutation::Rule;
 use crate::program::{Program, Progress, Rest};
@@ -98,7 +97,7 @@ impl<P: Program> Reactor<P> {
     fn end_turn(&mut self) -> bool {
         let moved = self.state.outbox.flush();
         #[cfg(any(loom, test))]
-        if Rule::BellsBeforeQuiet.is_broken() {
+        if Rule::BellsBeforeQuiet.is_broken() && self.state.outbox.backlog_len() == 0 {
             self.state.participant.quiet();
         }
         // Before the quiet point: a message to a CPU that sleeps holds the epoch up from now on.
@@ -126,8 +125,7 @@ impl<P: Program> Reactor<P> {
         self.left = true;
         self.bell().enter(Stage::Left);
         self.state.participant.go_offline();
-        // ORDERING 8.
-        Site::LeaveFence.fence();
+        doorbell::before_looking_back();
         #[cfg(any(loom, test))]
         if Rule::LeaverLooks.is_broken() {
             return;
@@ -180,19 +178,20 @@ impl<P: Program> Reactor<P> {
             return false;
         }
         self.bell().lie_down();
-        self.state.participant.go_offline();
+        self.state.participant.doze();
         self.ledger.sleep(&self.state.counters);
         // ORDERING 6: what was sent before the sender could see this is seen here.
         doorbell::before_last_look();
+        let may_sleep = self.may_sleep();
         #[cfg(any(loom, test))]
-        if Rule::LastLook.is_broken() {
+        let may_sleep = may_sleep || Rule::LastLook.is_broken();
+        // Offline only now: until here everything that was sent is waited for.
+        if may_sleep && self.state.participant.fall_asleep() {
             return true;
         }
-        if !self.may_sleep() {
-            self.get_up();
-            return false;
-        }
-        true
+        self.state.participant.stay_awake();
+        self.bell().get_up();
+        false
     }
 
     fn may_sleep(&self) -> bool {

@@ -21,6 +21,8 @@ use crate::primitive::{AtomicU64, Ordering, SharedArc as Arc, Site, UnsafeCell};
 
 /// Slots are visited in groups of so many.
 const GROUP: usize = 16;
+/// In `consumed`: the last of these were dropped unread, with the consumer.
+const UNREAD: u64 = 1 << 63;
 
 /// A ring's two ends. Above 16, `capacity` is rounded up to a multiple of 16. Panics if it is zero.
 pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
@@ -35,7 +37,7 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 
 struct Shared<T> {
     slots: Box<[Slot<T>]>,
-    /// Positions that the consumer has read.
+    /// Positions that the consumer has read, and [`UNREAD`].
     consumed: CachePadded<AtomicU64>,
 }
 
@@ -93,11 +95,11 @@ impl<T> Producer<T> {
             return true;
         }
         // ORDERING 10: the old value was moved out before.
-        self.consumed = self.shared.consumed.load(Site::RingRoom.acquire());
+        self.consumed = self.shared.consumed.load(Site::RingRoom.acquire()) & !UNREAD;
         self.position - self.consumed < capacity
     }
 
-    /// Whether the consumer has said that it read all that was written.
+    /// Whether the consumer has said that it read all that was written. What was dropped with it is not read.
     pub(crate) fn is_taken(&self) -> bool {
         // ORDERING 10.
         self.shared.consumed.load(Site::RingRoom.acquire()) == self.position
@@ -175,11 +177,15 @@ impl<T> Consumer<T> {
 }
 
 impl<T> Drop for Consumer<T> {
-    /// Drops what nobody has read. What is pushed after this is dropped with the ring.
+    /// Drops what nobody has read, and says that it did. What is pushed after this is dropped with the ring.
     fn drop(&mut self) {
+        self.tell();
         self.limit = u64::MAX;
         while self.pop().is_some() {}
-        self.tell();
+        if self.told != self.position {
+            // ORDERING 10: as in `tell`.
+            self.shared.consumed.store(self.position | UNREAD, Site::RingEmpty.release());
+        }
     }
 }
 
@@ -188,7 +194,7 @@ impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         let capacity = self.slots.len() as u64;
         // ORDERING 10: both ends are gone, and this thread has seen all that they did (`Arc`).
-        let mut position = self.consumed.load(Ordering::Relaxed);
+        let mut position = self.consumed.load(Ordering::Relaxed) & !UNREAD;
         #[expect(clippy::cast_possible_truncation, reason = "below the capacity, which is a usize")]
         let steps = (position % capacity) as usize;
         let mut place = (0..steps).fold(0, |slot, _| next(slot, self.slots.len()));

@@ -38,8 +38,8 @@ mod asymmetric {
         Site::WakeFence.fence();
     }
 
-    pub(in super::super) fn heavy() {
-        Site::SleepFence.fence();
+    pub(in super::super) fn heavy(site: Site) {
+        site.fence();
         if is_asymmetric() {
             let result = membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED);
             // Others rely on it already.
@@ -78,8 +78,8 @@ mod symmetric {
         Site::WakeFence.fence();
     }
 
-    pub(in super::super) fn heavy() {
-        Site::SleepFence.fence();
+    pub(in super::super) fn heavy(site: Site) {
+        site.fence();
     }
 
     pub(in super::super) fn is_asymmetric() -> bool {

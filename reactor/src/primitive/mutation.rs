@@ -59,6 +59,10 @@ rules! {
     LastLook,
     /// 6: a message to a CPU that is offline makes it count as online.
     Hold,
+    /// 6: a CPU is offline only after it has looked once more.
+    OfflineLast,
+    /// 6: it goes offline by an exchange, which fails if somebody has sent something meanwhile.
+    OfflineByExchange,
     /// 6: the sender looks after sleepers before its own quiet point.
     BellsBeforeQuiet,
     /// 6: the first value that is retired wakes the advancer.

@@ -34,6 +34,8 @@ sites! {
     Quiet,
     /// 2: a participant that comes online stores what it has seen.
     Online,
+    /// 2: a participant says that it is about to go offline.
+    Doze,
     /// 2: a participant goes offline.
     Offline,
     /// 2: the advancer reads what all have seen.
@@ -52,6 +54,8 @@ sites! {
     SleepFence,
     /// 6: the fence between what is sent and the look whether the receiver sleeps.
     WakeFence,
+    /// 6: a sender has a receiver that does not turn count as online.
+    Hold,
     /// 6: a wake-up without a message is asked for.
     Want,
     /// 6: the request is taken.

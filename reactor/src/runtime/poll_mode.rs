@@ -1,9 +1,9 @@
 //! What a reactor does between two turns when there is nothing to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::mailbox::Wake;
+use crate::primitive::{AtomicU64, Ordering};
 use crate::program::Progress;
 
 /// The longest time that a mode can hold: 2 s.
@@ -63,7 +63,7 @@ pub struct PollSwitch {
 }
 
 impl PollSwitch {
-    pub(super) fn new(mode: PollMode, wake: Wake) -> Self {
+    pub(crate) fn new(mode: PollMode, wake: Wake) -> Self {
         Self { word: Arc::new(AtomicU64::new(mode.to_word())), wake }
     }
 
