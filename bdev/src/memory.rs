@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use reactor::{Arena, PageKind, Progress, Segment};
+use reactor::{Arena, MemoryError, PageKind, Progress, Segment};
 
 use crate::channel::{Channel, Completion, Operation, OperationKind};
 use crate::device::{BdevError, Device, DeviceError, Geometry};
@@ -48,6 +48,12 @@ impl Memory {
     #[must_use]
     pub fn pages(&self) -> PageKind {
         self.arena.pages()
+    }
+
+    /// Why it is on ordinary pages although hugepages were asked for.
+    #[must_use]
+    pub fn why_ordinary(&self) -> Option<&MemoryError> {
+        self.arena.why_ordinary()
     }
 
     /// Its blocks, without what the arena was rounded up by.

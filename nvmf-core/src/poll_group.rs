@@ -97,7 +97,7 @@ impl PollGroup {
             handles: vec![None; qpair_count_max],
             headers: Limbo::new(Grace::Messages, HEADER_COUNT_MAX),
             controllers: Slab::new(qpair_count_max),
-            buffers: Buffers::new(options.data_memory, directory.transfer_len_max()),
+            buffers: Buffers::new(options.cpu, options.data_memory, directory.transfer_len_max()),
             devices,
             requests_live: 0,
             slot_count: 0,

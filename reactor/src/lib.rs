@@ -28,6 +28,7 @@ mod published;
 mod table;
 
 mod limbo;
+mod pool;
 mod turn;
 mod watch;
 
@@ -38,8 +39,6 @@ mod timer;
 mod bell;
 mod domain;
 pub mod doorbell;
-
-mod pool;
 
 mod memory;
 
@@ -66,8 +65,11 @@ pub use full::Full;
 pub use gather::Gathering;
 pub use limbo::{Grace, Limbo, Reaped};
 pub use mailbox::{Postbox, Wake};
-pub use memory::{Arena, MemoryError, PageKind, RegionId, Segment, SharedArena, copy_bytes};
-pub use pool::{Buffer, Pool};
+pub use memory::{
+    Arena, ArenaOptions, HugepagePlan, Hugepages, MemoryError, NodeHugepages, NumaNode, PageKind, RegionId, Segment,
+    SharedArena, copy_bytes,
+};
+pub use pool::{Buffer, Home, Pool};
 pub use program::{Name, Program, Progress, Rest};
 pub use published::Published;
 pub use reactor::Reactor;

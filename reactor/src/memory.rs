@@ -1,7 +1,8 @@
 //! Memory that a device or a peer may write: never behind a Rust reference.
 //!
 //! [`Segment`] is the currency: an address, a length, the arena it is of. [`Arena`] and [`SharedArena`] make them (at start,
-//! by the control plane; their calls are slow), any CPU copies to and from them through [`copy_bytes`].
+//! by the control plane; their calls are slow), any CPU copies to and from them through [`copy_bytes`]. [`HugepagePlan`] says before the
+//! start which arenas will find hugepages, and what to do about the others.
 //!
 //! Invariants:
 //! 1. Every segment lies inside a mapping that is live until [`Arena::release`] or [`SharedArena::release`], whose caller
@@ -10,14 +11,38 @@
 //!    which the compiler cannot see into, so that a device or another process that writes meanwhile changes what the bytes
 //!    are and nothing else.
 
+mod hugepages;
+mod shared;
+
 mod arena;
 mod copy;
 mod mapping;
-mod shared;
+mod node;
 
 pub use arena::Arena;
 pub use copy::copy_bytes;
+pub use hugepages::{HugepagePlan, Hugepages, NodeHugepages};
+pub use node::NumaNode;
 pub use shared::SharedArena;
+
+/// What an arena is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArenaOptions {
+    /// Bytes; rounded up to whole pages.
+    pub len: usize,
+    /// Whether to try hugepages before ordinary ones.
+    pub huge_pages: bool,
+    /// Where its pages are to come from if they can: the node of the CPU that will use it.
+    pub node: Option<NumaNode>,
+}
+
+impl ArenaOptions {
+    /// `len` bytes on ordinary pages, from any node.
+    #[must_use]
+    pub const fn new(len: usize) -> Self {
+        Self { len, huge_pages: false, node: None }
+    }
+}
 
 /// Which pages back an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +89,13 @@ pub enum MemoryError {
         /// Bytes that the machine has.
         machine_len: usize,
     },
+}
+
+impl MemoryError {
+    /// Whether the kernel does not know the call, rather than failed at it.
+    fn is_unknown_call(&self) -> bool {
+        matches!(self, Self::System { source, .. } if source.raw_os_error() == Some(libc::EINVAL))
+    }
 }
 
 /// A piece of an arena, as a device sees it: plain data. Only arenas and buffers make one, so its address is always inside a
@@ -152,6 +184,20 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A node of this machine. `None` where the kernel knows none.
+    pub(super) fn some_node() -> Option<NumaNode> {
+        (0..1024).find_map(NumaNode::of_cpu)
+    }
+
+    /// What the kernel says of the mapping: `default`, `prefer:0`. `None` where it does not say.
+    pub(super) fn policy_of(segment: Segment) -> Option<String> {
+        let maps = std::fs::read_to_string("/proc/self/numa_maps").ok()?;
+        // Neighbours with the same policy are one mapping.
+        let start = |line: &str| usize::from_str_radix(line.split(' ').next()?, 16).ok();
+        let line = maps.lines().rfind(|line| start(line).is_some_and(|start| start <= segment.address))?;
+        line.split(' ').nth(1).map(str::to_owned)
+    }
 
     fn arena(len: usize) -> Segment {
         Arena::new(len, false).unwrap().segment()

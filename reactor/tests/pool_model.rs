@@ -1,7 +1,8 @@
 //! A pool against a model: which buffers are out, and what is written in them.
 
-use reactor::{Arena, Buffer, Pool};
+use reactor::{Arena, Buffer, Cpu, Home, Pool};
 
+const HOME: Home = Home { cpu: Cpu(0), pool: 0 };
 const BUFFER_LEN: usize = 96;
 const BUFFER_COUNT: usize = 10;
 
@@ -10,7 +11,7 @@ fn random_taking_and_giving_agrees_with_a_list() {
     let seed_count = if std::env::var_os("QUIESCE_TEST_LONG").is_some() { 30_000 } else { 1_000 };
     let arena = Arena::new(4096, false).unwrap();
     for seed in 0..seed_count {
-        let mut pool = Pool::new(arena.segment().part(0, BUFFER_LEN * BUFFER_COUNT + BUFFER_LEN / 2), BUFFER_LEN);
+        let mut pool = Pool::new(HOME, arena.segment().part(0, BUFFER_LEN * BUFFER_COUNT + BUFFER_LEN / 2), BUFFER_LEN);
         let mut out: Vec<(Buffer, u8)> = Vec::new();
         let mut exhausted_count = 0;
         let mut state: u64 = seed;

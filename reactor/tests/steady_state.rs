@@ -6,7 +6,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use reactor::{Arena, Cpu, Grace, Handle, Limbo, Pool, Program, Progress, Published, Simulation, Slab, Turn, Unlinked};
+use reactor::{
+    Arena, Cpu, Grace, Handle, Home, Limbo, Pool, Program, Progress, Published, Simulation, Slab, Turn, Unlinked,
+};
 
 struct Counting;
 
@@ -76,7 +78,7 @@ fn turns_allocate_nothing() {
     let mut simulation = Simulation::with_ring_capacity(1, 3, 4);
     let value = Arc::new(Published::new(simulation.domain(), Box::new(1)));
     for cpu in (0..3).map(Cpu) {
-        let pool = Pool::new(Arena::new(4096, false).unwrap().segment(), 512);
+        let pool = Pool::new(Home { cpu, pool: 0 }, Arena::new(4096, false).unwrap().segment(), 512);
         let (limbo, spare) = (Limbo::new(Grace::Messages, 4), Some(Box::new(2)));
         let value = Arc::clone(&value);
         simulation.install(cpu, Busy { value, limbo, spare, slab: Slab::new(4), last: None, pool });

@@ -8,7 +8,7 @@
 //! | [`reactors`] | the mesh's reactors, as people name, watch and switch them |
 //! | [`config`], [`log`] | the configuration file; the log |
 //! | [`poll_mode`] | words for what a CPU does when there is nothing to do |
-//! | [`machine`] | what this machine offers: CPUs, hugepages, RDMA devices |
+//! | [`machine`] | what this machine offers: CPUs, memory, RDMA devices |
 //! | [`system`] | system calls that the standard library has not |
 
 pub mod target;

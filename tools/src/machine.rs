@@ -1,10 +1,7 @@
-//! What this machine offers: CPUs, hugepages, RDMA devices.
+//! What this machine offers: CPUs, memory, RDMA devices.
 
 use std::fs;
 use std::path::Path;
-
-/// Bytes of a hugepage as this project uses them.
-const HUGEPAGE_LEN: u64 = 2 << 20;
 
 /// The CPUs that this process may use, ascending.
 #[must_use]
@@ -27,55 +24,6 @@ fn cpu_list(list: &str) -> Vec<usize> {
         }
     }
     cpus
-}
-
-/// The kernel's hugepages of 2 MiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hugepages {
-    /// Reserved.
-    pub total: u64,
-    /// Of these, free.
-    pub free: u64,
-}
-
-impl Hugepages {
-    /// As they are now. None at all where the kernel has pages of another size.
-    #[must_use]
-    pub fn now() -> Self {
-        let number = |name: &str| {
-            let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}");
-            fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-        };
-        Self { total: number("nr_hugepages"), free: number("free_hugepages") }
-    }
-
-    /// Bytes of those that are free.
-    #[must_use]
-    pub fn free_len(self) -> u64 {
-        self.free.saturating_mul(HUGEPAGE_LEN)
-    }
-
-    /// How many hold each of these regions, which do not share pages.
-    pub fn needed_for(regions: impl Iterator<Item = u64>) -> u64 {
-        regions.map(|len| len.div_ceil(HUGEPAGE_LEN)).sum()
-    }
-
-    /// One line: what there is, what is needed, and what to do about it.
-    #[must_use]
-    pub fn describe(self, needed: u64, wanted: bool) -> String {
-        if !wanted {
-            return format!("hugepages: not used (target.hugepages = false); {} are free", self.free);
-        }
-        if self.free >= needed {
-            return format!("hugepages: {needed} of 2 MiB are needed, {} are free", self.free);
-        }
-        let reserve = self.total + needed - self.free;
-        format!(
-            "hugepages: {needed} of 2 MiB are needed, {} are free: ordinary pages are used for what does not fit (slower). To reserve \
-             them: sudo sysctl vm.nr_hugepages={reserve}",
-            self.free
-        )
-    }
 }
 
 /// Bytes of ordinary memory that could be had without swapping. `None` where the kernel does not say.
@@ -111,18 +59,5 @@ mod tests {
         assert_eq!(cpu_list(""), [] as [usize; 0]);
         assert!(!cpus_allowed().is_empty());
         assert!(memory_available().is_none_or(|len| len > 1 << 20));
-    }
-
-    #[test]
-    fn missing_hugepages_are_told_with_the_command_that_reserves_them() {
-        let needed = Hugepages::needed_for([64 << 20, 1, 32 << 20].into_iter());
-        assert_eq!(needed, 32 + 1 + 16);
-        let text = Hugepages { total: 10, free: 4 }.describe(needed, true);
-        assert!(text.contains("49 of 2 MiB are needed, 4 are free: ordinary pages"), "{text}");
-        assert!(text.ends_with("sudo sysctl vm.nr_hugepages=55"), "{text}");
-        assert_eq!(
-            Hugepages { total: 64, free: 64 }.describe(needed, true),
-            "hugepages: 49 of 2 MiB are needed, 64 are free"
-        );
     }
 }

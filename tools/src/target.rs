@@ -8,7 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
-use reactor::{Cpu, Placement, Program, ReactorOptions, Runtime, RuntimeBuilder};
+use reactor::{
+    ArenaOptions, Cpu, HugepagePlan, Hugepages, NumaNode, Placement, Program, ReactorOptions, Runtime, RuntimeBuilder,
+};
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 use transport_rdma::target::{Message, TargetOptions, build};
 use transport_rdma::verbs::Provider;
@@ -16,7 +18,7 @@ use transport_rdma::verbs::Provider;
 use crate::config::{Config, DeviceKind, DeviceSection, ProviderKind, ReactorSection, Size, SubsystemSection};
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
 use crate::log::Log;
-use crate::machine::{self, Hugepages};
+use crate::machine;
 use crate::poll_mode;
 use crate::reactors::Reactors;
 pub use crate::system::Signals;
@@ -30,11 +32,11 @@ const RING_CAPACITY: usize = 1024;
 /// Anything that keeps it from starting.
 pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
     say_cpus(config);
-    let memory_lens = memory_lens(config)?;
-    say_hugepages(config, &memory_lens);
+    let memory = memory_plan(config)?;
+    tracing::info!("{memory}");
     say_fabric(config);
     say_spare_devices(config);
-    check_memory(config, &memory_lens)?;
+    check_memory(&memory)?;
     // Before the other parts: cheap, and the likeliest to be wrong on a machine where a target runs already.
     let listeners = listen(config)?;
     match config.transport.provider {
@@ -146,7 +148,13 @@ fn open_device(section: &DeviceSection, huge: bool) -> Result<Arc<dyn Device>> {
     let (name, block_len) = (section.name.as_str(), section.block_len);
     let block_count = |len: u64| len / u64::from(block_len);
     Ok(match &section.kind {
-        DeviceKind::Memory { len } => Arc::new(bdev::Memory::new(name, block_len, block_count(*len), huge)?),
+        DeviceKind::Memory { len } => {
+            let memory = bdev::Memory::new(name, block_len, block_count(*len), huge)?;
+            if let Some(why) = memory.why_ordinary() {
+                tracing::info!(device = name, "memory device is on ordinary pages: {why}");
+            }
+            Arc::new(memory)
+        }
         DeviceKind::Null { len } => Arc::new(bdev::Null::new(name, block_len, block_count(*len))?),
         DeviceKind::File { path, read_only, queue_depth } => {
             let options =
@@ -181,7 +189,16 @@ fn target_options(config: &Config) -> Result<TargetOptions> {
         data_memory_len: config.target.data_memory_len,
         huge_pages: config.target.hugepages,
         shared_receive_count: config.transport.shared_receive_count,
+        nodes: nodes(config),
     })
+}
+
+/// The NUMA node of each polling CPU; none where a thread may run anywhere.
+fn nodes(config: &Config) -> Vec<Option<NumaNode>> {
+    match &config.target.reactors {
+        ReactorSection::Pinned(cpus) => cpus.iter().map(|os_cpu| NumaNode::of_cpu(*os_cpu)).collect(),
+        ReactorSection::Floating(count) => (0..*count).map(|_| None).collect(),
+    }
 }
 
 fn controller_spec(config: &Config) -> ControllerSpec {
@@ -219,34 +236,31 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
     })
 }
 
-/// What is allocated in large pieces: memory devices, and what each CPU needs for data, receives and responses.
-fn memory_lens(config: &Config) -> Result<Vec<u64>> {
+/// What is allocated in large pieces, in that order: memory devices, and what each CPU needs for data, receives and responses.
+fn memory_plan(config: &Config) -> Result<HugepagePlan> {
+    let huge_pages = config.target.hugepages;
     let devices = config.devices.iter().filter_map(|device| match device.kind {
-        DeviceKind::Memory { len } => Some(len),
+        DeviceKind::Memory { len } => {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            Some(ArenaOptions { len, huge_pages, node: None })
+        }
         DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
     });
     let lens = transport_rdma::target::memory_lens(&target_options(config)?, &controller_spec(config))?;
-    let cpus = (0..config.target.reactors.count()).flat_map(|_| lens.map(|len| len as u64));
-    Ok(devices.chain(cpus).collect())
-}
-
-fn say_hugepages(config: &Config, memory_lens: &[u64]) {
-    let needed = Hugepages::needed_for(memory_lens.iter().copied());
-    tracing::info!("{}", Hugepages::now().describe(needed, config.target.hugepages));
+    let cpus = nodes(config).into_iter().flat_map(|node| lens.map(|len| ArenaOptions { len, huge_pages, node }));
+    Ok(HugepagePlan::new(Hugepages::now(), &devices.chain(cpus).collect::<Vec<_>>()))
 }
 
 /// All of it is touched at the start: what is too much would not fail, but have the kernel end some process.
-fn check_memory(config: &Config, memory_lens: &[u64]) -> Result<()> {
-    let needed_len = memory_lens.iter().copied().fold(0, u64::saturating_add);
-    let huge_len = if config.target.hugepages { Hugepages::now().free_len() } else { 0 };
+fn check_memory(plan: &HugepagePlan) -> Result<()> {
     let Some(available_len) = machine::memory_available() else {
         return Ok(());
     };
-    if needed_len.saturating_sub(huge_len) > available_len {
+    if plan.ordinary_len() > available_len {
         bail!(
-            "memory: devices of type \"memory\", target.data_memory and queue pairs (target.queue_pairs, transport.queue_depth) need {} MiB, and {} MiB are available: make them smaller",
-            needed_len >> 20,
-            (available_len + huge_len) >> 20,
+            "memory: devices of type \"memory\", target.data_memory and queue pairs (target.queue_pairs, transport.queue_depth) need {} MiB beside hugepages, and {} MiB are available: make them smaller",
+            plan.ordinary_len() >> 20,
+            available_len >> 20,
         );
     }
     Ok(())

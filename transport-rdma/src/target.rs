@@ -25,6 +25,8 @@ mod shared_receive;
 
 mod counters;
 
+use reactor::NumaNode;
+
 use crate::verbs::VerbsError;
 
 pub use build::{build, memory_lens};
@@ -36,7 +38,7 @@ pub use message::Message;
 pub type CounterRow = (String, Vec<(&'static str, String)>, u64);
 
 /// How a target is laid out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TargetOptions {
     /// Polling CPUs: reactors 0 … n-1. The control plane is reactor n.
     pub cpu_count: u16,
@@ -48,6 +50,8 @@ pub struct TargetOptions {
     pub huge_pages: bool,
     /// Depth of each CPU's shared receive queue. 0: every queue pair has its own receives.
     pub shared_receive_count: u32,
+    /// The NUMA node of each CPU, from which its memory is taken if it can be. CPUs beyond the list have no preference.
+    pub nodes: Vec<Option<NumaNode>>,
 }
 
 /// Why a target could not be built.

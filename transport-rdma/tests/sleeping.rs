@@ -130,6 +130,7 @@ impl Target {
             data_memory_len: 1 << 20,
             huge_pages: false,
             shared_receive_count: 0,
+            nodes: Vec::new(),
         };
         let namespaces =
             (1..).zip(directory.devices()).map(|(nsid, device)| NamespaceSpec { nsid, device, uuid: None }).collect();

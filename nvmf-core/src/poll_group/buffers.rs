@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use reactor::{Buffer, Handle, Pool, Segment};
+use reactor::{Buffer, Cpu, Handle, Home, Pool, Segment};
 
 use crate::Qpair;
 use crate::limits::{BUFFER_ALIGNMENT, SMALL_BUFFER_LEN};
@@ -16,6 +16,7 @@ pub(crate) type RequestName = (Handle<Qpair>, Slot);
 
 /// Which pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
 pub(crate) enum Size {
     Small,
     Large,
@@ -33,20 +34,22 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Cuts `memory` in two: one half for small buffers, the rest for buffers of `transfer_len_max`. Where the half would not hold one large buffer,
+    /// For `cpu`. Cuts `memory` in two: one half for small buffers, the rest for buffers of `transfer_len_max`. Where the half would not hold one large buffer,
     /// or large ones are no larger than small ones, all of it is for large ones.
-    pub(crate) fn new(memory: Segment, transfer_len_max: u32) -> Self {
+    pub(crate) fn new(cpu: Cpu, memory: Segment, transfer_len_max: u32) -> Self {
         let large_len = transfer_len_max as usize;
         let small_len = SMALL_BUFFER_LEN as usize;
         let start = usize::try_from(memory.address()).unwrap_or(0);
         let skip = (start.next_multiple_of(BUFFER_ALIGNMENT) - start).min(memory.len());
         let memory = memory.part(skip, memory.len() - skip);
         let half = memory.len() / 2 / small_len * small_len;
-        // Buffers know their pool by their length, so two pools never have the same.
         let half = if half < large_len || large_len <= small_len { 0 } else { half };
         let (small, large) = (memory.part(0, half), memory.part(half, memory.len() - half));
-        let shelf = |pool| Shelf { pool, waiting: VecDeque::new() };
-        Self { small: shelf(Pool::new(small, small_len)), large: shelf(Pool::new(large, large_len)) }
+        let shelf = |size, memory, len| {
+            let home = Home { cpu, pool: size as u16 };
+            Shelf { pool: Pool::new(home, memory, len), waiting: VecDeque::new() }
+        };
+        Self { small: shelf(Size::Small, small, small_len), large: shelf(Size::Large, large, large_len) }
     }
 
     /// Makes sure that `request_count` requests in all can wait without an allocation.
@@ -96,7 +99,7 @@ impl Buffers {
 
     /// Takes a buffer back.
     pub(crate) fn give(&mut self, buffer: Buffer) {
-        let is_large = buffer.segment().len() == self.large.pool.buffer_len();
+        let is_large = buffer.home() == self.large.pool.home();
         self.shelf(if is_large { Size::Large } else { Size::Small }).pool.give(buffer);
     }
 

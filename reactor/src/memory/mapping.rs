@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{MemoryError, PageKind, RegionId};
 
+/// The call that the hugepage allocator makes.
+pub(super) const MMAP_HUGE: &str = "mmap(MAP_HUGETLB)";
+
 static NEXT_REGION: AtomicU32 = AtomicU32::new(0);
 
 /// The next arena's name.
@@ -47,9 +50,9 @@ pub(super) fn map_private(len: usize) -> Result<*mut u8, MemoryError> {
     mapped(address, len)
 }
 
-/// A descriptor's memory, shared and populated.
-pub(super) fn map_shared(descriptor: BorrowedFd<'_>, len: usize) -> Result<*mut u8, MemoryError> {
-    let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+/// A descriptor's memory, shared; populated at once where it is there already.
+pub(super) fn map_shared(descriptor: BorrowedFd<'_>, len: usize, populated: bool) -> Result<*mut u8, MemoryError> {
+    let flags = libc::MAP_SHARED | if populated { libc::MAP_POPULATE } else { 0 };
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: as in `map_private`; the descriptor is open.
     let address = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, descriptor.as_raw_fd(), 0) };
@@ -76,22 +79,38 @@ pub(super) unsafe fn unmap(address: *mut u8, len: usize) {
 /// `len` bytes from `address` are a writable mapping that nothing else uses yet.
 pub(super) unsafe fn populate(address: *mut u8, len: usize, pages: PageKind) -> Result<(), MemoryError> {
     // SAFETY: the caller's promise.
-    if unsafe { libc::madvise(address.cast(), len, libc::MADV_POPULATE_WRITE) } == 0 {
-        return Ok(());
-    }
-    let error = failed("madvise(MADV_POPULATE_WRITE)", len);
-    // EINVAL: a kernel before 5.14. Touch the pages by hand.
-    let MemoryError::System { source, .. } = &error else { return Err(error) };
-    if source.raw_os_error() != Some(libc::EINVAL) {
-        return Err(error);
-    }
+    let populated = unsafe { populate_at_once(address, len) };
+    populated.or_else(|error| {
+        if !error.is_unknown_call() {
+            return Err(error);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { touch(address, len, pages) };
+        Ok(())
+    })
+}
+
+/// The same, and an error where the kernel is too old (before 5.14) to be asked: see [`MemoryError::is_unknown_call`].
+///
+/// # Safety
+/// As [`populate`].
+pub(super) unsafe fn populate_at_once(address: *mut u8, len: usize) -> Result<(), MemoryError> {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::madvise(address.cast(), len, libc::MADV_POPULATE_WRITE) };
+    if result == 0 { Ok(()) } else { Err(failed("madvise(MADV_POPULATE_WRITE)", len)) }
+}
+
+/// Touches every page. One that cannot be had is a signal.
+///
+/// # Safety
+/// As [`populate`].
+pub(super) unsafe fn touch(address: *mut u8, len: usize, pages: PageKind) {
     for offset in (0..len).step_by(pages.page_len()) {
         // SAFETY: inside the mapping.
         let page = unsafe { address.add(offset) };
         // SAFETY: writable, and not used by anybody else.
         unsafe { page.write_volatile(0) };
     }
-    Ok(())
 }
 
 /// Keeps the mapping out of forked children, whose copy-on-write would move pages away from under a device.
@@ -106,12 +125,17 @@ pub(super) unsafe fn keep_from_children(address: *mut u8, len: usize) -> Result<
 
 /// Whether the default hugepage is 2 MiB. Asked first because the allocator panics where `/proc/meminfo` does not name a
 /// size, and because [`PageKind::Huge`] means 2 MiB.
-pub(super) fn huge_page_is_2_mib() -> bool {
-    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return false };
-    text.lines().any(|line| {
+pub(super) fn check_huge_pages(len: usize) -> Result<(), MemoryError> {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let is_2_mib = text.lines().any(|line| {
         let mut words = line.split_whitespace();
         words.next() == Some("Hugepagesize:") && words.next() == Some("2048") && words.next() == Some("kB")
-    })
+    });
+    if is_2_mib {
+        return Ok(());
+    }
+    let why = "the kernel's default hugepage (Hugepagesize in /proc/meminfo) is not one of 2 MiB";
+    Err(MemoryError::System { call: MMAP_HUGE, len, source: io::Error::new(io::ErrorKind::Unsupported, why) })
 }
 
 /// errno of `call`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nvmf_core::spec::{ControllerSpec, TargetSpec};
 use nvmf_core::{PollGroup, PollGroupOptions};
-use reactor::{Arena, Cpu, Domain, Pool, Segment};
+use reactor::{Arena, ArenaOptions, Cpu, Domain, Home, Pool, Segment};
 
 use super::body::slot_count;
 use super::control::{Control, ControlParts, Limits, inline_len, send_count};
@@ -23,6 +23,9 @@ use crate::verbs::{Access, Event, Memory, PortOptions, Provider, RegisteredMemor
 
 /// Most receive buffers of one CPU whose queue pairs have their own: with 4 KiB of in-capsule data 64 MiB.
 const RECEIVE_COUNT_MAX: usize = 16 * 1024;
+
+/// The receive buffers' number among their CPU's pools; 0 and 1 are the poll group's.
+const RECEIVE_POOL: u16 = 2;
 
 /// Looks at the provider's events without one, before registration is given up.
 const EVENT_LOOK_COUNT_MAX: u64 = 200_000_000;
@@ -60,8 +63,10 @@ pub fn build<P: Provider>(
     let memory_lens = memory_lens(&options, &limits.controller)?;
 
     let mut memory = Vec::new();
-    for _ in 0..options.cpu_count {
-        memory.push(CpuMemory::allocate(memory_lens, options.huge_pages)?);
+    for number in 0..options.cpu_count {
+        let node = options.nodes.get(usize::from(number)).copied().flatten();
+        let arena = |len| ArenaOptions { len, huge_pages: options.huge_pages, node };
+        memory.push(CpuMemory::allocate(Cpu(number), memory_lens.map(arena))?);
     }
     let mut registrar = Registrar::new(&mut provider);
     for memory in &memory {
@@ -91,7 +96,7 @@ pub fn build<P: Provider>(
             directory: Arc::clone(&directory),
         })?;
         let counters = Arc::new(CpuCounters::default());
-        let (shared, receive_pool) = memory.into_receives(&limits);
+        let (shared, receive_pool) = memory.into_receives(Cpu(number), &limits);
         ports.push(id);
         cpu_counters.push(Arc::clone(&counters));
         cpus.push(TargetCpu::new(TargetCpuParts {
@@ -189,11 +194,18 @@ struct Receives {
 }
 
 impl CpuMemory {
-    fn allocate([data, receives, responses]: [usize; 3], huge_pages: bool) -> Result<Self, BuildError> {
+    fn allocate(cpu: Cpu, [data, receives, responses]: [ArenaOptions; 3]) -> Result<Self, BuildError> {
+        let arena = |what, options| {
+            let arena = Arena::with(options)?;
+            if let Some(why) = arena.why_ordinary() {
+                tracing::info!(cpu = cpu.0, "memory for {what} is on ordinary pages: {why}");
+            }
+            Ok::<_, BuildError>(arena)
+        };
         Ok(Self {
-            data: Arena::new(data, huge_pages)?,
-            receives: Arena::new(receives, huge_pages)?,
-            responses: Arena::new(responses, huge_pages)?,
+            data: arena("data", data)?,
+            receives: arena("receives", receives)?,
+            responses: arena("responses", responses)?,
         })
     }
 
@@ -201,12 +213,14 @@ impl CpuMemory {
         [self.data.segment(), self.receives.segment(), self.responses.segment()]
     }
 
-    fn into_receives(self, limits: &Limits) -> (Receives, Option<Pool>) {
+    fn into_receives(self, cpu: Cpu, limits: &Limits) -> (Receives, Option<Pool>) {
         let responses = self.responses.segment();
         let memory = self.receives.segment();
         let len = receive_len(&limits.controller);
         match limits.shared_receive_count {
-            0 => (Receives { responses, receives: None }, Some(Pool::new(memory, len))),
+            0 => {
+                (Receives { responses, receives: None }, Some(Pool::new(Home { cpu, pool: RECEIVE_POOL }, memory, len)))
+            }
             count => (Receives { responses, receives: Some(SharedReceives::new(memory, len, count)) }, None),
         }
     }

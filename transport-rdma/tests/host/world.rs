@@ -117,6 +117,7 @@ impl Target {
             data_memory_len: 1 << 20,
             huge_pages: false,
             shared_receive_count,
+            nodes: Vec::new(),
         };
         let (control, cpus) = target::build(fabric.machine(), mesh.domain(), spec(), options).unwrap();
         let (stop, told) = (Rc::default(), Rc::default());

@@ -133,6 +133,7 @@ impl Rig {
             data_memory_len: 256 * 1024,
             huge_pages: false,
             shared_receive_count: layout.shared_receive_count,
+            nodes: Vec::new(),
         };
         let mut machine = fabric.machine();
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| simulation.wake(Cpu(cpu))).collect();

@@ -99,7 +99,8 @@ impl Rig {
         for (key, segment) in [(1, receives), (2, responses), (3, data)] {
             keys.insert(segment.region(), key);
         }
-        let mut pool = reactor::Pool::new(receives.part(0, 3 * 128), 128);
+        let home = reactor::Home { cpu: reactor::Cpu(0), pool: 0 };
+        let mut pool = reactor::Pool::new(home, receives.part(0, 3 * 128), 128);
         let shared = (shared_count > 0).then(|| SharedReceives::new(receives, 128, shared_count));
         let buffers = if shared_count > 0 { Vec::new() } else { std::iter::from_fn(|| pool.take()).collect() };
         let mut path = DataPath::new(DataPathOptions {
