@@ -1,8 +1,32 @@
 //! One polling loop per CPU, messages between them, and memory that is reclaimed only when nobody can still look.
 //!
-//! A *reactor* is a loop pinned to one CPU. It runs a [`Program`]: messages first, then timers, then one poll; the end of
-//! the turn is the *quiet point*, at which the CPU holds no reference to anything shared. Programs on different CPUs share
-//! no mutable state: they send messages, and messages name objects by [`Handle`], never by reference.
+//! # The model
+//!
+//! A *reactor* is a loop, pinned to one CPU if one can be had. A *mesh* of them is put together by a [`RuntimeBuilder`] (real threads) or a [`Simulation`]
+//! (all on one thread, every step drawn from a seed). Each runs a [`Program`] of yours. Programs share no mutable state: they send each other
+//! messages, typed and bounded, which arrive in the order of sending ([`Turn::send`]); other threads post them through a [`Postbox`].
+//!
+//! **Turn.** A reactor makes turns, and a turn is: the messages that stood in the mailbox, the timers that are due, one [`Program::poll`]. Everything that a
+//! program may do it does by way of the [`Turn`] that it is lent for one call. No call may block: nothing else happens on that CPU meanwhile.
+//!
+//! **Quiet point.** Between two turns a CPU holds no reference to anything shared. The compiler sees to it: what is looked up in a [`Table`], or loaded
+//! from a [`Published`] snapshot, is borrowed from the turn (`&'t T`, by way of its [`Guard`]), and can neither be kept nor sent. So looking costs a pointer
+//! load: no lock, no count of references.
+//!
+//! **Handles.** What must be named for longer than a turn (in a message, a timer, a device's context word) is named by a [`Handle`]: the number of a
+//! slot in its owner's [`Slab`], and a generation. If the object has ended, the handle is a miss, and never another object.
+//!
+//! **Grace.** An object that was unlinked, or a snapshot that was replaced, may still be looked at by turns that began before. It waits in a [`Limbo`] until
+//! every CPU has passed quiet points since ([`Grace`]): then it is [`Reaped`], and only so does it become a `Box` again. A CPU that does
+//! not turn holds this up: limbos are bounded, and [`Domain`], [`Watch`] and [`StallFinder`] tell who it is.
+//!
+//! **Sleep.** A reactor with nothing to do spins, then pauses, then sleeps, as its [`PollMode`] says and its program allows ([`Program::rest`]). Messages,
+//! timers, a [`Wake`] and the program's own descriptor end the sleep. Who sleeps holds no reference either: grace does not wait for it.
+//!
+//! **Memory.** Bytes that a device or another process may write lie in an [`Arena`] or a [`SharedArena`], are named by [`Segment`]s and are never behind a Rust
+//! reference. A [`Pool`] cuts them into [`Buffer`]s, which one holder at a time may use, and which go home by message.
+//!
+//! # Where to find what
 //!
 //! | part | what it is |
 //! |---|---|
@@ -11,7 +35,11 @@
 //! | [`Domain`], [`Limbo`], [`Table`], [`Published`] | reclamation: who still looks, what waits, what can be looked up |
 //! | [`Slab`], [`Handle`], [`Side`] | slots with generations: a stale name is a miss |
 //! | [`Arena`], [`SharedArena`], [`Pool`], [`Buffer`], [`Segment`] | memory that devices and peers may write |
+//! | [`ArenaOptions`], [`NumaNode`], [`HugepagePlan`] | which pages, from which node, and what to do where there are too few |
 //! | [`Clock`], [`Counter`] | time in ns, and counters with one writer |
+//!
+//! A whole program in thirty lines is in the crate's README, larger ones are in its `examples`; what the compiler refuses is collected in
+//! `tests/compile_fail`.
 
 #[doc(hidden)]
 pub mod parts;
@@ -73,10 +101,17 @@ pub use pool::{Buffer, Home, Pool};
 pub use program::{Name, Program, Progress, Rest};
 pub use published::Published;
 pub use reactor::Reactor;
-pub use runtime::{Placement, PollMode, PollSwitch, ReactorOptions, Runtime, RuntimeBuilder, RuntimeError};
+pub use runtime::{
+    Placement, PollMode, PollSwitch, ReactorOptions, Runtime, RuntimeBuilder, RuntimeError, os_cpus_allowed,
+};
 pub use simulation::{Simulation, SimulationOptions, SimulationReport};
 pub use slab::{Handle, Side, Slab};
 pub use table::{Table, Unlinked};
 pub use timer::TimerId;
 pub use turn::Turn;
 pub use watch::{Slow, Stall, StallFinder, Watch};
+
+/// The README's example runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

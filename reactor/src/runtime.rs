@@ -25,6 +25,7 @@ use crate::program::Program;
 use crate::reactor::Reactor;
 use crate::watch::Watch;
 
+pub use affinity::os_cpus_allowed;
 use poll_mode::{Between, Idleness};
 pub use poll_mode::{PollMode, PollSwitch};
 

@@ -12,7 +12,7 @@ static ALLOWED: OnceLock<Box<[usize]>> = OnceLock::new();
 
 /// Whether a thread can be pinned to `os_cpu`.
 pub(super) fn check(os_cpu: usize) -> Result<(), RuntimeError> {
-    if os_cpu < MAX_OS_CPU_COUNT && allowed().contains(&os_cpu) { Ok(()) } else { Err(no_such_cpu(os_cpu)) }
+    if os_cpu < MAX_OS_CPU_COUNT && os_cpus_allowed().contains(&os_cpu) { Ok(()) } else { Err(no_such_cpu(os_cpu)) }
 }
 
 /// Puts the calling thread where it belongs.
@@ -31,12 +31,15 @@ pub(super) fn place(placement: Placement) -> Result<(), RuntimeError> {
     }
 }
 
-fn allowed() -> &'static [usize] {
+/// The operating system's CPUs that reactors of this process can be pinned to, ascending: what the process may use, as it was before any thread
+/// was pinned.
+#[must_use]
+pub fn os_cpus_allowed() -> &'static [usize] {
     ALLOWED.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect())
 }
 
 fn no_such_cpu(os_cpu: usize) -> RuntimeError {
-    RuntimeError::NoSuchCpu { os_cpu, allowed: as_list(allowed()) }
+    RuntimeError::NoSuchCpu { os_cpu, allowed: as_list(os_cpus_allowed()) }
 }
 
 /// As the kernel writes CPU lists: `0-3,8`.
@@ -69,7 +72,7 @@ mod tests {
     fn a_number_beyond_the_mask_is_an_error_that_names_what_is_allowed() {
         for os_cpu in [1023, 1024, usize::MAX] {
             let error = check(os_cpu).unwrap_err().to_string();
-            assert!(error.contains(&os_cpu.to_string()) && error.contains(&as_list(allowed())), "{error}");
+            assert!(error.contains(&os_cpu.to_string()) && error.contains(&as_list(os_cpus_allowed())), "{error}");
         }
     }
 }
