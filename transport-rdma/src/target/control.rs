@@ -268,7 +268,10 @@ impl<P: Provider> Control<P> {
         loop {
             self.phase = match self.phase {
                 Phase::Ending { listener_count: 0 } if self.connections_are_gone() => {
-                    turn.broadcast(|_cpu| ToCpu::Stop.into());
+                    // Not a broadcast: a mesh may hold other programs too.
+                    for cpu in 0..self.ports.len() {
+                        turn.send(cpu_of(cpu), ToCpu::Stop.into());
+                    }
                     Phase::Leaving { cpu_count: self.ports.len() }
                 }
                 Phase::Leaving { cpu_count: 0 } => {
