@@ -79,7 +79,7 @@ pub(super) unsafe fn unmap(address: *mut u8, len: usize) {
 /// `len` bytes from `address` are a writable mapping that nothing else uses yet.
 pub(super) unsafe fn populate(address: *mut u8, len: usize, pages: PageKind) -> Result<(), MemoryError> {
     // SAFETY: the caller's promise.
-    let populated = unsafe { populate_at_once(address, len) };
+    let populated = unsafe { populate_at_once(address, len, pages) };
     populated.or_else(|error| {
         if !error.is_unknown_call() {
             return Err(error);
@@ -94,10 +94,20 @@ pub(super) unsafe fn populate(address: *mut u8, len: usize, pages: PageKind) -> 
 ///
 /// # Safety
 /// As [`populate`].
-pub(super) unsafe fn populate_at_once(address: *mut u8, len: usize) -> Result<(), MemoryError> {
+pub(super) unsafe fn populate_at_once(address: *mut u8, len: usize, pages: PageKind) -> Result<(), MemoryError> {
     // SAFETY: the caller's promise.
     let result = unsafe { libc::madvise(address.cast(), len, libc::MADV_POPULATE_WRITE) };
-    if result == 0 { Ok(()) } else { Err(failed("madvise(MADV_POPULATE_WRITE)", len)) }
+    if result == 0 {
+        return Ok(());
+    }
+    let call = "madvise(MADV_POPULATE_WRITE)";
+    let source = io::Error::last_os_error();
+    // The kernel's word for a touch that would be SIGBUS; and the pool has promised the pages.
+    if pages == PageKind::Huge && source.raw_os_error() == Some(libc::EFAULT) {
+        let why = "a control group allows fewer hugepages than the machine has (hugetlb.2MB.max)";
+        return Err(MemoryError::System { call, len, source: io::Error::new(io::ErrorKind::QuotaExceeded, why) });
+    }
+    Err(MemoryError::System { call, len, source })
 }
 
 /// Touches every page. One that cannot be had is a signal.

@@ -56,7 +56,7 @@ impl SharedArena {
         let node = options.node.filter(|node| unsafe { node::prefer(address, len, *node) });
         let arena = Self::of(address, len, pages, node, descriptor);
         // SAFETY: likewise, and nothing else uses it.
-        let populated = match unsafe { mapping::populate_at_once(address, len) } {
+        let populated = match unsafe { mapping::populate_at_once(address, len, pages) } {
             Err(error) if error.is_unknown_call() => allocate(arena.descriptor(), len).map(|()| {
                 // SAFETY: likewise.
                 unsafe { mapping::touch(address, len, pages) };
