@@ -76,6 +76,9 @@ mod slab;
 mod counter;
 mod cpu;
 mod full;
+#[cfg(test)]
+#[cfg(loom)]
+mod models;
 mod primitive;
 mod random;
 #[cfg(test)]

@@ -249,6 +249,7 @@ fn handle<K>(index: u32, generation: u32) -> Handle<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(loom))]
     use std::collections::BTreeMap;
 
     #[test]
@@ -337,6 +338,7 @@ mod tests {
         assert!(worn_out_count > 1_000, "{worn_out_count}");
     }
 
+    #[cfg(not(loom))]
     impl<T> Slot<T> {
         fn is_worn_out(&self) -> bool {
             self.generation == u32::MAX && self.object.is_none()

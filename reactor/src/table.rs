@@ -135,6 +135,15 @@ impl<T> Unlinked<T> {
     }
 }
 
+#[cfg(all(loom, test))]
+impl<T> Unlinked<T> {
+    /// For models in which nobody looks: there is nobody to wait for.
+    pub(crate) fn into_object_of_nobody(self) -> Box<T> {
+        // SAFETY: invariants 1 and 2; the model has no readers.
+        unsafe { Box::from_raw(self.object.as_ptr()) }
+    }
+}
+
 impl<T> Reaped<Unlinked<T>> {
     /// The object, which nobody else can see any longer.
     #[must_use]

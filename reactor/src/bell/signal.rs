@@ -46,7 +46,9 @@ mod eventfd {
 mod modelled {
     use std::os::fd::{BorrowedFd, OwnedFd};
 
-    use loom::sync::{Condvar, Mutex};
+    use std::sync::PoisonError;
+
+    use loom::sync::{Condvar, Mutex, MutexGuard};
 
     /// The same for the model checker, which knows who waits for what: a thread that nobody will wake ends the model.
     #[derive(Debug)]
@@ -61,12 +63,12 @@ mod modelled {
         }
 
         pub(crate) fn raise(&self) {
-            *self.is_raised.lock().unwrap() = true;
+            *self.lock() = true;
             self.raised.notify_one();
         }
 
         pub(crate) fn clear(&self) {
-            *self.is_raised.lock().unwrap() = false;
+            *self.lock() = false;
         }
 
         pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -76,11 +78,15 @@ mod modelled {
         /// Sleeps until it is raised, and takes it back.
         #[cfg(test)]
         pub(crate) fn wait(&self) {
-            let mut is_raised = self.is_raised.lock().unwrap();
+            let mut is_raised = self.lock();
             while !*is_raised {
-                is_raised = self.raised.wait(is_raised).unwrap();
+                is_raised = self.raised.wait(is_raised).unwrap_or_else(PoisonError::into_inner);
             }
             *is_raised = false;
+        }
+
+        fn lock(&self) -> MutexGuard<'_, bool> {
+            self.is_raised.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 }
