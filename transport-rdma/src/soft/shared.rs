@@ -11,7 +11,7 @@
 //! | [`queue_pairs`] | made, failed, destroyed | control plane |
 //! | [`regions`], [`arenas`] | our memory: registered, offered, taken away; the peers': mapped, unmapped | control plane |
 //! | [`worker`] | connect(2), mapping, sealing, unmapping | its own thread |
-//! | [`port_wire`], [`link`] | the data path: rings, news, copies | the port's CPU |
+//! | [`port_wire`], [`ways`], [`link`] | the data path: rings, news, copies, wake-ups | the port's CPU |
 //! | [`pair`], [`export`], [`local_keys`] | what control plane and CPUs share | both |
 //! | [`peer`], [`connection`] | the provider's records | control plane |
 //! | [`message`], [`socket`], [`wake`], [`doorbell`], [`directory`], [`mapping`], [`sigbus`] | formats and system calls | both |
@@ -38,6 +38,8 @@ mod peer;
 mod worker;
 
 mod port_wire;
+
+mod ways;
 
 mod link;
 mod local_keys;

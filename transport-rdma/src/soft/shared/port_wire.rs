@@ -6,7 +6,7 @@
 //! **News.** A producer index that differs from its shadow is news. That is a hint: what is there is read again, with acquire, when the link is asked. The states of
 //! peers have no news of their own: each call looks at one attached link's, in turn.
 //!
-//! **Sleep.** Links of one peer's port share a *way*: the word that says whether that port sleeps. What was stored for a way is owed a look at it, which is paid by [`Wire::ring`].
+//! **Sleep** is told and asked by way of [`super::ways`]; the sleep itself ends with the port's [`Alarm`].
 //!
 //! **Busy** lasts from a link's first copy to its [`Wire::publish`], at the longest to the next [`Wire::news`], and to at most [`BUSY_LEN_MAX`] bytes: one SeqCst fence for
 //! each batch.
@@ -15,7 +15,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use reactor::{Rest, doorbell};
+use reactor::Rest;
 
 use super::doorbell::Alarm;
 use super::export::{Ending, Exports, REMOTE_READ, REMOTE_WRITE, is_same_entry};
@@ -23,6 +23,7 @@ use super::link::{Link, LinkCore};
 use super::local_keys::LocalKeys;
 use super::pair::{Copies, NEWS_LINE_SLOTS, Pair};
 use super::wake::Bell;
+use super::ways::Ways;
 use crate::soft::wire::{LinkState, MessageHeader, PeerFault, Transfer, Wire, WireFull};
 use crate::verbs::LocalSegment;
 
@@ -49,16 +50,6 @@ struct Line {
 struct Attached {
     core: Arc<LinkCore>,
     state: LinkState,
-}
-
-/// A port of a peer's, and what it is owed.
-#[derive(Debug)]
-struct Way {
-    pair: Arc<Pair>,
-    peer_port: usize,
-    link_count: u32,
-    /// Something was stored for it since the last ring.
-    is_owed: bool,
 }
 
 /// A window's key that is closed and may still be copied under.
@@ -96,9 +87,7 @@ pub struct SharedWire {
     /// What ends this port's sleep.
     alarm: Arc<Alarm>,
     lines: Vec<Line>,
-    ways: Vec<Option<Way>>,
-    /// Ways that are owed a ring. Never more than there are.
-    owed: Vec<u32>,
+    ways: Ways,
     attached: Vec<Option<Attached>>,
     swept: usize,
     /// The attached queue pair for which this port is busy, and bytes copied since.
@@ -124,57 +113,13 @@ impl SharedWire {
             bell,
             alarm,
             lines: Vec::new(),
-            ways: Vec::new(),
-            owed: Vec::new(),
+            ways: Ways::new(port),
             attached: Vec::new(),
             swept: 0,
             busy: None,
             busy_len: 0,
             sequence: 0,
             closing: Vec::new(),
-        }
-    }
-
-    /// The way to a link's peer, with one link more.
-    fn enter_way(&mut self, core: &LinkCore) -> u32 {
-        let is_it = |way: &&mut Way| way.pair.id() == core.pair().id() && way.peer_port == core.peer_port();
-        for (at, way) in (0..).zip(&mut self.ways) {
-            if let Some(way) = way.as_mut().filter(is_it) {
-                way.link_count += 1;
-                return at;
-            }
-        }
-        let way = Way { pair: Arc::clone(core.pair()), peer_port: core.peer_port(), link_count: 1, is_owed: false };
-        let at = self.ways.iter().position(Option::is_none).unwrap_or(self.ways.len());
-        match self.ways.get_mut(at) {
-            Some(place) => *place = Some(way),
-            None => self.ways.push(Some(way)),
-        }
-        self.owed.reserve(self.ways.len());
-        u32::try_from(at).unwrap_or(NOBODY)
-    }
-
-    /// One link less.
-    fn leave_way(&mut self, at: u32) {
-        // Nothing is left owed to nobody.
-        self.ring();
-        let Some(place) = self.ways.get_mut(at as usize) else { return };
-        if let Some(way) = place {
-            way.link_count -= 1;
-            if way.link_count == 0 {
-                *place = None;
-            }
-        }
-    }
-
-    /// Something was stored for a link's peer.
-    #[inline]
-    fn owe(&mut self, at: u32) {
-        if let Some(Some(way)) = self.ways.get_mut(at as usize)
-            && !way.is_owed
-        {
-            way.is_owed = true;
-            self.owed.push(at);
         }
     }
 
@@ -275,7 +220,7 @@ impl Wire for SharedWire {
 
     fn attach(&mut self, index: u32, link: &mut Link) {
         link.index = index;
-        link.way = self.enter_way(&link.core);
+        link.way = self.ways.enter(&link.core);
         let place = index as usize;
         if self.attached.len() <= place {
             self.attached.resize_with(place + 1, || None);
@@ -306,7 +251,7 @@ impl Wire for SharedWire {
             self.end_busy();
         }
         link.index = NOBODY;
-        self.leave_way(std::mem::replace(&mut link.way, NOBODY));
+        self.ways.leave(std::mem::replace(&mut link.way, NOBODY));
         if let Some(place) = self.attached.get_mut(index as usize) {
             *place = None;
         }
@@ -365,7 +310,7 @@ impl Wire for SharedWire {
             self.end_busy();
         }
         if link.publish() {
-            self.owe(link.way);
+            self.ways.owe(link.way);
         }
     }
 
@@ -387,7 +332,7 @@ impl Wire for SharedWire {
     #[inline]
     fn release(&mut self, link: &mut Link) {
         if link.release() {
-            self.owe(link.way);
+            self.ways.owe(link.way);
         }
     }
 
@@ -398,7 +343,7 @@ impl Wire for SharedWire {
 
     fn set_state(&mut self, link: &mut Link, state: LinkState) {
         link.core.set_state(state);
-        self.owe(link.way);
+        self.ways.owe(link.way);
     }
 
     #[inline]
@@ -443,26 +388,11 @@ impl Wire for SharedWire {
 
     #[inline]
     fn ring(&mut self) {
-        if self.owed.is_empty() {
-            return;
-        }
-        doorbell::after_news();
-        for at in self.owed.drain(..) {
-            if let Some(Some(way)) = self.ways.get_mut(at as usize) {
-                way.is_owed = false;
-                way.pair.wake_peer(way.peer_port);
-            }
-        }
+        self.ways.ring();
     }
 
     fn announce(&mut self) {
-        for way in self.ways.iter().flatten() {
-            // A pair with several ways is asked several times, which only lets it ring more often.
-            if let Some(doorbell) = way.pair.doorbell(self.port) {
-                doorbell.ask();
-            }
-            doorbell::announce(way.pair.our_asleep(self.port));
-        }
+        self.ways.announce();
     }
 
     fn last_look(&mut self, now_ns: u64) -> Rest {
@@ -478,22 +408,14 @@ impl Wire for SharedWire {
         if self.lines.iter().any(has_news) || self.attached.iter().flatten().any(has_said) {
             return Rest::Poll;
         }
-        // Out of descriptors when the peer came.
-        let can_ring = |way: &Way| way.pair.doorbell(self.port).is_some();
-        if self.ways.iter().flatten().all(can_ring) {
-            Rest::Sleep
-        } else {
-            Rest::SleepUntil(now_ns.saturating_add(LOOK_AGAIN_NS))
-        }
+        // Not where one was out of descriptors when it came.
+        if self.ways.can_all_ring() { Rest::Sleep } else { Rest::SleepUntil(now_ns.saturating_add(LOOK_AGAIN_NS)) }
     }
 
     fn withdraw(&mut self, has_slept: bool) {
-        for way in self.ways.iter().flatten() {
-            doorbell::withdraw(way.pair.our_asleep(self.port));
-        }
+        self.ways.withdraw();
         if has_slept {
-            let ways = &self.ways;
-            let find = |peer| ways.iter().flatten().find(|way| way.pair.id() == peer)?.pair.doorbell(self.port);
+            let find = |peer| self.ways.doorbell_of(peer);
             self.alarm.take(find, |peer| {
                 tracing::warn!(
                     peer,
@@ -511,6 +433,6 @@ impl Wire for SharedWire {
 impl Drop for SharedWire {
     fn drop(&mut self) {
         self.end_busy();
-        self.ring();
+        self.ways.ring();
     }
 }
