@@ -9,7 +9,7 @@
 //! 1. A [`Guard`] of lifetime `'t` exists only while its participant is online, and the participant neither publishes an epoch
 //!    nor goes offline before `'t` has ended: a reactor does so only between turns, with no program running; a reader only
 //!    after its closure, which is written for every `'t`, has returned.
-//! 2. The global epoch is at most one above the slot of every participant that is online.
+//! 2. The global epoch is at most one above the slot of every participant that is online by itself.
 //! 3. Only the advancer stores the global epoch, and there is one.
 //! 4. The memory behind what was unlinked is given back only by [`crate::Reaped`], which is made only by a limbo whose grace
 //!    period in this domain is over; everywhere else (a table dropped, an unlinked object dropped) it leaks.
@@ -177,7 +177,7 @@ impl Domain {
         let seen = &self.inner.slots[usize::from(cpu)].seen;
         // ORDERING 6.
         let mut found = seen.load(Ordering::Relaxed);
-        // Twice at most: nobody goes back to sleep before it has received the message.
+        // It ends: each exchange that fails has met a receiver that moves on, and soon one that has received the message.
         while found >= DOZING {
             let held = if found == OFFLINE { epoch } else { found & !DOZING };
             match seen.compare_exchange(found, held, Site::Hold.release(), Ordering::Relaxed) {

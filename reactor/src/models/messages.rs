@@ -132,7 +132,7 @@ fn a_message_to_whoever_falls_asleep_holds_the_epoch_up() {
         let mut owner = stage.owner(&mut [&mut sender, &mut receiver]);
         let seen = seen.clone();
         let receiving = thread::spawn(move || {
-            if receiver.doze() {
+            if receiver.lie_down(&0_u64).is_some() {
                 seen.count();
             }
             turn(&mut receiver);

@@ -31,7 +31,7 @@ macro_rules! rules {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What the proofs rest on besides orderings.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[cfg_attr(not(loom), expect(dead_code, reason = "the histories cannot break those that concern one turn alone"))]
+        #[cfg_attr(not(any(loom, tsan)), expect(dead_code, reason = "the histories cannot break those that concern one turn alone"))]
         pub(crate) enum Rule {
             $($(#[$doc])* $name,)*
         }
