@@ -84,16 +84,16 @@ impl Wake {
     }
 }
 
-/// What one CPU receives by.
+/// What one CPU receives by. What each turn writes is padded here and below: two CPUs' ends were allocated side by side.
 pub(crate) struct Inbox<M> {
     /// By sender; none from itself.
-    pub(crate) rings: Box<[Option<Consumer<M>>]>,
+    pub(crate) rings: Box<[CachePadded<Option<Consumer<M>>>]>,
     pub(crate) postbox: Arc<ArrayQueue<M>>,
 }
 
 impl<M> Inbox<M> {
     pub(crate) fn is_empty(&self) -> bool {
-        self.rings.iter().flatten().all(Consumer::is_empty) && self.postbox.is_empty()
+        self.rings.iter().filter_map(|ring| ring.as_ref()).all(Consumer::is_empty) && self.postbox.is_empty()
     }
 }
 
@@ -101,13 +101,13 @@ impl<M> Inbox<M> {
 pub(crate) struct Outbox<M> {
     cpu: Cpu,
     /// By receiver.
-    lanes: Box<[Lane<M>]>,
+    lanes: Box<[CachePadded<Lane<M>>]>,
     /// To this CPU itself.
     local: VecDeque<M>,
     /// Messages in all lanes' backlogs.
     backlog_len: usize,
     /// CPUs for which there is news since bells were last rung. Never longer than the mesh.
-    news: Vec<Cpu>,
+    news: Vec<CachePadded<Cpu>>,
     bells: Bells,
 }
 
@@ -122,7 +122,7 @@ impl<M> Outbox<M> {
     /// Sends, or puts into the backlog. Panics if the receiver has left.
     #[inline]
     pub(crate) fn send(&mut self, to: Cpu, message: M, counters: &ReactorCounters) {
-        let Some(lane) = self.lanes.get_mut(usize::from(to.0)) else {
+        let Some(lane) = self.lanes.get_mut(usize::from(to.0)).map(|lane| &mut **lane) else {
             panic!("a message from cpu {} to cpu {}, which is not in the mesh", self.cpu.0, to.0)
         };
         let Some(ring) = &mut lane.ring else {
@@ -160,7 +160,7 @@ impl<M> Outbox<M> {
     fn flush_backlogs(&mut self) -> bool {
         let before = self.backlog_len;
         for to in (0..).map(Cpu).take(self.lanes.len()) {
-            let lane = &mut self.lanes[usize::from(to.0)];
+            let lane = &mut *self.lanes[usize::from(to.0)];
             let Some(ring) = &mut lane.ring else { continue };
             if lane.backlog.is_empty() {
                 continue;
@@ -183,10 +183,10 @@ impl<M> Outbox<M> {
 
     /// Notes that `to` is to be looked after at the end of the turn, in case it sleeps.
     pub(crate) fn note(&mut self, to: Cpu) {
-        let lane = &mut self.lanes[usize::from(to.0)];
+        let lane = &mut *self.lanes[usize::from(to.0)];
         if !lane.has_news {
             lane.has_news = true;
-            self.news.push(to);
+            self.news.push(CachePadded::new(to));
         }
     }
 
@@ -201,7 +201,7 @@ impl<M> Outbox<M> {
 
     fn ring_bells_with_news(&mut self, domain: &Domain, epoch: u64) {
         doorbell::after_news();
-        while let Some(to) = self.news.pop() {
+        while let Some(to) = self.news.pop().map(CachePadded::into_inner) {
             self.lanes[usize::from(to.0)].has_news = false;
             let bell = &self.bells[usize::from(to.0)];
             match bell.stage() {
@@ -274,7 +274,8 @@ pub(crate) fn connect<M>(bells: &Bells, ring_capacity: usize) -> Vec<(Inbox<M>, 
     }
     let ends = inboxes.into_iter().zip(outboxes).zip((0..).map(Cpu));
     ends.map(|((consumers, producers), cpu)| {
-        let lane = |ring| Lane { ring, backlog: VecDeque::with_capacity(ring_capacity), has_news: false };
+        let lane =
+            |ring| CachePadded::new(Lane { ring, backlog: VecDeque::with_capacity(ring_capacity), has_news: false });
         let outbox = Outbox {
             cpu,
             lanes: producers.into_iter().map(lane).collect(),
@@ -283,7 +284,13 @@ pub(crate) fn connect<M>(bells: &Bells, ring_capacity: usize) -> Vec<(Inbox<M>, 
             news: Vec::with_capacity(cpu_count),
             bells: Arc::clone(bells),
         };
-        (Inbox { rings: consumers.into(), postbox: Arc::new(ArrayQueue::new(ring_capacity)) }, outbox)
+        (
+            Inbox {
+                rings: consumers.into_iter().map(CachePadded::new).collect(),
+                postbox: Arc::new(ArrayQueue::new(ring_capacity)),
+            },
+            outbox,
+        )
     })
     .collect()
 }

@@ -130,7 +130,7 @@ impl<P: Program> Reactor<P> {
         if Rule::LeaverLooks.is_broken() {
             return;
         }
-        let lost = self.inbox.rings.iter().flatten().any(|ring| !ring.is_empty());
+        let lost = self.inbox.rings.iter().filter_map(|ring| ring.as_ref()).any(|ring| !ring.is_empty());
         assert!(!lost, "a message was sent to cpu {} while it left", self.state.cpu.0);
         // The advancer may be waiting for this.
         self.bells[self.bells.len() - 1].want();
@@ -258,7 +258,7 @@ fn drain<P: Program>(
         delivery.deliver(turn, Some(this_cpu), message);
     }
     for (from, ring) in (0..).map(Cpu).zip(inbox.rings.iter_mut()) {
-        let Some(ring) = ring else { continue };
+        let Some(ring) = &mut **ring else { continue };
         for _ in 0..ring.capacity() {
             let Some(message) = ring.pop() else { break };
             delivery.deliver(turn, Some(from), message);

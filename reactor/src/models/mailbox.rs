@@ -32,7 +32,7 @@ fn messages_come_in_order_and_none_is_lost_through_a_backlog() {
             }
             outbox
         });
-        let Some(ring) = &mut inbox.rings[0] else { unreachable!() };
+        let Some(ring) = &mut *inbox.rings[0] else { unreachable!() };
         let mut received = 0;
         while received < MESSAGE_COUNT {
             match ring.pop() {

@@ -67,12 +67,12 @@ impl<P: Program> Reactor<P> {
 
     /// From `from` only what was pushed before `position` is to be seen.
     pub(crate) fn hide_from(&mut self, from: Cpu, position: u64) {
-        if let Some(ring) = &mut self.inbox.rings[usize::from(from.0)] {
+        if let Some(ring) = &mut *self.inbox.rings[usize::from(from.0)] {
             ring.set_limit(position);
         }
     }
 
     pub(crate) fn show_all(&mut self) {
-        self.inbox.rings.iter_mut().flatten().for_each(|ring| ring.set_limit(u64::MAX));
+        self.inbox.rings.iter_mut().filter_map(|ring| ring.as_mut()).for_each(|ring| ring.set_limit(u64::MAX));
     }
 }
