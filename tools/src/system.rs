@@ -147,6 +147,17 @@ pub(crate) fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Takes as many descriptors as the process may have: each host takes some, and the soft limit is often 1024. The limit that holds then.
+pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: invariant 2.
+    succeeded(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: invariant 2.
+    succeeded(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(limit.rlim_cur)
+}
+
 /// Runs `make` with a mask that gives new files to their owner alone. The mask is the process's: to be called before there are other threads.
 pub(crate) fn with_private_mask<R>(make: impl FnOnce() -> R) -> R {
     // SAFETY: no memory is involved, and it cannot fail.

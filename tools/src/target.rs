@@ -21,6 +21,7 @@ use crate::log::Log;
 use crate::machine;
 use crate::poll_mode;
 use crate::reactors::Reactors;
+use crate::system;
 pub use crate::system::Signals;
 
 /// Messages that each ring between two reactors holds; more wait in the sender's backlog.
@@ -32,6 +33,12 @@ const RING_CAPACITY: usize = 1024;
 /// Anything that keeps it from starting.
 pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
     say_cpus(config);
+    match system::raise_descriptor_limit() {
+        Ok(limit) => tracing::debug!(limit, "descriptors"),
+        Err(error) => {
+            tracing::warn!(%error, "the limit of descriptors stays as it is: many hosts may need more (ulimit -n)")
+        }
+    }
     let memory = memory_plan(config)?;
     tracing::info!("{memory}");
     say_fabric(config);
