@@ -61,7 +61,7 @@ impl<M: Send + 'static> Postbox<M> {
     }
 }
 
-/// Ends a reactor's sleep, from any thread. Costs a store, a fence and a load where it is awake.
+/// Ends a reactor's sleep, from any thread. Costs an exchange and a load where it is awake.
 #[derive(Clone)]
 pub struct Wake {
     bells: Bells,
