@@ -6,6 +6,7 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
+use super::Tally;
 use crate::bell::Bell;
 use crate::cpu::Cpu;
 use crate::limbo::{Grace, Limbo};
@@ -133,6 +134,16 @@ impl Hand {
     /// Reclaims what it may.
     pub(super) fn reap(&mut self) -> Option<Box<Object>> {
         self.turn(|turn, limbo| limbo.reap(turn).map(|reaped| reaped.into_object().reclaim()))
+    }
+
+    /// Reclaims and counts what it may, then waits for the other, and only then frees it: a late look is the checker's finding, and no crash.
+    pub(super) fn reap_beside(&mut self, other: thread::JoinHandle<Self>, reclaimed: &Tally) {
+        let grave = self.reap();
+        if grave.is_some() {
+            reclaimed.count();
+        }
+        drop(other.join().unwrap());
+        drop(grave);
     }
 
     pub(super) fn doze(&mut self) {

@@ -33,12 +33,7 @@ fn an_object_is_reclaimed_only_after_its_readers() {
             owner.quiet();
             owner.advance();
         }
-        let grave = owner.reap();
-        if grave.is_some() {
-            seen.1.count();
-        }
-        drop(reading.join().unwrap());
-        drop(grave);
+        owner.reap_beside(reading, &seen.1);
     });
     found.assert_some("a reader that found the object");
     reclaimed.assert_some("an object that was reclaimed");

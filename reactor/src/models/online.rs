@@ -30,12 +30,7 @@ fn whoever_comes_online_is_waited_for_or_does_not_find_the_object() {
             owner.advance();
             owner.quiet();
         }
-        let grave = owner.reap();
-        if grave.is_some() {
-            seen.1.count();
-        }
-        drop(reading.join().unwrap());
-        drop(grave);
+        owner.reap_beside(reading, &seen.1);
     });
     found.assert_some("a reader that found the object");
     reclaimed.assert_some("an object that was reclaimed");
@@ -65,12 +60,7 @@ fn what_was_read_before_going_offline_happened_before_the_reclamation() {
             owner.quiet();
             owner.advance();
         }
-        let grave = owner.reap();
-        if grave.is_some() {
-            seen.count();
-        }
-        drop(reading.join().unwrap());
-        drop(grave);
+        owner.reap_beside(reading, &seen);
     });
     reclaimed.assert_some("an object that was reclaimed");
 }
@@ -102,12 +92,7 @@ fn what_was_read_before_dozing_happened_before_the_reclamation() {
                 owner.quiet();
                 owner.advance();
             }
-            let grave = owner.reap();
-            if grave.is_some() {
-                seen.count();
-            }
-            drop(reading.join().unwrap());
-            drop(grave);
+            owner.reap_beside(reading, &seen);
         });
         reclaimed.assert_some("an object that was reclaimed");
     }

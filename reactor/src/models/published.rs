@@ -64,12 +64,7 @@ fn a_replaced_snapshot_is_reclaimed_only_after_its_readers() {
             owner.quiet();
             owner.advance();
         }
-        let grave = owner.reap();
-        if grave.is_some() {
-            seen.count();
-        }
-        drop(reading.join().unwrap());
-        drop(grave);
+        owner.reap_beside(reading, &seen);
     });
     reclaimed.assert_some("a snapshot that was reclaimed");
 }
