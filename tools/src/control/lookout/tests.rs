@@ -180,3 +180,79 @@ fn refused_connections_say_what_there_was_no_room_in() {
     let why = RefusedWhy::ReclamationWaits { stalled: "5".into() };
     assert_eq!(notices, [Notice::Refused { count: 1, room: room(6, 8, 8), why }]);
 }
+
+/// Passes what it is sent by a thread on to the other, so many times.
+struct Sender;
+
+impl Program for Sender {
+    type Message = u64;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, u64>, from: Option<Cpu>, count: u64) {
+        if from.is_some() || count == 0 {
+            turn.leave();
+        } else {
+            (0..count).for_each(|number| turn.send(Cpu(1), number));
+        }
+    }
+
+    fn fire<'t>(&mut self, _turn: &mut Turn<'t, u64>, _token: u64) {}
+
+    fn poll<'t>(&mut self, _turn: &mut Turn<'t, u64>) -> Progress {
+        Progress::Idle
+    }
+}
+
+#[test]
+fn a_full_ring_is_named_by_its_ends_with_how_many_messages_waited() {
+    let section = ReactorSection::Floating(1);
+    let mut builder: RuntimeBuilder<u64> = RuntimeBuilder::new(&[ReactorOptions::yielding(); 2], 2).unwrap();
+    let reactors = Reactors::of(&builder, &section, vec![0]);
+    let blocker = Blocker::default();
+    let [sender, receiver] = [Cpu(0), Cpu(1)].map(|cpu| builder.postbox(cpu));
+    let blocked = blocker.clone();
+    builder.spawn(Cpu(0), "sender", || Sender).unwrap();
+    builder.spawn(Cpu(1), "receiver", || Forgetful(blocked)).unwrap();
+    let mut lookout = Lookout::new(&reactors);
+    let lock = blocker.lock.lock().unwrap();
+    let runtime = builder.start();
+    while !blocker.is_blocked.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+    let full_count = || reactors.all().next().unwrap().counters.ring_full_count.value();
+    sender.post(5).unwrap();
+    while full_count() < 3 {
+        std::thread::yield_now();
+    }
+    let full = |count| Notice::RingFull { from: "0".into(), to: "control".into(), count };
+    assert_eq!(look(&mut lookout, &reactors, 1_000), [full(3)], "two of five found room");
+    assert_eq!(look(&mut lookout, &reactors, 1_500), []);
+    sender.post(4).unwrap();
+    while full_count() < 7 {
+        std::thread::yield_now();
+    }
+    assert_eq!(look(&mut lookout, &reactors, 2_000), [], "not so soon again");
+    assert_eq!(look(&mut lookout, &reactors, 20_000), [full(4)]);
+    drop(lock);
+    sender.post(0).unwrap();
+    receiver.post(u64::MAX).unwrap();
+    runtime.join();
+}
+
+/// A [`Blocker`] that leaves only when a thread says so.
+struct Forgetful(Blocker);
+
+impl Program for Forgetful {
+    type Message = u64;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, u64>, from: Option<Cpu>, _message: u64) {
+        if from.is_none() {
+            turn.leave();
+        }
+    }
+
+    fn fire<'t>(&mut self, _turn: &mut Turn<'t, u64>, _token: u64) {}
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, u64>) -> Progress {
+        self.0.poll(turn)
+    }
+}
