@@ -84,11 +84,7 @@ fn a_flooded_doorbell_is_silenced_and_the_others_ring() {
         assert!(!scene.is_woken(), "its doorbell is out of the alarm");
         scene.honest_message_wakes(id);
     }
-    scene.pair.sides[1].events.clear();
-    scene.pair.end(1, end);
-    scene.pair.sides[1].completions.clear();
-    drop(hostile);
-    scene.close();
+    scene.part(hostile, end);
 }
 
 /// A doorbell that is shut rings never, and keeps nobody awake.
@@ -109,11 +105,7 @@ fn a_shut_doorbell_keeps_nobody_awake() {
     let page = hostile.page.as_ref().unwrap();
     page.word(PAGE_LEN / 2 + accept.news_slot as usize * 4).store(1, Ordering::Release);
     assert_eq!(scene.pair.completions(1, 1), [(0, Status::Success)]);
-    scene.pair.sides[1].events.clear();
-    scene.pair.end(1, end);
-    scene.pair.sides[1].completions.clear();
-    drop(hostile);
-    scene.close();
+    scene.part(hostile, end);
 }
 
 /// It claims to sleep, and gave a doorbell that nobody empties: ringing it never waits.
@@ -136,11 +128,7 @@ fn a_peer_that_sleeps_for_ever_delays_nobody() {
         let word = hostile.page.as_ref().unwrap().word(ASLEEP_OFFSET).load(Ordering::SeqCst);
         assert_eq!(word, 0, "it was rung for");
     }
-    scene.pair.sides[1].events.clear();
-    scene.pair.end(1, end);
-    scene.pair.sides[1].completions.clear();
-    drop(hostile);
-    scene.close();
+    scene.part(hostile, end);
 }
 
 #[test]

@@ -52,6 +52,15 @@ impl Scene {
         Self { pair, ends, address }
     }
 
+    /// Ends a connection of the hostile peer, then the peer, then the scene.
+    pub(super) fn part(mut self, hostile: Hostile, end: End) {
+        self.pair.sides[1].events.clear();
+        self.pair.end(1, end);
+        self.pair.sides[1].completions.clear();
+        drop(hostile);
+        self.close();
+    }
+
     /// The honest connection still works: once in each scene's end.
     pub(super) fn close(mut self) {
         self.pair.sides[0].send_with(self.ends[0].name, 1, SendOperation::Send, Flags::SIGNALED, &[]);
@@ -409,11 +418,7 @@ fn a_queue_pair_number_that_is_in_use_is_stale() {
     let Heard::Message(Message::Reject { to: 500, reason: Reason::Stale }) = scene.hear(&hostile) else {
         panic!("not stale")
     };
-    scene.pair.sides[1].events.clear();
-    scene.pair.end(1, end);
-    scene.pair.sides[1].completions.clear();
-    drop(hostile);
-    scene.close();
+    scene.part(hostile, end);
 }
 
 /// An arena is one process's: connecting to another says so, and what to do.
