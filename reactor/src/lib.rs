@@ -3,7 +3,7 @@
 //! # The model
 //!
 //! A *reactor* is a loop, pinned to one CPU if one can be had. A *mesh* of them is put together by a [`RuntimeBuilder`] (real threads) or a [`Simulation`]
-//! (all on one thread, every step drawn from a seed). Each runs a [`Program`] of yours. Programs share no mutable state: they send each other
+//! (all on one thread, every step chosen: drawn from a seed, or listed). Each runs a [`Program`] of yours. Programs share no mutable state: they send each other
 //! messages, typed and bounded, which arrive in the order of sending ([`Turn::send`]); other threads post them through a [`Postbox`].
 //!
 //! **Turn.** A reactor makes turns, and a turn is: the messages that stood in the mailbox, the timers that are due, one [`Program::poll`]. Everything that a
@@ -30,7 +30,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`Runtime`], [`Simulation`] | real pinned threads, or N reactors stepped on one thread from a seed with a virtual clock |
+//! | [`Runtime`], [`Simulation`] | real pinned threads, or N reactors stepped on one thread with a virtual clock, in an order from a seed or a list |
 //! | [`Program`], [`Turn`] | what runs on a CPU, and what it may use while it runs |
 //! | [`Domain`], [`Limbo`], [`Table`], [`Published`] | reclamation: who still looks, what waits, what can be looked up |
 //! | [`Slab`], [`Handle`], [`Side`] | slots with generations: a stale name is a miss |
@@ -81,6 +81,7 @@ mod full;
 mod models;
 mod primitive;
 mod random;
+mod trace;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod trial;
@@ -107,10 +108,11 @@ pub use reactor::Reactor;
 pub use runtime::{
     Placement, PollMode, PollSwitch, ReactorOptions, Runtime, RuntimeBuilder, RuntimeError, os_cpus_allowed,
 };
-pub use simulation::{Simulation, SimulationOptions, SimulationReport};
+pub use simulation::{Choice, Choices, Simulation, SimulationOptions, SimulationReport};
 pub use slab::{Handle, Side, Slab};
 pub use table::{Table, Unlinked};
 pub use timer::TimerId;
+pub use trace::{TraceKind, TraceRecord};
 pub use turn::Turn;
 pub use watch::{Slow, Stall, StallFinder, Watch};
 

@@ -13,6 +13,7 @@ use crate::mailbox::{self, Bells, Inbox, Outbox, Postbox, Wake};
 use crate::random::Random;
 use crate::reactor::Seat;
 use crate::timer::Timers;
+use crate::trace::Trace;
 use crate::turn::{Limbos, State, Stopwatch};
 use crate::watch::Watch;
 
@@ -94,6 +95,7 @@ impl<M> Mesh<M> {
             limbos: Limbos::default(),
             stopwatch: Stopwatch::new(self.watch.clone()),
             leaving: false,
+            trace: Trace::new(),
         };
         Seat { inbox, state, domain: self.domain.clone(), bells: Arc::clone(&self.bells) }
     }

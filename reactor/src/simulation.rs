@@ -1,9 +1,11 @@
-//! N reactors on one thread, in an order drawn from a seed, with a virtual clock.
+//! N reactors on one thread, in an order that is chosen, with a virtual clock.
 //!
 //! The reactors are those of the real runtime. Between turns a reactor that has nothing to do sometimes lies down, as one on a
 //! sleeping thread would, so that reclamation meets CPUs that are offline. On request ([`SimulationOptions`]) messages are seen late, CPUs stall or are
-//! slow, and whoever says that it can sleep is not stepped until something wakes it. Nothing here depends on anything but the seed and the programs.
+//! slow, and whoever says that it can sleep is not stepped until something wakes it. Nothing here depends on anything but the [`Choices`] (drawn from a
+//! seed, or listed) and the programs.
 
+mod choices;
 mod late;
 mod options;
 mod place;
@@ -21,22 +23,26 @@ use crate::mesh::Mesh;
 use crate::program::{Program, Progress};
 use crate::random::Random;
 use crate::reactor::Reactor;
+use crate::trace::TraceRecord;
 use crate::watch::Watch;
 
+pub use choices::{Choice, Choices};
 use late::Arrivals;
 pub use options::SimulationOptions;
 use place::Place;
 pub use report::SimulationReport;
 
-/// A mesh whose every step is drawn from a seed. Programs need not be `Send`.
+/// A mesh whose every step is chosen. Programs need not be `Send`.
 pub struct Simulation<M> {
     mesh: Mesh<M>,
     places: Vec<Place>,
     options: SimulationOptions,
+    /// For reports, and for what programs and tests draw themselves.
     seed: u64,
     random: Random,
-    /// What the options ask for is drawn from a sequence of its own, so that a seed means the same schedule without them.
-    weather: Random,
+    choices: Choices,
+    /// Whose turn was last.
+    last: u16,
     arrivals: Arrivals,
     now_ns: u64,
 }
@@ -57,16 +63,23 @@ impl<M: Send + 'static> Simulation<M> {
     /// The same, with more that can go wrong.
     #[must_use]
     pub fn with_options(seed: u64, cpu_count: u16, options: SimulationOptions) -> Self {
+        Self::with_choices(Choices::seeded(seed), seed, cpu_count, options)
+    }
+
+    /// The same, with choices that come from elsewhere: shared with a network or a device that is simulated too, or listed. `seed` is for what
+    /// programs draw ([`crate::Turn::random`]).
+    #[must_use]
+    pub fn with_choices(choices: Choices, seed: u64, cpu_count: u16, options: SimulationOptions) -> Self {
         let bells = (0..cpu_count).map(|_| Bell::new(None)).collect();
-        let mut weather = Random::new(seed ^ 0x57EA_7E12);
-        let places = (0..cpu_count).map(|_| Place::new(options.drawn_slowness(&mut weather))).collect();
+        let places = (0..cpu_count).map(|_| Place::new(options.chosen_slowness(&choices))).collect();
         Self {
             mesh: Mesh::new(bells, options.ring_capacity),
             places,
             options,
             seed,
             random: Random::new(seed),
-            weather,
+            choices,
+            last: cpu_count.saturating_sub(1),
             arrivals: Arrivals::new(cpu_count),
             now_ns: 0,
         }
@@ -109,7 +122,7 @@ impl<M: Send + 'static> Simulation<M> {
         self.places[usize::from(cpu.0)].reactor = Some(Box::new(reactor));
     }
 
-    /// The next number of the simulation's own random sequence.
+    /// The next number of a random sequence of the simulation's seed, for tests.
     pub fn random(&mut self) -> u64 {
         self.random.next_u64()
     }
@@ -120,26 +133,29 @@ impl<M: Send + 'static> Simulation<M> {
         self.now_ns
     }
 
-    /// One turn of one CPU, chosen by the seed, after the clock moved on by a random time (0 to 2 µs unless asked otherwise). A turn of a CPU whose
+    /// One turn of one CPU, chosen, after the clock moved on by a chosen time (0 to 2 µs unless asked otherwise). A turn of a CPU whose
     /// program has left or sleeps, that has none, or that is stalled, does nothing. Where no CPU can turn before some time, the clock goes there.
     pub fn step(&mut self) -> Cpu {
-        let ns = self.random.below(self.options.step_ns_max + 1);
+        let ns = self.options.chosen_step_ns(&self.choices);
         self.advance(ns);
         self.skip_dead_time();
-        let chosen = self.random.below(u64::from(self.mesh.cpu_count()));
-        let cpu = Cpu(u16::try_from(chosen).unwrap_or_default());
+        // The calm choice is whose turn it is.
+        let cpu_count = u32::from(self.mesh.cpu_count());
+        let chosen = (u32::from(self.last) + 1 + self.choices.below("cpu", cpu_count)) % cpu_count;
+        self.last = u16::try_from(chosen).unwrap_or_default();
+        let cpu = Cpu(self.last);
         self.step_cpu(cpu);
         cpu
     }
 
     /// One turn of this CPU, unless it sleeps or is stalled.
     pub fn step_cpu(&mut self, cpu: Cpu) {
-        let lies_down = self.random.below(4) == 0;
         let now_ns = self.now_ns;
         let place = &mut self.places[usize::from(cpu.0)];
-        if !place.may_turn(now_ns) || place.is_too_slow(&mut self.weather) {
+        if !place.may_turn(now_ns) || place.is_too_slow(&self.choices) {
             return;
         }
+        let lies_down = self.choices.one_in("lie down", 4);
         place.wake_up(now_ns);
         if self.options.late_ns_max > 0 && self.begin_late(cpu) {
             return;
@@ -153,9 +169,9 @@ impl<M: Send + 'static> Simulation<M> {
         if self.options.late_ns_max > 0 {
             self.note_pushes(cpu);
         }
-        if self.options.stalls(&mut self.weather) {
-            let ns = self.weather.below(self.options.stall_ns_max + 1);
-            self.stall(cpu, ns);
+        if self.choices.one_in("stall", self.options.stall_one_in) {
+            let ns = self.choices.below("stall ns", clamped(self.options.stall_ns_max));
+            self.stall(cpu, u64::from(ns) + 1);
         }
     }
 
@@ -166,7 +182,7 @@ impl<M: Send + 'static> Simulation<M> {
     }
 
     /// From here on `cpu` makes only one of so many turns; 1 is as fast as the others.
-    pub fn slow_down(&mut self, cpu: Cpu, one_in: u64) {
+    pub fn slow_down(&mut self, cpu: Cpu, one_in: u32) {
         self.places[usize::from(cpu.0)].turns_one_in = one_in.max(1);
     }
 
@@ -185,6 +201,24 @@ impl<M: Send + 'static> Simulation<M> {
     #[must_use]
     pub fn sleeps(&self, cpu: Cpu) -> bool {
         self.places[usize::from(cpu.0)].sleeps(self.now_ns)
+    }
+
+    /// Whether a step of `cpu` would be a turn: it has a program that has not left, does not sleep and is not stalled.
+    #[must_use]
+    pub fn may_turn(&self, cpu: Cpu) -> bool {
+        self.places[usize::from(cpu.0)].may_turn(self.now_ns)
+    }
+
+    /// From when on `cpu` could turn, if nothing wakes it before. `None`: never.
+    #[must_use]
+    pub fn due_ns(&self, cpu: Cpu) -> Option<u64> {
+        self.places[usize::from(cpu.0)].due_ns()
+    }
+
+    /// What `cpu` has noted by [`crate::Turn::trace`], from its record number `first` on, and the number of the record that comes next.
+    #[must_use]
+    pub fn traced(&self, cpu: Cpu, first: u64) -> (Vec<TraceRecord>, u64) {
+        self.places[usize::from(cpu.0)].reactor.as_ref().map_or((Vec::new(), 0), |reactor| reactor.traced(first))
     }
 
     /// Steps until `done` says so; false if it did not within `step_limit` steps.
@@ -247,7 +281,7 @@ impl<M: Send + 'static> Simulation<M> {
         let Some(reactor) = &mut self.places[usize::from(cpu.0)].reactor else { return true };
         if !reactor.is_online() {
             reactor.show_all();
-            if self.weather.below(4) != 0 {
+            if !self.choices.one_in("come online early", 4) {
                 return false;
             }
             // Everything from before its fence is to be seen when it begins.
@@ -256,7 +290,7 @@ impl<M: Send + 'static> Simulation<M> {
             return true;
         }
         let earliest_ns = self.now_ns.saturating_sub(self.options.late_ns_max);
-        self.arrivals.hide(cpu, reactor.as_mut(), earliest_ns, &mut self.weather);
+        self.arrivals.hide(cpu, reactor.as_mut(), earliest_ns, &self.choices);
         false
     }
 
@@ -268,6 +302,11 @@ impl<M: Send + 'static> Simulation<M> {
         }
         self.arrivals.all_seen(cpu);
     }
+}
+
+/// As a bound of choices.
+fn clamped(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 impl<M: Send + 'static> fmt::Debug for Simulation<M> {

@@ -12,6 +12,7 @@ use crate::primitive::mutation::Rule;
 use crate::program::Name;
 use crate::random::Random;
 use crate::timer::{TimerId, Timers};
+use crate::trace::{Trace, TraceKind, TraceRecord};
 use crate::watch::{Slow, Watch};
 
 /// What a program may use during one turn. `'t` is the turn's lifetime, `M` the mesh's message.
@@ -34,6 +35,7 @@ pub(crate) struct State<M> {
     pub(crate) limbos: Limbos,
     pub(crate) stopwatch: Stopwatch,
     pub(crate) leaving: bool,
+    pub(crate) trace: Trace,
 }
 
 impl<'t, M> Turn<'t, M> {
@@ -89,6 +91,17 @@ impl<'t, M> Turn<'t, M> {
     /// The next number of this CPU's seeded random sequence.
     pub fn random(&mut self) -> u64 {
         self.state.random.next_u64()
+    }
+
+    /// Notes that something happened, in this CPU's ring of records: for the steps of lives, not for I/O.
+    #[inline]
+    pub fn trace(&mut self, kind: TraceKind, subject: u64, detail: u64) {
+        self.state.trace.push(TraceRecord { at_ns: self.now_ns, kind, subject, detail });
+    }
+
+    /// What this CPU noted last, oldest first.
+    pub fn traced(&self) -> impl Iterator<Item = TraceRecord> + '_ {
+        self.state.trace.since(0)
     }
 
     /// Sends `message` to another CPU, or to this one (it is then received in a later turn). Never fails: what finds the

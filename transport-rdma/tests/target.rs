@@ -172,7 +172,9 @@ fn hosts_that_break_the_protocol_are_thrown_out_and_the_others_stay() {
             rig.run_hosts(4_000_000);
             assert_eq!(rig.hosts[1].borrow().io_count, 800);
             rig.settle();
-            assert_eq!(rig.labelled("rdma_disconnects", reason), 3, "{end:?}: {:#?}", rig.nonzero());
+            // The host sees it too, and its DISCONNECT may be seen first.
+            let thrown_out = rig.labelled("rdma_disconnects", reason);
+            assert!((1..=3).contains(&thrown_out), "{end:?}: {:#?}", rig.nonzero());
             rig.shut_down();
         }
     }

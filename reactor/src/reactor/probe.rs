@@ -3,6 +3,7 @@
 use crate::cpu::Cpu;
 use crate::program::Program;
 use crate::ring::Consumer;
+use crate::trace::TraceRecord;
 
 use super::Reactor;
 
@@ -24,6 +25,11 @@ pub(crate) struct Probe {
 }
 
 impl<P: Program> Reactor<P> {
+    /// What its program noted, from record number `first` on, and the number of the next.
+    pub(crate) fn traced(&self, first: u64) -> (Vec<TraceRecord>, u64) {
+        (self.state.trace.since(first).collect(), self.state.trace.count())
+    }
+
     pub(crate) fn probe(&self) -> Probe {
         let state = &self.state;
         let seen_epoch = state.participant.is_online().then(|| state.participant.seen());

@@ -18,6 +18,8 @@ use citizen::{Citizen, Phase, Shared};
 use ledger::{Ledger, Totals};
 
 const SEED_COUNT: u64 = 4_000;
+/// Histories in which a broken rule has to show. The rarest needs some thousands.
+const BREACH_SEED_COUNT: u64 = 40_000;
 /// More than any history that goes on needs.
 const STEP_LIMIT: u64 = 200_000;
 
@@ -202,7 +204,7 @@ fn nothing_is_given_back_too_early_nothing_is_lost_and_all_come_to_an_end() {
 /// What the first history that fails without `rule` noticed.
 fn without(rule: Rule) -> Option<String> {
     let _breach = Breach::of(rule);
-    (0..SEED_COUNT).find_map(|seed| Plan::of(seed).run().err()).map(|failure| failure.what)
+    (0..BREACH_SEED_COUNT).find_map(|seed| Plan::of(seed).run().err()).map(|failure| failure.what)
 }
 
 /// [`Rule::MessageGrace`] is not among them: that three steps are too few shows only where a CPU looks, others turn, and then it sends. Here the looks and

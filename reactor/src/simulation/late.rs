@@ -16,8 +16,9 @@
 //! step in time would show (an ordering that is too weak) is not simulated: that is the model checker's part.
 
 use crate::cpu::Cpu;
-use crate::random::Random;
 
+use super::choices::Choices;
+use super::clamped;
 use super::place::Installed;
 
 /// What was pushed since each CPU's last turn.
@@ -66,18 +67,18 @@ impl Arrivals {
     }
 
     /// Before a turn of `cpu`, which is online: draws its cuts, none before `earliest_ns`, and hides what came later.
-    pub(super) fn hide(&self, cpu: Cpu, reactor: &mut dyn Installed, earliest_ns: u64, random: &mut Random) {
+    pub(super) fn hide(&self, cpu: Cpu, reactor: &mut dyn Installed, earliest_ns: u64, choices: &Choices) {
         reactor.show_all();
         let receiver = &self.receivers[usize::from(cpu.0)];
         let push_count = receiver.pushes.len();
         let overdue_count = receiver.pushes.partition_point(|push| push.at_ns < earliest_ns);
-        if reactor.has_early_news() || overdue_count == push_count || random.below(2) == 0 {
+        if reactor.has_early_news() || overdue_count == push_count || !choices.one_in("late", 2) {
             return;
         }
-        let mut cut = between(overdue_count, push_count, random);
+        let mut cut = between(overdue_count, push_count, choices);
         for from in (0..).map(Cpu).take(receiver.seen.len()).filter(|from| *from != cpu) {
-            if random.below(4) == 0 {
-                cut = between(cut, push_count, random);
+            if choices.one_in("later cut", 4) {
+                cut = between(cut, push_count, choices);
             }
             let limit = receiver.filled_at(cut, from);
             if limit > reactor.position_from(from) {
@@ -97,7 +98,8 @@ impl Receiver {
     }
 }
 
-/// Both ends included.
-fn between(low: usize, high: usize, random: &mut Random) -> usize {
-    low + usize::try_from(random.below((high - low) as u64 + 1)).unwrap_or_default()
+/// Both ends included. The calm choice is the high one: less is late.
+fn between(low: usize, high: usize, choices: &Choices) -> usize {
+    let less = choices.below("cut", clamped((high - low) as u64 + 1));
+    high - less as usize
 }

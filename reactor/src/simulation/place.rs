@@ -2,13 +2,15 @@
 
 use crate::cpu::Cpu;
 use crate::program::{Program, Progress};
-use crate::random::Random;
 use crate::reactor::{Probe, Reactor, SleepLimit};
+use crate::trace::TraceRecord;
+
+use super::choices::Choices;
 
 /// One CPU.
 pub(super) struct Place {
     pub(super) reactor: Option<Box<dyn Installed>>,
-    pub(super) turns_one_in: u64,
+    pub(super) turns_one_in: u32,
     pub(super) stalled_until_ns: u64,
     pub(super) asleep: Option<Asleep>,
 }
@@ -36,6 +38,7 @@ pub(super) trait Installed {
     fn hide_from(&mut self, from: Cpu, position: u64);
     fn show_all(&mut self);
     fn probe(&self) -> Probe;
+    fn traced(&self, first: u64) -> (Vec<TraceRecord>, u64);
 }
 
 impl<P: Program> Installed for Reactor<P> {
@@ -81,10 +84,13 @@ impl<P: Program> Installed for Reactor<P> {
     fn probe(&self) -> Probe {
         Reactor::probe(self)
     }
+    fn traced(&self, first: u64) -> (Vec<TraceRecord>, u64) {
+        Reactor::traced(self, first)
+    }
 }
 
 impl Place {
-    pub(super) fn new(turns_one_in: u64) -> Self {
+    pub(super) fn new(turns_one_in: u32) -> Self {
         Self { reactor: None, turns_one_in, stalled_until_ns: 0, asleep: None }
     }
 
@@ -110,8 +116,8 @@ impl Place {
         Some(slept_out_ns.max(self.stalled_until_ns))
     }
 
-    pub(super) fn is_too_slow(&self, random: &mut Random) -> bool {
-        self.turns_one_in > 1 && random.below(self.turns_one_in) != 0
+    pub(super) fn is_too_slow(&self, choices: &Choices) -> bool {
+        choices.below("too slow", self.turns_one_in) != 0
     }
 
     pub(super) fn wake_up(&mut self, now_ns: u64) {

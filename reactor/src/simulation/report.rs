@@ -29,7 +29,7 @@ struct CpuReport {
 #[derive(Clone, Debug)]
 enum Condition {
     Turns,
-    TurnsOneIn(u64),
+    TurnsOneIn(u32),
     StalledUntil(u64),
     Sleeps { since_ns: u64, until_ns: Option<u64> },
     Rung { since_ns: u64 },

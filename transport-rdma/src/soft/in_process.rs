@@ -1,7 +1,7 @@
-//! The software fabric within one process, under a seeded scheduler: for tests and the simulator.
+//! The software fabric within one process, under a scheduler that chooses: for tests and the simulator.
 //!
 //! A [`Fabric`] joins machines ([`InProcessProvider`]); each has its own keys, connections and ports. Every delivery (message, consumed count, state,
-//! letter between connection managers, event, end of a ticket) takes a number of its receiver's looks that is drawn from the seed, in order per link
+//! letter between connection managers, event, end of a ticket) takes a number of its receiver's looks that is chosen ([`Choices`]: drawn from a seed, or listed), in order per link
 //! and per object and in no order between them. Copies may take two steps with everything else between; gate and keys are checked at each.
 //! One fabric is used from one thread: with the same calls in the same order the same happens.
 //!
@@ -18,7 +18,6 @@
 //! | [`world`] | what the machines share |
 //! | [`bell`] | what wakes a port that sleeps |
 //! | [`keys`] | one machine's memory keys |
-//! | [`random`] | the seed |
 
 mod calls;
 mod provider;
@@ -32,7 +31,6 @@ mod world;
 mod bell;
 
 mod keys;
-mod random;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +38,7 @@ mod tests;
 use std::sync::{Arc, Mutex};
 
 use bitflags::bitflags;
+use reactor::Choices;
 
 pub use link::{InProcessWire, Link};
 pub use provider::{InProcessPort, InProcessProvider};
@@ -139,7 +138,7 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    /// A fabric whose choices follow `seed`.
+    /// A fabric whose choices are drawn from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self::with_options(seed, FabricOptions::default())
@@ -148,7 +147,13 @@ impl Fabric {
     /// The same with options.
     #[must_use]
     pub fn with_options(seed: u64, options: FabricOptions) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(seed, options))) }
+        Self::with_choices(Choices::seeded(seed), options)
+    }
+
+    /// The same with choices that come from elsewhere: shared with a [`reactor::Simulation`], or listed.
+    #[must_use]
+    pub fn with_choices(choices: Choices, options: FabricOptions) -> Self {
+        Self { world: Arc::new(Mutex::new(World::new(choices, options))) }
     }
 
     /// Adds a machine.

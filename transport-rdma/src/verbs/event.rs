@@ -169,6 +169,28 @@ pub(crate) enum Charge {
 }
 
 impl<P: Port> Event<P> {
+    /// A word for reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Registered { .. } => "REGISTERED",
+            Self::Deregistered { .. } => "DEREGISTERED",
+            Self::QueuePairCreated { .. } => "QUEUE_PAIR_CREATED",
+            Self::QueuePairDestroyed { .. } => "QUEUE_PAIR_DESTROYED",
+            Self::ConnectionDestroyed { .. } => "CONNECTION_DESTROYED",
+            Self::Unlistened { .. } => "UNLISTENED",
+            Self::Resolved { .. } => "RESOLVED",
+            Self::ConnectRequest(_) => "CONNECT_REQUEST",
+            Self::Established { .. } => "ESTABLISHED",
+            Self::Rejected { .. } => "REJECTED",
+            Self::Disconnected { .. } => "DISCONNECTED",
+            Self::TimewaitExit { .. } => "TIMEWAIT_EXIT",
+            Self::LastWqeReached { .. } => "LAST_WQE_REACHED",
+            Self::QueuePairFatal { .. } => "QP_FATAL",
+            Self::DeviceRemoved => "DEVICE_REMOVED",
+        }
+    }
+
     /// Whose it is.
     pub(crate) fn charge(&self) -> Charge {
         match self {

@@ -36,6 +36,21 @@ pub(super) enum Letter {
     PeerDied { machine: MachineId },
 }
 
+impl Letter {
+    /// For choices.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Request { .. } => "connection request",
+            Self::Reply { .. } => "connection reply",
+            Self::ReadyToUse { .. } => "ready to use",
+            Self::Reject { .. } => "reject",
+            Self::Disconnect { .. } => "disconnect request",
+            Self::DisconnectReply { .. } => "disconnect reply",
+            Self::PeerDied { .. } => "death of a peer",
+        }
+    }
+}
+
 /// What is done once the queue pair has its link.
 pub(super) enum Awaited {
     /// The passive side answers.
@@ -200,7 +215,7 @@ impl InProcessProvider {
             if let Some((machine, peer)) = peer {
                 world.post(machine, Letter::DisconnectReply { to: peer });
             }
-            world.random.coin()
+            world.choices.one_in("disconnected twice", 2)
         };
         if !was_ended || comes_twice {
             self.push_event(Event::Disconnected { connection: to });

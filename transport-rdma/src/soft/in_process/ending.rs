@@ -14,6 +14,18 @@ pub(super) enum What {
     Unlisten(ListenerId),
 }
 
+impl What {
+    /// For choices: what its end is called.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Deregister(_) => "end of a deregistration",
+            Self::QueuePair { .. } => "end of a queue pair's destruction",
+            Self::Connection(_) => "end of a connection's destruction",
+            Self::Unlisten(_) => "end of a listener",
+        }
+    }
+}
+
 /// One call that has begun and not ended.
 pub(super) struct Ending {
     ticket: Ticket,
@@ -23,7 +35,7 @@ pub(super) struct Ending {
 
 impl InProcessProvider {
     pub(super) fn begin_ending(&mut self, ticket: Ticket, what: What) {
-        let remaining = self.world().delay();
+        let remaining = self.world().delay(what.name());
         self.endings.push(Ending { ticket, remaining, what });
     }
 

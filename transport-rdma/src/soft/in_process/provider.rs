@@ -116,7 +116,7 @@ impl InProcessProvider {
     }
 
     pub(super) fn push_event(&mut self, event: Event<InProcessPort>) {
-        let remaining = self.world().delay();
+        let remaining = self.world().delay(event.name());
         self.events.push(Pending { remaining, charge: event.charge(), event });
     }
 

@@ -3,9 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use reactor::SharedArena;
+use reactor::{Choices, SharedArena};
 
-use super::random::Random;
 use super::{Fabric, FabricOptions, InProcessPort, InProcessProvider};
 use crate::verbs::contract::{self, MEMORY_LEN, Rig};
 
@@ -20,13 +19,13 @@ struct SeededRig {
 impl SeededRig {
     /// Every option that a case must not depend on is drawn from the seed.
     fn new(seed: u64, arenas: &[Arc<SharedArena>; 2]) -> Self {
-        let mut random = Random::new(seed);
+        let choices = Choices::seeded(seed ^ 0x0B5C_0AE5);
         let options = FabricOptions {
-            delay_max: random.up_to(6),
-            ring_message_count: 1 + random.up_to(20),
-            splits_copies: random.coin(),
-            raises_last_wqe: random.coin(),
-            sweeps_on_destroy: random.coin(),
+            delay_max: choices.below("delay_max", 7),
+            ring_message_count: choices.between("ring_message_count", 1, 21),
+            splits_copies: choices.one_in("splits_copies", 2),
+            raises_last_wqe: choices.one_in("raises_last_wqe", 2),
+            sweeps_on_destroy: choices.one_in("sweeps_on_destroy", 2),
             ..FabricOptions::default()
         };
         let fabric = Fabric::with_options(seed, options);

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use reactor::Segment;
+use reactor::{Choices, Segment};
 
 use super::FabricOptions;
 use super::cm::Letter;
 use super::keys::{KeyError, Keys};
 use super::link::{Arrival, End, Link, LinkId, Message};
-use super::random::Random;
 use crate::soft::wire::{LinkState, Transfer};
 use crate::verbs::{Access, ListenerId, LocalSegment};
 
@@ -27,7 +26,7 @@ pub(super) struct Machine {
 
 /// The fabric.
 pub(super) struct World {
-    pub(super) random: Random,
+    pub(super) choices: Choices,
     pub(super) options: FabricOptions,
     pub(super) machines: Vec<Machine>,
     pub(super) listeners: BTreeMap<SocketAddr, (MachineId, ListenerId)>,
@@ -43,9 +42,9 @@ pub(super) enum Direction {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, options: FabricOptions) -> Self {
+    pub(super) fn new(choices: Choices, options: FabricOptions) -> Self {
         Self {
-            random: Random::new(seed),
+            choices,
             options,
             machines: Vec::new(),
             listeners: BTreeMap::new(),
@@ -63,14 +62,14 @@ impl World {
         &mut self.machines[machine.0]
     }
 
-    /// How many looks a delivery takes.
-    pub(super) fn delay(&mut self) -> u32 {
-        self.random.up_to(self.options.delay_max)
+    /// How many looks the delivery of `what` takes.
+    pub(super) fn delay(&self, what: &'static str) -> u32 {
+        self.choices.between(what, 0, self.options.delay_max)
     }
 
     /// Posts a letter. The dead get none.
     pub(super) fn post(&mut self, to: MachineId, letter: Letter) {
-        let delay = self.delay();
+        let delay = self.delay(letter.name());
         let machine = self.machine(to);
         if machine.is_alive {
             machine.mail.push_back((delay, letter));
@@ -103,7 +102,7 @@ impl World {
 
     /// Destroys one end: closes it, and forgets the link with the second. Until [`Self::is_quiet`] a copy of the peer may be half way.
     pub(super) fn close(&mut self, link: &Link) {
-        let delay = self.delay();
+        let delay = self.delay("state of a link");
         let Some(ends) = self.links.get_mut(&link.id) else { return };
         let (end, peer) = pair(ends, link.side);
         end.is_closed = true;
@@ -133,7 +132,7 @@ impl World {
         self.machine(machine).is_alive = false;
         self.machine(machine).mail.clear();
         self.listeners.retain(|_, (of, _)| *of != machine);
-        let Self { links, random, options, .. } = self;
+        let Self { links, choices, options, .. } = self;
         for ends in links.values_mut() {
             for side in 0..2 {
                 let (end, peer) = pair(ends, side);
@@ -141,7 +140,8 @@ impl World {
                     end.is_closed = true;
                     end.copy = None;
                     end.said = LinkState::Gone;
-                    peer.arrivals.push_back((random.up_to(options.delay_max), Arrival::State(LinkState::Gone)));
+                    let delay = choices.between("state of a link", 0, options.delay_max);
+                    peer.arrivals.push_back((delay, Arrival::State(LinkState::Gone)));
                     wake(peer);
                 }
             }
@@ -177,19 +177,20 @@ impl World {
 
     /// Sends what was not published yet on its way. True if there was anything.
     pub(super) fn publish(&mut self, link: &Link) -> bool {
-        let Self { links, random, options, .. } = self;
+        let Self { links, choices, options, .. } = self;
         let Some(ends) = links.get_mut(&link.id) else { return false };
         let (end, peer) = pair(ends, link.side);
         let any = !end.unpublished.is_empty();
         for message in end.unpublished.drain(..) {
-            peer.arrivals.push_back((random.up_to(options.delay_max), Arrival::Message(message)));
+            let delay = choices.between("message", 0, options.delay_max);
+            peer.arrivals.push_back((delay, Arrival::Message(message)));
         }
         any
     }
 
     /// Sends the count of consumed messages on its way. True if it has changed.
     pub(super) fn release(&mut self, link: &Link) -> bool {
-        let delay = self.delay();
+        let delay = self.delay("count of consumed messages");
         let Some(ends) = self.links.get_mut(&link.id) else { return false };
         let (end, peer) = pair(ends, link.side);
         let is_news = end.released_count != end.taken_count;
@@ -209,7 +210,7 @@ impl World {
 
     /// Sends the state on its way; the gate for the peer's copies closes at once.
     pub(super) fn set_state(&mut self, link: &Link, state: LinkState) {
-        let delay = self.delay();
+        let delay = self.delay("state of a link");
         let Some(ends) = self.links.get_mut(&link.id) else { return };
         let (end, peer) = pair(ends, link.side);
         end.said = state;
@@ -240,7 +241,7 @@ impl World {
         local: &[LocalSegment],
         direction: Direction,
     ) -> Transfer {
-        let (mayhalf, coin) = (self.options.splits_copies, self.random.coin());
+        let in_two = self.options.splits_copies && self.choices.one_in("copy in two", 2);
         let Some(ends) = self.links.get_mut(&link.id) else { return Transfer::Gone };
         let (end, peer) = pair(ends, link.side);
         let began = end.copy.take().is_some();
@@ -268,7 +269,7 @@ impl World {
             }
         };
         let half = remote.len() / 2;
-        if !began && mayhalf && coin && half > 0 {
+        if !began && in_two && half > 0 {
             copy_range(local, remote, direction, 0, half);
             end.copy = Some((machine, key));
             return Transfer::Unfinished;
