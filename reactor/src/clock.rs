@@ -49,11 +49,11 @@ enum Source {
 }
 
 impl Clock {
-    /// Calibrates (takes some ms) and starts at zero.
+    /// Starts at zero. The first of a process calibrates, which takes some ms.
     #[must_use]
     pub fn start() -> Self {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        if let Some(counter) = counter::Counter::calibrated() {
+        if let Some(counter) = counter::Counter::start() {
             return Self { source: Source::Counter(counter) };
         }
         Self { source: Source::OperatingSystem(operating_system()) }
@@ -83,6 +83,7 @@ fn operating_system() -> Instant {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod counter {
     use std::arch::x86_64::{__cpuid, _mm_lfence, _rdtsc};
+    use std::sync::OnceLock;
     use std::time::Instant;
 
     use super::{CALIBRATION_NS, operating_system};
@@ -96,9 +97,17 @@ mod counter {
 
     const SHIFT: u32 = 32;
 
+    /// Measured once: the counter has one rate as long as the machine runs.
+    static NS_PER_TICK_SHIFTED: OnceLock<Option<u64>> = OnceLock::new();
+
     impl Counter {
         /// `None` where the counter cannot be trusted.
-        pub(super) fn calibrated() -> Option<Self> {
+        pub(super) fn start() -> Option<Self> {
+            let ns_per_tick_shifted = (*NS_PER_TICK_SHIFTED.get_or_init(Self::calibrate))?;
+            Some(Self { start: tick(), ns_per_tick_shifted })
+        }
+
+        fn calibrate() -> Option<u64> {
             if !is_invariant() {
                 return None;
             }
@@ -113,7 +122,7 @@ mod counter {
             };
             let ticks = end_tick.checked_sub(begin_tick).filter(|ticks| *ticks > 0)?;
             let factor = (u128::from(ns) << SHIFT) / u128::from(ticks);
-            Some(Self { start: end_tick, ns_per_tick_shifted: u64::try_from(factor).ok()? })
+            u64::try_from(factor).ok()
         }
 
         #[inline]

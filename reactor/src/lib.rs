@@ -75,6 +75,7 @@ mod slab;
 
 mod counter;
 mod cpu;
+mod durations;
 mod full;
 #[cfg(test)]
 #[cfg(loom)]
@@ -90,9 +91,10 @@ mod trial;
 mod two_threads;
 
 pub use clock::{Clock, TimeSource};
-pub use counter::{Counter, ReactorCounters, TurnLengths};
+pub use counter::{Counter, ReactorCounters};
 pub use cpu::Cpu;
 pub use domain::{Domain, Guard, Reader};
+pub use durations::Durations;
 pub use full::Full;
 pub use gather::Gathering;
 pub use limbo::{Grace, Limbo, Reaped};

@@ -13,7 +13,7 @@ use transport_rdma::target::Control;
 use transport_rdma::verbs::Provider;
 
 use super::lookout::{Lookout, Room};
-use crate::metrics::{Sample, Value};
+use crate::metrics::{Histogram, Sample, Value};
 use crate::reactors::{Place, Reactors};
 
 /// Where the numbers are.
@@ -42,6 +42,11 @@ impl Facts {
         }
         for (name, labels, value) in control.counters() {
             samples.push(self.transport_sample(name, labels, value));
+        }
+        let help = "From the beginning of a queue pair's teardown until nothing of it is left.";
+        for (place, (times, sum_ns)) in self.reactors.polling().zip(control.teardown_times()) {
+            let value = Value::Histogram(Histogram::of_teardowns(times, sum_ns));
+            samples.push(sample("rdma_teardown_seconds", help, &[("cpu", place.label())], value));
         }
         samples
     }
@@ -151,7 +156,7 @@ impl Facts {
 const LIVE: [&str; 5] = ["qpairs", "controllers", "requests", "device_leases", "limbo_entries"];
 
 /// Gauges of the transport whose names do not end with `_live`.
-const GAUGES: [&str; 2] = ["rdma_shared_receives_posted", "rdma_shared_receives_unaccounted"];
+const GAUGES: [&str; 3] = ["rdma_limbo_max", "rdma_shared_receives_posted", "rdma_shared_receives_unaccounted"];
 
 fn sample(name: &str, help: &str, labels: &[(&'static str, String)], value: Value) -> Sample {
     Sample { name: name.to_owned(), help: help.to_owned(), labels: labels.to_vec(), value }

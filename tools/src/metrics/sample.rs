@@ -1,6 +1,8 @@
 //! What is shown: a number, or a histogram, with its name.
 
-use reactor::TurnLengths;
+use std::ops::RangeInclusive;
+
+use reactor::Durations;
 
 /// One number, or one histogram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,17 +61,27 @@ impl Sample {
 }
 
 impl Histogram {
-    /// The buckets that are shown end before these powers of two (ns): 64 ns to a second. They are always the same, as Prometheus needs them.
-    const EXPONENTS: std::ops::RangeInclusive<u32> = 6..=30;
+    /// The buckets of turns end before these powers of two (ns): 64 ns to a second. They are always the same, as Prometheus needs them.
+    const TURN_EXPONENTS: RangeInclusive<u32> = 6..=30;
+
+    /// Teardowns are few, and their figures are to be good: two buckets for each power of two, 4 µs to 9 seconds, which is beyond every deadline.
+    const TEARDOWN_EXPONENTS: RangeInclusive<u32> = 12..=33;
 
     /// Turn lengths, which took `sum_ns` together. Their own buckets are four for each power of two: none is cut.
     #[must_use]
-    pub fn of(lengths: &TurnLengths, sum_ns: u64) -> Self {
-        Self::from_buckets(lengths.buckets(), sum_ns)
+    pub fn of_turns(times: &Durations, sum_ns: u64) -> Self {
+        Self::from_buckets(Self::TURN_EXPONENTS.map(|exponent| 1 << exponent), times.buckets(), sum_ns)
     }
 
-    fn from_buckets(counted: impl Iterator<Item = (u64, u64)>, sum_ns: u64) -> Self {
-        let mut buckets: Vec<(u64, u64)> = Self::EXPONENTS.map(|exponent| ((1 << exponent) - 1, 0)).collect();
+    /// Teardown times, which took `sum_ns` together; none of their buckets is cut either.
+    #[must_use]
+    pub fn of_teardowns(times: &Durations, sum_ns: u64) -> Self {
+        let ends = Self::TEARDOWN_EXPONENTS.flat_map(|exponent| [3 << (exponent - 2), 1 << exponent]);
+        Self::from_buckets(ends, times.buckets(), sum_ns)
+    }
+
+    fn from_buckets(ends: impl Iterator<Item = u64>, counted: impl Iterator<Item = (u64, u64)>, sum_ns: u64) -> Self {
+        let mut buckets: Vec<(u64, u64)> = ends.map(|end| (end - 1, 0)).collect();
         let mut beyond = 0;
         for (longest_ns, count) in counted {
             match buckets.iter_mut().find(|(ns, _)| *ns >= longest_ns) {
@@ -111,10 +123,23 @@ pub(super) mod tests {
     #[test]
     fn buckets_are_summed_up_to_powers_of_two_and_none_is_lost() {
         let counted = [(3, 1), (63, 2), (79, 4), (127, 8), ((1 << 30) - 1, 16), ((5 << 28) - 1, 32), (u64::MAX, 64)];
-        let histogram = Histogram::from_buckets(counted.into_iter(), 9);
+        let ends = Histogram::TURN_EXPONENTS.map(|exponent| 1 << exponent);
+        let histogram = Histogram::from_buckets(ends, counted.into_iter(), 9);
         assert_eq!(histogram.buckets.len(), 25);
         assert_eq!(histogram.buckets[..3], [(63, 3), (127, 12), (255, 0)]);
         assert_eq!(histogram.buckets.last(), Some(&((1 << 30) - 1, 16)));
         assert_eq!((histogram.beyond, histogram.sum_ns), (96, 9));
+    }
+
+    #[test]
+    fn the_buckets_of_teardowns_end_where_those_of_the_counts_end() {
+        let times = Durations::default();
+        for time_ns in [1, 3071, 3072, 4095, 4096, 5_000_000_000, (1 << 33) - 1, 1 << 33] {
+            times.record(time_ns);
+        }
+        let histogram = Histogram::of_teardowns(&times, 7);
+        assert_eq!(histogram.buckets[..4], [(3071, 2), (4095, 2), (6143, 1), (8191, 0)]);
+        assert_eq!(histogram.buckets[histogram.buckets.len() - 2..], [((3 << 31) - 1, 1), ((1 << 33) - 1, 1)]);
+        assert_eq!((histogram.beyond, histogram.sum_ns), (1, 7));
     }
 }

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use reactor::{Cpu, Handle, Progress, Slab, Turn};
+use reactor::{Cpu, Durations, Handle, Progress, Slab, Turn};
 
 pub(super) use admission::{CpuLoad, Limits, inline_len, send_count};
 use record::Record;
@@ -240,6 +240,11 @@ impl<P: Provider> Control<P> {
             all.push((format!("rdma_provider_{name}"), vec![("provider", self.provider.name().to_owned())], value));
         }
         all
+    }
+
+    /// How long each polling CPU's teardowns took, from the first trigger until they were reaped, and the sum of it (ns).
+    pub fn teardown_times(&self) -> impl Iterator<Item = (&Durations, u64)> {
+        self.cpu_counters.iter().map(|counters| (&counters.teardown_times, counters.teardown_ns.value()))
     }
 
     /// One listener is gone.

@@ -1,7 +1,7 @@
 //! What the transport counts: one writer each, read by anybody.
 
 use nvmf_core::DisconnectReason;
-use reactor::Counter;
+use reactor::{Counter, Durations};
 
 /// One polling CPU's. Written by that CPU alone.
 #[derive(Debug, Default)]
@@ -38,6 +38,12 @@ pub(crate) struct CpuCounters {
     pub(crate) draining_live: Counter,
     /// Retired and not reaped.
     pub(crate) limbo_live: Counter,
+    /// The most of them at a time. A gauge.
+    pub(crate) limbo_max: Counter,
+    /// From the beginning of a teardown until it was reaped.
+    pub(crate) teardown_times: Durations,
+    /// All of these together.
+    pub(crate) teardown_ns: Counter,
     /// Receive buffers held by queue pairs of their own receive queue.
     pub(crate) receive_buffers_live: Counter,
     /// Receives posted to the shared receive queue.
@@ -74,13 +80,26 @@ impl CpuCounters {
         }
     }
 
+    /// One more in limbo.
+    pub(crate) fn count_retired(&self) {
+        self.limbo_live.add(1);
+        self.limbo_max.set(self.limbo_max.value().max(self.limbo_live.value()));
+    }
+
+    /// One less, which began to end `teardown_ns` ago.
+    pub(crate) fn count_reaped(&self, teardown_ns: u64) {
+        self.limbo_live.sub(1);
+        self.teardown_times.record(teardown_ns);
+        self.teardown_ns.add(teardown_ns);
+    }
+
     /// Teardowns by reason.
     pub(crate) fn disconnects(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.disconnects.iter().zip(REASONS).map(|(counter, (_, word))| (word, counter.value()))
     }
 
     /// All others. What ends with `_live` is a gauge that is zero when nothing is connected.
-    pub(crate) fn list(&self) -> [(&'static str, u64); 21] {
+    pub(crate) fn list(&self) -> [(&'static str, u64); 22] {
         [
             ("commands", self.commands.value()),
             ("responses", self.responses.value()),
@@ -98,6 +117,7 @@ impl CpuCounters {
             ("queue_pairs_live", self.queue_pairs_live.value()),
             ("draining_live", self.draining_live.value()),
             ("limbo_live", self.limbo_live.value()),
+            ("limbo_max", self.limbo_max.value()),
             ("receive_buffers_live", self.receive_buffers_live.value()),
             ("shared_receives_posted", self.shared_receives_posted.value()),
             ("shared_receives_credited", self.shared_receives_credited.value()),

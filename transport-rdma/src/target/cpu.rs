@@ -52,6 +52,8 @@ pub struct TargetCpu<P: Provider> {
     receive_pool: Option<Pool>,
     /// Queue pairs between Live and Quiet.
     draining: Vec<Handle<Qpair>>,
+    /// When the teardown of each began, by the index of its handle, which is not given again before it is reaped.
+    teardown_begins_ns: Box<[u64]>,
     limbo: Limbo<Retired<Box<Body>>>,
     quarantined: usize,
     raises_last_wqe: bool,
@@ -81,6 +83,7 @@ impl<P: Provider> TargetCpu<P> {
             path: parts.path,
             receive_pool: parts.receive_pool,
             draining: Vec::with_capacity(parts.queue_pair_count_max),
+            teardown_begins_ns: vec![0; parts.queue_pair_count_max].into_boxed_slice(),
             // As many as there can be bodies: retiring never fails.
             limbo: Limbo::new(Grace::Messages, parts.queue_pair_count_max),
             quarantined: 0,
@@ -200,6 +203,7 @@ impl<P: Provider> TargetCpu<P> {
         }
         let record = body.record;
         tracing::debug!(?qpair, ?reason, "queue pair drains");
+        self.teardown_begins_ns[qpair.index()] = turn.now_ns();
         self.counters.count_disconnect(reason);
         self.counters.draining_live.add(1);
         self.draining.push(qpair);
@@ -323,7 +327,7 @@ impl<P: Provider> TargetCpu<P> {
                 }
                 let Some(body) = self.path.bodies.remove(qpair) else { return };
                 self.path.forget_number(body.name.number, qpair);
-                self.counters.limbo_live.add(1);
+                self.counters.count_retired();
                 if self.limbo.retire(turn, destroyed.retire(body)).is_err() {
                     unreachable!("the limbo has a place for every body");
                 }
@@ -354,7 +358,7 @@ impl<P: Provider> TargetCpu<P> {
     fn reap(&mut self, turn: &mut Turn<'_, Message<P>>) {
         while let Some(reaped) = self.limbo.reap(turn) {
             let mut body = release(reaped);
-            self.counters.limbo_live.sub(1);
+            self.counters.count_reaped(turn.now_ns() - self.teardown_begins_ns[body.handle.index()]);
             self.give_receive_buffers(std::mem::take(&mut body.receives.buffers));
             self.group.close(turn, body.handle);
             self.tell(turn, ToControl::Reaped { record: body.record });

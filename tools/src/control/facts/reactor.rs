@@ -77,7 +77,7 @@ fn place_samples(samples: &mut Vec<Sample>, place: &Place, (stall_count, is_stal
         Value::GaugeSeconds { ns: longest_ns },
     );
     // Only turns that found something to do have their lengths recorded.
-    let lengths = Histogram::of(&counters.turn_lengths, counters.busy_ns.value());
+    let lengths = Histogram::of_turns(&counters.turn_lengths, counters.busy_ns.value());
     add("reactor_turn_seconds", "Lengths of turns that found something to do.", Value::Histogram(lengths));
     add(
         "reactor_limbo_entries",
