@@ -7,7 +7,7 @@ mod workload;
 mod world;
 
 use nvmf_core::wire::DISCOVERY_NQN;
-use transport_rdma::host::{HostFailure, HostOptions};
+use transport_rdma::host::{HostFailure, HostOptions, Message};
 use transport_rdma::soft::in_process::{FabricOptions, TicketKinds};
 
 use crate::workload::{SharedNotes, VerifyAll};
@@ -90,6 +90,41 @@ fn a_hundred_hosts_one_after_the_other_leave_nothing() {
         verify_in(&mut world, options(), 1);
     }
     world.end(&mut idle_host(77));
+}
+
+/// One association after the other, of which every second is ended in its midst, at any step; after each the target is as before the first.
+#[test]
+fn a_host_that_stays_has_one_association_after_the_other() {
+    let mut interrupted_count = 0;
+    for seed in 0..12 {
+        let mut world = World::new(seed);
+        let notes: Vec<SharedNotes> = (0..2).map(|_| SharedNotes::default()).collect();
+        let options = HostOptions { stays: true, cpu_count: 2, ..options() };
+        let workload = |cpu: u16| VerifyAll::new(notes[usize::from(cpu)].clone(), [1, 5][usize::from(cpu)], 2, 3, 20);
+        let mut host = world.host(options, workload);
+        for life in 1..=10 {
+            host.post(Message::connect());
+            if (seed + life) % 2 == 0 {
+                for _ in 0..(seed * 3331 + life * 7919) % 3000 {
+                    world.step(&mut host);
+                }
+                host.post(Message::disconnect());
+            }
+            let is_apart = |notes: &SharedNotes| notes.borrow().apart_count == life;
+            world.run(&mut host, "the association's end", |_, _| notes.iter().all(is_apart));
+            world.settle(&mut host);
+            for notes in &notes {
+                if let Some(failure) = notes.borrow_mut().failure.take() {
+                    assert_eq!(failure, HostFailure::Stopped, "seed {seed} life {life}");
+                    interrupted_count += 1;
+                }
+            }
+        }
+        host.shut_down();
+        end_host(&mut world, &mut host);
+        world.end(&mut idle_host(seed));
+    }
+    assert!((30..120).contains(&interrupted_count), "of 120: {interrupted_count}");
 }
 
 /// Starts endless I/O, runs `cause` in its midst, and gives what the workload was told.

@@ -2,16 +2,17 @@
 //!
 //! Runs on the mesh's last reactor, which may sleep. It alone talks to the [`Provider`]; polling CPUs are told by message. The phases
 //! follow each other and never go back; the first failure of anything ends everything, since a workload without one of its queues has
-//! nothing left to measure.
+//! nothing left to measure. A host that stays goes round: its memory, ports and CPUs have one association after the other.
 
 mod links;
+mod staying;
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use nvmf_core::host::Attached;
-use reactor::{Cpu, Gathering, Handle, Program, Progress, Rest, SharedArena, Slab, Turn};
+use reactor::{Cpu, Gathering, Handle, Program, Progress, Rest, SharedArena, Slab, TimerId, Turn};
 
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
@@ -60,9 +61,22 @@ enum Phase {
     Deregistering,
     /// The provider still has something that ends by itself.
     Settling,
+    /// The polling CPUs were told to make ready for another association.
+    Parting(Gathering<()>),
+    /// Waits to be told to begin one.
+    Apart,
     /// The polling CPUs were told to leave.
     Leaving(Gathering<()>),
     Gone,
+}
+
+/// What follows when everything of an association is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterEnd {
+    /// The end of everything.
+    Leave,
+    /// Waiting for another association.
+    Stay,
 }
 
 /// A host's control plane.
@@ -80,6 +94,9 @@ pub struct HostControl<P: Provider> {
     by_connection: BTreeMap<ConnectionId, Handle<Link>>,
     /// [`TIMER_LIVE`] is armed: once, however often the provider wakes us meanwhile.
     is_looking: bool,
+    /// The association's own timers, those that have fired included.
+    timers: Vec<TimerId>,
+    after_end: AfterEnd,
     phase: Phase,
 }
 
@@ -91,6 +108,8 @@ impl<P: Provider> HostControl<P> {
         capsules: reactor::Segment,
         data: Arc<SharedArena>,
     ) -> Self {
+        let (after_end, phase) =
+            if options.stays { (AfterEnd::Stay, Phase::Apart) } else { (AfterEnd::Leave, Phase::New) };
         let link_count = 1 + usize::from(options.cpu_count) * usize::from(options.queue_count_per_cpu);
         Self {
             provider,
@@ -104,7 +123,9 @@ impl<P: Provider> HostControl<P> {
             links: Slab::new(link_count),
             by_connection: BTreeMap::new(),
             is_looking: false,
-            phase: Phase::New,
+            timers: Vec::new(),
+            after_end,
+            phase,
         }
     }
 
@@ -135,7 +156,10 @@ impl<P: Provider> HostControl<P> {
             Kind::Fault(failure) => self.fail(turn, *failure),
             Kind::Drained { link, queue_pair } => self.drained(link, queue_pair),
             Kind::Done => self.done(turn),
+            Kind::Parted => self.parted(turn, from),
             Kind::Left => self.left(from),
+            Kind::Connect => self.connect(turn),
+            Kind::Disconnect => self.fail(turn, HostFailure::Stopped),
             Kind::Shutdown => self.begin_shutdown(turn),
             Kind::Memory(_)
             | Kind::Attach { .. }
@@ -144,6 +168,8 @@ impl<P: Provider> HostControl<P> {
             | Kind::Destroyed { .. }
             | Kind::Start(_)
             | Kind::Failed(_)
+            | Kind::Part
+            | Kind::Apart
             | Kind::Leave => unreachable!("a message for a polling CPU"),
         }
     }
@@ -156,6 +182,8 @@ impl<P: Provider> HostControl<P> {
             | Phase::Ending
             | Phase::Deregistering
             | Phase::Settling
+            | Phase::Parting(_)
+            | Phase::Apart
             | Phase::Leaving(_)
             | Phase::Gone => false,
         };
@@ -172,6 +200,10 @@ impl<P: Provider> HostControl<P> {
 
     /// Ends everything, whatever is under way; workloads that are not done are told so.
     pub fn begin_shutdown(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        self.after_end = AfterEnd::Leave;
+        if matches!(self.phase, Phase::Apart) {
+            self.begin_leaving(turn);
+        }
         self.fail(turn, HostFailure::Stopped);
     }
 
@@ -194,7 +226,7 @@ impl<P: Provider> HostControl<P> {
     }
 
     fn begin(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        turn.arm(turn.now_ns() + self.options.attach_timeout_ms * 1_000_000, TIMER_ATTACH);
+        self.timers.push(turn.arm(turn.now_ns() + self.options.attach_timeout_ms * 1_000_000, TIMER_ATTACH));
         self.phase = Phase::Registering;
         self.memory_call_count = 2;
         self.provider.begin_register(
@@ -303,7 +335,13 @@ impl<P: Provider> HostControl<P> {
     fn fail(&mut self, turn: &mut Turn<'_, Message<P>>, failure: HostFailure) {
         match self.phase {
             Phase::New | Phase::Registering | Phase::Initialising | Phase::Opening { .. } | Phase::Running { .. } => {}
-            Phase::Ending | Phase::Deregistering | Phase::Settling | Phase::Leaving(_) | Phase::Gone => return,
+            Phase::Ending
+            | Phase::Deregistering
+            | Phase::Settling
+            | Phase::Parting(_)
+            | Phase::Apart
+            | Phase::Leaving(_)
+            | Phase::Gone => return,
         }
         let failure = Arc::new(failure);
         turn.broadcast(|_cpu| Message(Kind::Failed(Arc::clone(&failure))));
@@ -312,7 +350,8 @@ impl<P: Provider> HostControl<P> {
 
     fn begin_end(&mut self, turn: &mut Turn<'_, Message<P>>) {
         self.phase = Phase::Ending;
-        turn.arm(turn.now_ns() + self.options.drain_timeout_ms * 1_000_000 + END_GRACE_NS, TIMER_END);
+        let end_ns = turn.now_ns() + self.options.drain_timeout_ms * 1_000_000 + END_GRACE_NS;
+        self.timers.push(turn.arm(end_ns, TIMER_END));
         let handles: Vec<_> = self.links.handles().collect();
         for handle in handles {
             self.close(turn, handle);
@@ -333,7 +372,7 @@ impl<P: Provider> HostControl<P> {
         }
         if matches!(self.phase, Phase::Settling) {
             if self.provider.live_count() == 0 {
-                self.begin_leaving(turn);
+                self.end_association(turn);
             } else if !self.is_looking {
                 self.is_looking = true;
                 turn.arm(turn.now_ns() + LIVE_POLL_NS, TIMER_LIVE);

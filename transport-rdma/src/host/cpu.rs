@@ -32,6 +32,8 @@ const TIMER_COMMANDS: u64 = 3 << 56;
 /// A queue's handle is below it.
 const TIMER_DRAIN: u64 = 4 << 56;
 const TIMER_KIND: u64 = 0xFF << 56;
+/// The first three kinds: the association's, one of each at a time.
+const CHORE_COUNT: usize = 3;
 
 /// Where the workload is.
 enum Phase {
@@ -44,6 +46,8 @@ enum Phase {
 /// Whether the CPU is wanted.
 enum Presence {
     Staying,
+    /// To make ready for another association.
+    Parting,
     /// The control plane wants nothing more of it.
     Leaving,
     Left,
@@ -72,6 +76,8 @@ pub struct HostCpu<P: Provider, W> {
     destroyed: Vec<(Handle<Queue>, DestroyResult)>,
     limbo: Limbo<Retired<Queue>>,
     presence: Presence,
+    /// The last timers of the association's own, by kind.
+    chores: [Option<TimerId>; CHORE_COUNT],
     phase: Phase,
     workload: W,
     completions: Vec<Completion>,
@@ -109,6 +115,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             destroyed: Vec::with_capacity(queue_count),
             limbo: Limbo::new(Grace::Messages, queue_count.max(1)),
             presence: Presence::Staying,
+            chores: [None; CHORE_COUNT],
             phase: Phase::Waiting,
             workload,
             completions: Vec::with_capacity(COMPLETION_BATCH),
@@ -161,6 +168,14 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
 
     // Timers.
 
+    /// One of the association's own, which ends with it.
+    fn arm(&mut self, turn: &mut Turn<'_, Message<P>>, deadline_ns: u64, kind: u64) {
+        let place = usize::try_from(kind >> 56).unwrap_or(usize::MAX) - 1;
+        if let Some(last) = self.chores[place].replace(turn.arm(deadline_ns, kind)) {
+            turn.cancel(last);
+        }
+    }
+
     /// How often outstanding commands are looked at.
     fn command_scan_ns(&self) -> u64 {
         (self.options.command_timeout_ms * 1_000_000 / 8).max(1_000_000)
@@ -177,7 +192,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             let failure = HostFailure::TimedOut { what: "a command", qid, limit_ms };
             self.report_failure(turn, handle, failure);
         }
-        turn.arm(turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
+        self.arm(turn, turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
     }
 
     // The turn's poll.
@@ -302,6 +317,10 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         while let Some(reaped) = self.limbo.reap(turn) {
             drop(release(reaped));
         }
+        if self.limbo.is_empty() && matches!(self.presence, Presence::Parting) {
+            self.presence = Presence::Staying;
+            self.part(turn);
+        }
         // Not before: the control plane, which moves the epoch on, leaves when it has this message.
         if self.limbo.is_empty() && matches!(self.presence, Presence::Leaving) {
             self.presence = Presence::Left;
@@ -342,6 +361,8 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             Kind::Destroyed { queue, result } => self.destroyed.push((queue, result)),
             Kind::Start(attached) => self.start(turn, attached),
             Kind::Failed(failure) => self.failed(&failure),
+            Kind::Part => self.presence = Presence::Parting,
+            Kind::Apart => self.workload.apart(turn.now_ns()),
             Kind::Leave => self.presence = Presence::Leaving,
             Kind::Attached { .. }
             | Kind::ControllerReady(_)
@@ -350,7 +371,10 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             | Kind::Fault(_)
             | Kind::Drained { .. }
             | Kind::Done
+            | Kind::Parted
             | Kind::Left
+            | Kind::Connect
+            | Kind::Disconnect
             | Kind::Shutdown => unreachable!("a message for the control plane"),
         }
     }

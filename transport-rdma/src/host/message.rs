@@ -22,6 +22,18 @@ impl<P: Provider> Message<P> {
         Self(Kind::Shutdown)
     }
 
+    /// The same for the control plane of a host that stays ([`crate::host::HostOptions::stays`]): begins an association. Without effect while there is one.
+    #[must_use]
+    pub fn connect() -> Self {
+        Self(Kind::Connect)
+    }
+
+    /// Ends the association, whatever is under way, and nothing else. Workloads that are not done are told [`HostFailure::Stopped`].
+    #[must_use]
+    pub fn disconnect() -> Self {
+        Self(Kind::Disconnect)
+    }
+
     /// What it is, for reports.
     #[must_use]
     pub fn name(&self) -> Name {
@@ -33,6 +45,8 @@ impl<P: Provider> Message<P> {
             Kind::Destroyed { .. } => &"destroyed",
             Kind::Start(_) => &"start",
             Kind::Failed(_) => &"failed",
+            Kind::Part => &"part",
+            Kind::Apart => &"apart",
             Kind::Leave => &"leave",
             Kind::Attached { .. } => &"attached",
             Kind::ControllerReady(_) => &"controller-ready",
@@ -41,7 +55,10 @@ impl<P: Provider> Message<P> {
             Kind::Fault(_) => &"fault",
             Kind::Drained { .. } => &"drained",
             Kind::Done => &"done",
+            Kind::Parted => &"parted",
             Kind::Left => &"left",
+            Kind::Connect => &"connect",
+            Kind::Disconnect => &"disconnect",
             Kind::Shutdown => &"shutdown",
         }
     }
@@ -75,6 +92,10 @@ pub(super) enum Kind<P: Provider> {
     Start(Arc<Attached>),
     /// It came to nothing, or broke.
     Failed(Arc<HostFailure>),
+    /// The association's connections are gone: make ready for another.
+    Part,
+    /// Nothing of the association is left anywhere.
+    Apart,
     /// Everything is gone.
     Leave,
 
@@ -99,10 +120,14 @@ pub(super) enum Kind<P: Provider> {
     },
     /// The CPU's workload wants nothing more.
     Done,
+    /// The CPU has nothing of the association any more.
+    Parted,
     /// The CPU has left: its last message.
     Left,
 
     // From outside.
+    Connect,
+    Disconnect,
     Shutdown,
 }
 

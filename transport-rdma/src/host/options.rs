@@ -45,6 +45,9 @@ pub struct HostOptions {
     pub command_timeout_ms: u64,
     /// How long posted work may take to come back in teardown.
     pub drain_timeout_ms: u64,
+    /// Whether the host stays when an association has ended, and has others after it with the same workloads, each begun by
+    /// [`crate::host::Message::connect`]. Otherwise there is one, begun at once, and everything leaves after it.
+    pub stays: bool,
 }
 
 /// A field of [`HostOptions`] is out of range.
@@ -79,6 +82,7 @@ impl HostOptions {
             attach_timeout_ms: 10_000,
             command_timeout_ms: 30_000,
             drain_timeout_ms: 5_000,
+            stays: false,
         }
     }
 

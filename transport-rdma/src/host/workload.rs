@@ -13,7 +13,7 @@ use crate::verbs::Port;
 
 /// What the commands of one CPU are for.
 pub trait Workload: 'static {
-    /// The controller is ready and this CPU's I/O queues are connected. Called once, before the first [`Self::poll`].
+    /// The controller is ready and this CPU's I/O queues are connected. Called once for each association, before the first [`Self::poll`].
     fn ready(&mut self, start: Start<'_>);
 
     /// Instead of [`Self::ready`], where the subsystem is the discovery subsystem: its log. It is done then.
@@ -37,9 +37,14 @@ pub trait Workload: 'static {
         Rest::Poll
     }
 
-    /// The connection came to nothing, or broke: commands that have not ended will not. Called at most once, also before
-    /// [`Self::ready`]; no other call follows.
+    /// The connection came to nothing, or broke: commands that have not ended will not. Called at most once for each association, also before
+    /// [`Self::ready`]; no other call but [`Self::apart`] follows.
     fn failed(&mut self, failure: &HostFailure);
+
+    /// Of a host that stays ([`crate::host::HostOptions::stays`]): nothing of the association is left, however it ended, and another can begin.
+    fn apart(&mut self, now_ns: u64) {
+        let _ = now_ns;
+    }
 }
 
 /// What a workload is to work on.

@@ -19,6 +19,8 @@ pub(crate) struct Notes {
     pub(crate) is_done: bool,
     pub(crate) verified_count: u64,
     pub(crate) ended_count: u64,
+    /// Associations of which nothing is left.
+    pub(crate) apart_count: u64,
 }
 
 pub(crate) type SharedNotes = Rc<RefCell<Notes>>;
@@ -169,5 +171,13 @@ impl Workload for VerifyAll {
         let mut notes = self.notes.borrow_mut();
         assert!(!notes.is_done, "failed after it was done");
         assert!(notes.failure.replace(failure.clone()).is_none(), "failed twice");
+    }
+
+    fn apart(&mut self, _now_ns: u64) {
+        let mut notes = self.notes.borrow_mut();
+        assert!(notes.is_done || notes.failure.is_some(), "neither done nor failed");
+        notes.apart_count += 1;
+        (notes.attached, notes.is_done) = (None, false);
+        (self.phase, self.next, self.round) = (Phase::Writing, 0, self.round + 1);
     }
 }

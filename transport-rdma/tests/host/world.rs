@@ -175,7 +175,11 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn shut_down(&self) {
-        assert!(self.mesh.postbox(Cpu(self.cpu_count)).post(host::Message::shutdown()).is_ok());
+        self.post(host::Message::shutdown());
+    }
+
+    pub(crate) fn post(&self, message: host::Message<P>) {
+        assert!(self.mesh.postbox(Cpu(self.cpu_count)).post(message).is_ok());
     }
 
     pub(crate) fn has_left(&self) -> bool {

@@ -222,9 +222,11 @@ impl<P: Provider> HostControl<P> {
             Ok(()) => DestroyResult::Done,
             Err(error) => {
                 tracing::warn!(qid = link.qid, %error, "a queue pair could not be destroyed");
+                self.give_memory_up();
                 DestroyResult::Failed
             }
         };
+        let link = self.links.look_mut(handle).expect("a link lives until its connection is destroyed");
         let Stage::DestroyingQueuePair(connection, queue) =
             std::mem::replace(&mut link.stage, Stage::DestroyingConnection)
         else {

@@ -1,4 +1,5 @@
-//! From a queue pair to a queue that carries commands: attaching, the admin queue's steps, Connect of the I/O queues; and keep-alives.
+//! From a queue pair to a queue that carries commands: attaching, the admin queue's steps, Connect of the I/O queues; keep-alives; and, for a host
+//! that stays, back to where the next association begins.
 
 use nvmf_core::host::{DataPointer, connect_io, connect_outcome, fill, keep_alive};
 use reactor::{Handle, Segment, Turn};
@@ -9,7 +10,7 @@ use crate::host::cpu::{HostCpu, Phase, TIMER_ADMIN_STEP, TIMER_COMMANDS, TIMER_K
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
 use crate::host::message::{Kind, Message};
-use crate::host::options::CONNECT_DATA_LEN;
+use crate::host::options::{ADMIN_DATA_LEN, CONNECT_DATA_LEN};
 use crate::host::queue::{Finished, Queue, QueueOptions, capsule_memory_len};
 use crate::host::workload::Workload;
 use crate::verbs::{Port, Provider};
@@ -47,6 +48,22 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         }
     }
 
+    /// The association is over and its queues are reaped: as before the first one.
+    pub(super) fn part(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        assert!(self.queues.is_empty(), "the control plane closes every queue before it parts");
+        for timer in self.chores.iter_mut().filter_map(Option::take) {
+            turn.cancel(timer);
+        }
+        self.keys = None;
+        self.admin = (self.cpu == 0).then(|| Admin::new(&self.options, self.data.part(0, ADMIN_DATA_LEN)));
+        self.admin_due = false;
+        self.joining.clear();
+        self.controller_id = 0;
+        self.faults.clear();
+        self.phase = Phase::Waiting;
+        turn.send(self.control(), Message(Kind::Parted));
+    }
+
     /// A queue's number among this CPU's I/O queues; of no meaning for the admin queue.
     pub(super) fn number_of(&self, qid: u16) -> u16 {
         if qid == 0 { 0 } else { (qid - 1) % self.options.queue_count_per_cpu }
@@ -76,11 +93,12 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         }
         if queue.qid == 0 {
             self.admin_due = true;
-            turn.arm(turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
+            self.arm(turn, turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
         } else {
+            let is_first = queue.number == 0;
             self.joining.push(handle);
-            if self.cpu != 0 && queue.number == 0 {
-                turn.arm(turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
+            if self.cpu != 0 && is_first {
+                self.arm(turn, turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);
             }
         }
     }
@@ -93,11 +111,11 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         self.arm_keep_alive(turn);
     }
 
-    pub(super) fn arm_keep_alive(&self, turn: &mut Turn<'_, Message<P>>) {
+    pub(super) fn arm_keep_alive(&mut self, turn: &mut Turn<'_, Message<P>>) {
         if self.options.keep_alive_ms > 0 {
             // Twice within the timeout: one may be late.
             let deadline_ns = turn.now_ns() + u64::from(self.options.keep_alive_ms) * 500_000;
-            turn.arm(deadline_ns, TIMER_KEEP_ALIVE);
+            self.arm(turn, deadline_ns, TIMER_KEEP_ALIVE);
         }
     }
 
@@ -119,7 +137,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         match admin.advance(finished, keys) {
             Action::Submit { command, data } => self.submit_admin(turn, TAG_STEP, |id| filled(command, id, data)),
             Action::Wait { delay_ns } => {
-                turn.arm(turn.now_ns() + delay_ns, TIMER_ADMIN_STEP);
+                self.arm(turn, turn.now_ns() + delay_ns, TIMER_ADMIN_STEP);
             }
             Action::Ready(attached) => {
                 turn.send(self.control(), Message(Kind::ControllerReady(attached)));
