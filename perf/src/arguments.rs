@@ -1,9 +1,13 @@
 //! The command line: names and meanings that users of `spdk_nvme_perf` and fio know.
 
+mod connect;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::TransportAddress;
 use crate::cpus;
+
+pub(crate) use connect::{Connect, End};
 
 /// Loads, measures and verifies an NVMe over Fabrics target.
 #[derive(Debug, Parser)]
@@ -22,11 +26,14 @@ Examples:
   nvmf-perf -r 'trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:NQN' -q 32 -o 4k -w randread -t 10 -c 1
   nvmf-perf -r '…' --nsid 1 -q 32 -o 4k -w randwrite -n 16384 --verify
   nvmf-perf -r '…' digest --nsid 3
+  nvmf-perf -r '…' connect -P 4 -j 2 -n 1000 --end mixed
   nvmf-perf -r 'traddr:127.0.0.1 trsvcid:4420' discover";
 
 /// What is done instead of a load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Subcommand)]
 pub(crate) enum Command {
+    /// Connects and disconnects whole associations, over and over, and measures how long that takes.
+    Connect(Connect),
     /// Reads a namespace whole, in order, and prints its SHA-256.
     Digest,
     /// Prints the discovery log: the subsystems that the target offers at this address.

@@ -5,6 +5,7 @@
 //! | `arguments`, `address`, `cpus` | the command line |
 //! | `settings` | what is to be done, checked |
 //! | `run` | starts the mesh, watches it, collects |
+//! | `connect` | associations that come and go |
 //! | `workload`: `load`, `verify`, `digest`, `identify` | what a polling CPU does |
 //! | `plan`, `pattern`, `random` | which blocks, and what is in them |
 //! | `outcome`, `report` | what it came to |
@@ -15,6 +16,8 @@ mod arguments;
 mod run;
 mod settings;
 mod signal;
+
+mod connect;
 
 mod workload;
 
@@ -42,7 +45,7 @@ use clap::Parser;
 use nvmf_core::wire::DISCOVERY_NQN;
 
 use crate::address::TransportAddress;
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command};
 use crate::report::Report;
 use crate::settings::{Job, Settings};
 
@@ -70,7 +73,12 @@ fn main() -> ExitCode {
 }
 
 /// What the command line comes to.
-struct Plan {
+enum Plan {
+    Run(RunPlan),
+    Connect(Arc<connect::Settings>),
+}
+
+struct RunPlan {
     address: TransportAddress,
     cpus: Vec<usize>,
     settings: Arc<Settings>,
@@ -81,25 +89,44 @@ fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
     let address = arguments.common.transport.as_ref();
     let address = address.context("no target: name one with -r 'traddr:ADDRESS trsvcid:PORT subnqn:NQN'")?;
     let cpus = run::choose_cpus(&arguments.common)?;
+    if let Some(Command::Connect(connect)) = &arguments.command {
+        check_subsystem(address)?;
+        let settings = connect::Settings::new(&arguments.common, connect, address.clone(), cpus);
+        return Ok(Plan::Connect(Arc::new(settings.map_err(anyhow::Error::msg)?)));
+    }
     let settings = Settings::new(arguments, u16::try_from(cpus.len())?).map_err(anyhow::Error::msg)?;
     let settings = Arc::new(settings);
     let mut address = address.clone();
     if settings.job == Job::Discover {
         address.subsystem_nqn = DISCOVERY_NQN.to_owned();
-    } else if address.subsystem_nqn == DISCOVERY_NQN {
-        bail!("no subsystem is named: add subnqn:NQN to -r ('nvmf-perf -r … discover' lists what there is)");
+    } else {
+        check_subsystem(&address)?;
     }
     if matches!(settings.job, Job::Discover | Job::Identify) && arguments.common.json.is_some() {
         bail!("--json goes with what is measured, verified or digested");
     }
-    Ok(Plan { address, cpus, settings })
+    Ok(Plan::Run(RunPlan { address, cpus, settings }))
+}
+
+fn check_subsystem(address: &TransportAddress) -> anyhow::Result<()> {
+    if address.subsystem_nqn == DISCOVERY_NQN {
+        bail!("no subsystem is named: add subnqn:NQN to -r ('nvmf-perf -r … discover' lists what there is)");
+    }
+    Ok(())
 }
 
 fn perform(arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
-    let Plan { address, cpus, settings } = plan;
     signal::install().context("signals cannot be handled")?;
     // Before the run: what was measured is not to be lost for want of a directory.
     let json = arguments.common.json.as_deref().map(JsonOutput::open).transpose()?;
+    let RunPlan { address, cpus, settings } = match plan {
+        Plan::Run(plan) => plan,
+        Plan::Connect(settings) => {
+            let finished = connect::perform(settings, !arguments.common.no_progress)?;
+            write(&finished.text, &finished.json, json)?;
+            return Ok(finished.code);
+        }
+    };
     warn_of_shared_cpu(cpus);
 
     let outcomes = match run::run(arguments, address, settings, cpus)? {
@@ -117,7 +144,7 @@ fn perform(arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
         bail!("{refused}");
     }
     let report = Report::new(settings, address, cpus, outcomes);
-    write(&report, json)?;
+    write(&report.to_text(), &report.to_json(), json)?;
     Ok(match (report.was_stopped(), report.is_good()) {
         (true, _) => ExitCode::from(signal::EXIT_INTERRUPTED),
         (false, true) => ExitCode::SUCCESS,
@@ -142,15 +169,15 @@ impl JsonOutput {
     }
 }
 
-fn write(report: &Report, json: Option<JsonOutput>) -> anyhow::Result<()> {
-    match json {
-        Some(JsonOutput::Standard) => print(&(report.to_json() + "\n")),
+fn write(text: &str, json: &str, to: Option<JsonOutput>) -> anyhow::Result<()> {
+    let json = format!("{json}\n");
+    match to {
+        Some(JsonOutput::Standard) => print(&json),
         Some(JsonOutput::File(mut file, path)) => {
-            print(&report.to_text())?;
-            let text = report.to_json() + "\n";
-            file.write_all(text.as_bytes()).with_context(|| format!("--json: cannot write {path}"))
+            print(text)?;
+            file.write_all(json.as_bytes()).with_context(|| format!("--json: cannot write {path}"))
         }
-        None => print(&report.to_text()),
+        None => print(text),
     }
 }
 

@@ -55,21 +55,23 @@ struct Measurement {
     latency_us: Latency,
 }
 
+/// Times in µs.
 #[derive(Debug, Serialize)]
-struct Latency {
-    mean: f64,
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    p99_9: f64,
-    max: f64,
+pub(crate) struct Latency {
+    pub(crate) mean: f64,
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p99_9: f64,
+    pub(crate) max: f64,
 }
 
+/// What was compared.
 #[derive(Debug, Serialize)]
-struct Verification {
-    block_count: u64,
-    mismatch_count: u64,
-    mismatches: Vec<String>,
+pub(crate) struct Verification {
+    pub(crate) block_count: u64,
+    pub(crate) mismatch_count: u64,
+    pub(crate) mismatches: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -150,15 +152,7 @@ impl Report {
             let _ = writeln!(text, "no I/O ended in the time that was measured");
         }
         if let Some(verification) = &self.verification {
-            let Verification { block_count, mismatch_count, mismatches } = verification;
-            let _ = match (mismatch_count, block_count) {
-                (0, 0) => writeln!(text, "nothing was verified"),
-                (0, _) => writeln!(text, "verified: {block_count} blocks are as they were written"),
-                _ => writeln!(text, "VERIFICATION FAILED: {mismatch_count} of {block_count} blocks are not as written"),
-            };
-            for mismatch in mismatches {
-                let _ = writeln!(text, "  {mismatch}");
-            }
+            text.push_str(&verification.to_text());
         }
         for (status, count) in &self.errors {
             let _ = writeln!(text, "{count} commands ended with {status}");
@@ -205,6 +199,38 @@ impl Report {
     }
 }
 
+impl Verification {
+    /// For people.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        let Self { block_count, mismatch_count, mismatches } = self;
+        let _ = match (mismatch_count, block_count) {
+            (0, 0) => writeln!(text, "nothing was verified"),
+            (0, _) => writeln!(text, "verified: {block_count} blocks are as they were written"),
+            _ => writeln!(text, "VERIFICATION FAILED: {mismatch_count} of {block_count} blocks are not as written"),
+        };
+        for mismatch in mismatches {
+            let _ = writeln!(text, "  {mismatch}");
+        }
+        text
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "times of a run are far below 2^52 ns")]
+impl Latency {
+    pub(crate) fn of(times: &Histogram<u64>) -> Self {
+        let us = |ns: u64| ns as f64 / 1e3;
+        Self {
+            mean: times.mean() / 1e3,
+            p50: us(times.value_at_quantile(0.5)),
+            p90: us(times.value_at_quantile(0.9)),
+            p99: us(times.value_at_quantile(0.99)),
+            p99_9: us(times.value_at_quantile(0.999)),
+            max: us(times.max()),
+        }
+    }
+}
+
 impl ReportSettings {
     fn new(settings: &Settings, address: &TransportAddress, cpus: &[usize]) -> Self {
         let job = match settings.job {
@@ -244,7 +270,6 @@ impl Measurement {
         let elapsed_s = elapsed_ns as f64 / 1e9;
         let count = (read_count + write_count) as f64;
         let iops = if elapsed_ns == 0 { 0.0 } else { count / elapsed_s };
-        let us = |ns: u64| ns as f64 / 1e3;
         Self {
             nsid,
             read_count,
@@ -252,14 +277,7 @@ impl Measurement {
             elapsed_s,
             iops,
             mib_per_s: iops * io_len as f64 / f64::from(1 << 20),
-            latency_us: Latency {
-                mean: latencies.mean() / 1e3,
-                p50: us(latencies.value_at_quantile(0.5)),
-                p90: us(latencies.value_at_quantile(0.9)),
-                p99: us(latencies.value_at_quantile(0.99)),
-                p99_9: us(latencies.value_at_quantile(0.999)),
-                max: us(latencies.max()),
-            },
+            latency_us: Latency::of(latencies),
         }
     }
 }

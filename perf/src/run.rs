@@ -30,7 +30,7 @@ const WATCH_PERIOD: Duration = Duration::from_millis(50);
 /// How long commands that are out get to end after a signal.
 const STOP_PATIENCE_NS: u64 = 2_000_000_000;
 /// How long the end of the connections may take before the process ends without it.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const LEAVE_PATIENCE: Duration = Duration::from_secs(8);
 
 /// What a run came to.
 pub(crate) enum Result {
@@ -109,7 +109,7 @@ pub(crate) fn run(
 
 fn host_options(arguments: &Arguments, address: &TransportAddress, settings: &Settings) -> HostOptions {
     let common = &arguments.common;
-    let identity = identity(common.host_nqn.as_deref());
+    let identity = identity(common.host_nqn.as_deref(), 0);
     let mut options = HostOptions::new(address.address, address.subsystem_nqn.clone(), identity);
     options.cpu_count = settings.cpu_count;
     options.queue_count_per_cpu = settings.queue_count_per_cpu;
@@ -122,9 +122,9 @@ fn host_options(arguments: &Arguments, address: &TransportAddress, settings: &Se
     options
 }
 
-/// Two runs at the same time are two hosts.
-fn identity(nqn: Option<&str>) -> HostIdentity {
-    let process = u64::from(std::process::id());
+/// Two runs at the same time are two hosts, and so are two lines of one.
+pub(crate) fn identity(nqn: Option<&str>, line: u16) -> HostIdentity {
+    let process = u64::from(std::process::id()) | u64::from(line) << 32;
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&mix(process).to_be_bytes());
     bytes[8..].copy_from_slice(&mix(!process).to_be_bytes());

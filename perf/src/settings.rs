@@ -54,10 +54,11 @@ impl Settings {
     /// Checks what clap cannot.
     pub(crate) fn new(arguments: &Arguments, cpu_count: u16) -> Result<Self, String> {
         let load = &arguments.load;
-        let job = match arguments.command {
+        let job = match &arguments.command {
             Some(Command::Digest) => Job::Digest,
             Some(Command::Discover) => Job::Discover,
             Some(Command::Identify) => Job::Identify,
+            Some(Command::Connect(_)) => return Err("connect is no job of a load".to_owned()),
             None if load.verify => Job::Verify(extent(load, Extent::Once)),
             None => Job::Load(extent(load, Extent::Time(Duration::from_secs(10)))),
         };

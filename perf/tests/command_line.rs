@@ -33,6 +33,7 @@ fn a_target_that_is_not_there() {
     fails(&["-r", NOBODY, "-t", "1"], 1, &["cannot reach 127.0.0.1:4555", "nvmf-tgt"]);
     fails(&["-r", NOBODY, "digest", "--nsid", "3"], 1, &["cannot reach 127.0.0.1:4555"]);
     fails(&["-r", NOBODY, "discover"], 1, &["cannot reach 127.0.0.1:4555"]);
+    fails(&["-r", NOBODY, "connect", "-n", "3", "-j", "2"], 1, &["cannot reach 127.0.0.1:4555", "nvmf-tgt"]);
 }
 
 #[test]
@@ -48,6 +49,10 @@ fn what_makes_no_sense_is_named() {
     fails(&["-r", NOBODY, "-c", "4000", "-t", "1"], 2, &["4000"]);
     fails(&["-r", "traddr:localhost"], 2, &["traddr", "localhost"]);
     fails(&["-r", NOBODY, "-o", "4q"], 2, &["4q"]);
+    fails(&["-r", "traddr:127.0.0.1", "connect"], 2, &["subnqn"]);
+    fails(&["-r", NOBODY, "connect", "--verify", "5"], 2, &["--verify is 5", "which is 4"]);
+    fails(&["-r", NOBODY, "connect", "--end", "sideways"], 2, &["sideways", "quiet, abrupt, early, mixed"]);
+    fails(&["-r", NOBODY, "connect", "-n", "5", "-t", "5"], 2, &["--lives", "--time"]);
     // Before the run, not after it.
     fails(&["-r", NOBODY, "-t", "1", "--json", "/nowhere/result.json"], 1, &["--json", "/nowhere/result.json"]);
 }
