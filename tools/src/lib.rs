@@ -1,4 +1,4 @@
-//! `nvmf-tgt`, in parts: what its program is made of.
+//! `nvmf-tgt`, in parts: what its program is made of; and `nvmf-sim`, which runs the same target in a simulation.
 //!
 //! | part | what it is |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | [`poll_mode`] | words for what a CPU does when there is nothing to do |
 //! | [`machine`] | what this machine offers: CPUs, memory, RDMA devices |
 //! | [`system`] | system calls that the standard library has not |
+//! | [`sim`] | `nvmf-sim`, the simulator |
 
 pub mod target;
 
@@ -27,3 +28,5 @@ pub mod poll_mode;
 
 pub mod machine;
 mod system;
+
+pub mod sim;

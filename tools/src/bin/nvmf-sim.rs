@@ -1,0 +1,14 @@
+//! `nvmf-sim`: see [`tools::sim`].
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tools::sim::command;
+
+fn main() -> ExitCode {
+    let arguments = command::Arguments::parse();
+    command::run(&arguments).unwrap_or_else(|error| {
+        eprintln!("nvmf-sim: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,118 @@
+//! What must hold in every run, whatever is chosen. Each checker has its own file, and says which of the invariants it is.
+//!
+//! | checker | what must hold |
+//! |---|---|
+//! | [`baseline`] | at the end everything is back where it was |
+//!
+//! Checkers read what the target's CPUs note about the steps of lives ([`Noted`]), and look at counters; they change nothing.
+
+mod baseline;
+
+use transport_rdma::soft::in_process::Fabric;
+
+use super::failure::Failure;
+use super::world::target::{Noted, SimulatedTarget};
+
+/// What a checker may look at between two steps.
+#[derive(Clone, Copy)]
+pub struct View<'w> {
+    /// The target.
+    pub target: &'w SimulatedTarget,
+    /// The network and its devices.
+    pub fabric: &'w Fabric,
+    /// Virtual time.
+    pub now_ns: u64,
+}
+
+/// Something that must hold. What it returns as an error is what is wrong.
+pub trait Checker {
+    /// A word for reports.
+    fn name(&self) -> &'static str;
+
+    /// A CPU of the target has noted a step of a life.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn noted(&mut self, noted: &Noted) -> Result<(), String> {
+        let _ = noted;
+        Ok(())
+    }
+
+    /// A step was made.
+    ///
+    /// # Errors
+    /// What is wrong now.
+    fn stepped(&mut self, view: &View<'_>) -> Result<(), String> {
+        let _ = view;
+        Ok(())
+    }
+
+    /// Nothing of any connection is left, and every deadline has passed.
+    ///
+    /// # Errors
+    /// What is left.
+    fn at_rest(&mut self, view: &View<'_>) -> Result<(), String> {
+        let _ = view;
+        Ok(())
+    }
+
+    /// The target has ended.
+    ///
+    /// # Errors
+    /// What is left.
+    fn at_end(&mut self, view: &View<'_>) -> Result<(), String> {
+        let _ = view;
+        Ok(())
+    }
+}
+
+/// All checkers of one run.
+pub struct Checkers(Vec<Box<dyn Checker>>);
+
+impl Checkers {
+    /// One of each.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(vec![Box::new(baseline::Baseline)])
+    }
+
+    /// See [`Checker::noted`].
+    ///
+    /// # Errors
+    /// The first that finds something wrong.
+    pub fn noted(&mut self, noted: &Noted) -> Result<(), Failure> {
+        self.each(|checker| checker.noted(noted))
+    }
+
+    /// See [`Checker::stepped`].
+    ///
+    /// # Errors
+    /// The first that finds something wrong.
+    pub fn stepped(&mut self, view: &View<'_>) -> Result<(), Failure> {
+        self.each(|checker| checker.stepped(view))
+    }
+
+    /// See [`Checker::at_rest`].
+    ///
+    /// # Errors
+    /// The first that finds something wrong.
+    pub fn at_rest(&mut self, view: &View<'_>) -> Result<(), Failure> {
+        self.each(|checker| checker.at_rest(view))
+    }
+
+    /// See [`Checker::at_end`].
+    ///
+    /// # Errors
+    /// The first that finds something wrong.
+    pub fn at_end(&mut self, view: &View<'_>) -> Result<(), Failure> {
+        self.each(|checker| checker.at_end(view))
+    }
+
+    fn each(&mut self, mut ask: impl FnMut(&mut dyn Checker) -> Result<(), String>) -> Result<(), Failure> {
+        for checker in &mut self.0 {
+            let found_by = checker.name();
+            ask(checker.as_mut()).map_err(|what| Failure { found_by, what })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! Hosts of the simulation.
+
+pub mod nvme;
+pub mod raw;

@@ -1,0 +1,203 @@
+//! Everything of one run: a target, hosts, a network and devices between them, a clock; and who of them acts next.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | here | the scheduler: one step after the other, each chosen |
+//! | [`layout`] | how a world is laid out, and what its weather is like |
+//! | [`target`] | the real target: its polling CPUs and its control plane, on simulated CPUs |
+//! | [`actor`] | whoever else acts: hosts |
+//! | [`device`] | the block device, whose operations end when it is chosen that they do |
+//!
+//! One thread; all choices come from one [`Choices`]. After each step every checker is asked.
+
+pub mod actor;
+pub mod device;
+pub mod layout;
+pub mod target;
+
+use reactor::Choices;
+use transport_rdma::soft::in_process::{Fabric, InProcessProvider};
+
+use super::checkers::{Checkers, View};
+use super::failure::{Failure, Findings};
+use super::history::History;
+use actor::Actor;
+pub use layout::Layout;
+use target::SimulatedTarget;
+
+/// The provider of everything here.
+pub type P = InProcessProvider;
+
+/// What the clock moves on by before a step. The first is the calm one.
+const STEP_NS: [u64; 4] = [1_000, 0, 200, 20_000];
+
+/// See the module.
+pub struct World {
+    /// Where everything that can go one way or another is asked.
+    pub choices: Choices,
+    /// The network and its devices.
+    pub fabric: Fabric,
+    /// The target.
+    pub target: SimulatedTarget,
+    /// Where hosts report what they find wrong.
+    pub findings: Findings,
+    /// What happened last.
+    pub history: History,
+    hosts: Vec<Box<dyn Actor>>,
+    checkers: Checkers,
+    now_ns: u64,
+    step_count: u64,
+    /// Who acted last.
+    last: u32,
+}
+
+impl World {
+    /// A target and no hosts.
+    #[must_use]
+    pub fn new(layout: &Layout, choices: &Choices, history: &History) -> Self {
+        let fabric = Fabric::with_choices(choices.clone(), layout.fabric.clone());
+        let target = SimulatedTarget::new(layout, &fabric, choices);
+        Self {
+            choices: choices.clone(),
+            fabric,
+            target,
+            findings: Findings::default(),
+            history: history.clone(),
+            hosts: Vec::new(),
+            checkers: Checkers::all(),
+            now_ns: 0,
+            step_count: 0,
+            last: 0,
+        }
+    }
+
+    /// A host comes in.
+    pub fn add(&mut self, host: impl Actor + 'static) {
+        self.hosts.push(Box::new(host));
+    }
+
+    /// Virtual time.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// Steps made.
+    #[must_use]
+    pub fn step_count(&self) -> u64 {
+        self.step_count
+    }
+
+    /// One step: the clock moves on, somebody acts.
+    ///
+    /// # Errors
+    /// What anybody found wrong.
+    pub fn step(&mut self) -> Result<(), Failure> {
+        self.advance(self.choices.one_of("clock", &STEP_NS));
+        self.skip_dead_time();
+        self.step_count += 1;
+        self.history.advance(self.now_ns, self.step_count);
+        let cpu_count = u32::from(self.target.cpu_count());
+        let actor_count = cpu_count + u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
+        // The calm choice is whose turn it is.
+        self.last = (self.last + 1 + self.choices.below("who acts", actor_count)) % actor_count;
+        match self.last.checked_sub(cpu_count) {
+            Some(host) => self.hosts[host as usize].act(self.now_ns),
+            None => self.target.turn(u16::try_from(self.last).unwrap_or_default()),
+        }
+        self.check()
+    }
+
+    /// Steps until `done`.
+    ///
+    /// # Errors
+    /// What anybody found wrong; or it did not come to `what` within `step_limit` steps.
+    pub fn reach(&mut self, what: &str, step_limit: u64, mut done: impl FnMut(&Self) -> bool) -> Result<(), Failure> {
+        for _ in 0..step_limit {
+            if done(self) {
+                return Ok(());
+            }
+            self.step()?;
+        }
+        if done(self) { Ok(()) } else { Err(self.stuck(what, step_limit)) }
+    }
+
+    /// So many steps.
+    ///
+    /// # Errors
+    /// What anybody found wrong.
+    pub fn steps(&mut self, count: u64) -> Result<(), Failure> {
+        (0..count).try_for_each(|_| self.step())
+    }
+
+    /// Time passes in which nobody acts, as on machines that were all held up.
+    pub fn advance(&mut self, ns: u64) {
+        self.now_ns += ns;
+        self.target.advance_to(self.now_ns);
+    }
+
+    /// Until nothing of any connection is left at the target, however long deadlines take: every checker that looks at rest is asked then.
+    ///
+    /// # Errors
+    /// What anybody found wrong; or something is left for longer than every deadline together.
+    pub fn settle(&mut self) -> Result<(), Failure> {
+        const ROUNDS: u32 = 2_000;
+        for _ in 0..ROUNDS {
+            self.steps(100)?;
+            if self.target.is_at_rest() {
+                return self.checkers.at_rest(&View {
+                    target: &self.target,
+                    fabric: &self.fabric,
+                    now_ns: self.now_ns,
+                });
+            }
+            // Deadlines are seconds away, and limbos of CPUs that sleep empty at intervals.
+            self.advance(10_000_000);
+        }
+        Err(self.stuck("that nothing of any connection is left", u64::from(ROUNDS) * 100))
+    }
+
+    /// Shuts the target down and waits for its end. To be called last.
+    ///
+    /// # Errors
+    /// What anybody found wrong, or what is left.
+    pub fn shut_down(&mut self) -> Result<(), Failure> {
+        const ROUNDS: u32 = 2_000;
+        self.target.order(|control, turn| control.begin_shutdown(turn));
+        for _ in 0..ROUNDS {
+            self.steps(100)?;
+            if self.target.has_left() {
+                return self.checkers.at_end(&View { target: &self.target, fabric: &self.fabric, now_ns: self.now_ns });
+            }
+            self.advance(10_000_000);
+        }
+        Err(self.stuck("that the target ends", u64::from(ROUNDS) * 100))
+    }
+
+    fn check(&mut self) -> Result<(), Failure> {
+        for noted in self.target.take_noted() {
+            self.history.note(&self.target.name_of(noted.cpu), || noted.to_string());
+            self.checkers.noted(&noted)?;
+        }
+        let view = View { target: &self.target, fabric: &self.fabric, now_ns: self.now_ns };
+        self.checkers.stepped(&view)?;
+        self.findings.take().map_or(Ok(()), Err)
+    }
+
+    /// While nobody could act only time can pass.
+    fn skip_dead_time(&mut self) {
+        let now_ns = self.now_ns;
+        if self.target.may_turn() || self.hosts.iter().any(|host| host.may_act(now_ns)) {
+            return;
+        }
+        let due_ns = self.hosts.iter().filter_map(|host| host.due_ns()).chain(self.target.due_ns()).min();
+        if let Some(due_ns) = due_ns.filter(|due_ns| *due_ns > now_ns) {
+            self.advance(due_ns - now_ns);
+        }
+    }
+
+    fn stuck(&self, what: &str, step_limit: u64) -> Failure {
+        let hosts: String = self.hosts.iter().map(|host| format!("\n  {}", host.condition())).collect();
+        Failure::stuck(format!("not within {step_limit} steps: {what}\n{}{hosts}", self.target.condition()))
+    }
+}

@@ -1,0 +1,254 @@
+//! The real target on simulated CPUs: polling CPUs first, the control plane last.
+
+use std::cell::{Ref, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
+use reactor::{Choices, Cpu, Program, Progress, Rest, Simulation, TraceRecord, Turn, Wake};
+use transport_rdma::soft::in_process::Fabric;
+use transport_rdma::target::{Control, CounterRow, Message, TargetCpu, TargetOptions, build};
+
+use super::P;
+use super::device::SimulatedDevice;
+use super::layout::{BLOCK_COUNT, BLOCK_LEN, Layout, SUBSYSTEM, address};
+
+/// What is done to the control plane in its next turn.
+type Order = Box<dyn FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>)>;
+
+/// A step of a life that a CPU of the target noted.
+#[derive(Clone, Copy, Debug)]
+pub struct Noted {
+    /// Who noted it.
+    pub cpu: Cpu,
+    /// What.
+    pub record: TraceRecord,
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TraceRecord { kind, subject, detail, .. } = self.record;
+        write!(f, "{:#x} subject {subject:#x} detail {detail:#x}", kind.0)
+    }
+}
+
+/// See the module.
+pub struct SimulatedTarget {
+    mesh: Simulation<Message<P>>,
+    control: Rc<RefCell<Control<P>>>,
+    cpus: Vec<Rc<RefCell<TargetCpu<P>>>>,
+    orders: Rc<RefCell<VecDeque<Order>>>,
+    device: Arc<SimulatedDevice>,
+    /// By CPU: the record that comes next.
+    next_records: Vec<u64>,
+}
+
+impl SimulatedTarget {
+    pub(super) fn new(layout: &Layout, fabric: &Fabric, choices: &Choices) -> Self {
+        let mut mesh = Simulation::with_choices(choices.clone(), 0, layout.cpu_count + 1, layout.reactors);
+        let device = SimulatedDevice::new(choices.clone(), BLOCK_LEN, BLOCK_COUNT);
+        let options = TargetOptions {
+            cpu_count: layout.cpu_count,
+            queue_pair_count_max: layout.queue_pair_count_max,
+            data_memory_len: layout.data_memory_len,
+            huge_pages: false,
+            shared_receive_count: layout.shared_receive_count,
+            nodes: Vec::new(),
+        };
+        let mut machine = fabric.machine();
+        let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
+        machine.wake_with(move |port| wakes[port.0 as usize].wake());
+        device.wake_with((0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect());
+        let spec = spec(layout, Arc::clone(&device));
+        let built = build(machine, mesh.domain(), spec, options);
+        let (control, cpus) = built.unwrap_or_else(|error| panic!("the simulated target: {error}"));
+        let cpus: Vec<_> = cpus.into_iter().map(|cpu| Rc::new(RefCell::new(cpu))).collect();
+        for (number, cpu) in (0..).zip(&cpus) {
+            mesh.install(Cpu(number), PollingCpu(Rc::clone(cpu)));
+        }
+        let control = Rc::new(RefCell::new(control));
+        let orders = Rc::default();
+        let program = ControlProgram { control: Rc::clone(&control), orders: Rc::clone(&orders) };
+        mesh.install(Cpu(layout.cpu_count), program);
+        Self { mesh, control, cpus, orders, device, next_records: vec![0; usize::from(layout.cpu_count) + 1] }
+    }
+
+    /// CPUs, the control plane included.
+    #[must_use]
+    pub fn cpu_count(&self) -> u16 {
+        u16::try_from(self.cpus.len() + 1).unwrap_or(u16::MAX)
+    }
+
+    /// For traces.
+    #[must_use]
+    pub fn name_of(&self, cpu: Cpu) -> String {
+        if usize::from(cpu.0) == self.cpus.len() { "control".to_owned() } else { format!("cpu {}", cpu.0) }
+    }
+
+    /// The block device behind its namespace.
+    #[must_use]
+    pub fn device(&self) -> &SimulatedDevice {
+        &self.device
+    }
+
+    /// The control plane, between its turns.
+    #[must_use]
+    pub fn control(&self) -> Ref<'_, Control<P>> {
+        self.control.borrow()
+    }
+
+    /// Does something to the control plane in its next turn, as its RPC would.
+    pub fn order(&mut self, order: impl FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>) + 'static) {
+        self.orders.borrow_mut().push_back(Box::new(order));
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn rows(&self) -> Vec<CounterRow> {
+        self.control().counters()
+    }
+
+    /// A counter's sum over its labels.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.rows().iter().filter(|row| row.0 == name).map(|row| row.2).sum()
+    }
+
+    /// A counter's sum over the labels that say `value`.
+    #[must_use]
+    pub fn labelled(&self, name: &str, value: &str) -> u64 {
+        let has = |row: &&CounterRow| row.0 == name && row.1.iter().any(|(_, label)| label == value);
+        self.rows().iter().filter(has).map(|row| row.2).sum()
+    }
+
+    /// Gauges of live things that are not zero, but for those that live as long as the target: its listeners and its memory.
+    #[must_use]
+    pub fn live(&self) -> Vec<CounterRow> {
+        let stays = |name: &str| name.contains("region") || name.contains("listener") || name.contains("keys");
+        let is_left = |row: &CounterRow| row.0.ends_with("_live") && row.2 > 0 && !stays(&row.0);
+        self.rows().into_iter().filter(is_left).collect()
+    }
+
+    /// Whether nothing of any connection is left.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.mesh.domain().limbo_len() == 0 && self.live().is_empty()
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        (0..self.cpu_count()).all(|cpu| self.mesh.has_left(Cpu(cpu)))
+    }
+
+    /// For a report: what each CPU does, and what is left.
+    #[must_use]
+    pub fn condition(&self) -> String {
+        let rows: String =
+            self.live().iter().map(|(name, labels, value)| format!("\n  {name} {labels:?} {value}")).collect();
+        format!("{}{rows}", self.mesh.report())
+    }
+
+    pub(super) fn turn(&mut self, cpu: u16) {
+        self.mesh.step_cpu(Cpu(cpu));
+    }
+
+    pub(super) fn advance_to(&mut self, now_ns: u64) {
+        let behind_ns = now_ns.saturating_sub(self.mesh.now_ns());
+        self.mesh.advance(behind_ns);
+    }
+
+    pub(super) fn may_turn(&self) -> bool {
+        (0..self.cpu_count()).any(|cpu| self.mesh.may_turn(Cpu(cpu)))
+    }
+
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        (0..self.cpu_count()).filter_map(|cpu| self.mesh.due_ns(Cpu(cpu))).min()
+    }
+
+    /// What its CPUs have noted since the last call.
+    pub(super) fn take_noted(&mut self) -> Vec<Noted> {
+        let mut noted = Vec::new();
+        for (cpu, next) in (0..).map(Cpu).zip(&mut self.next_records) {
+            let (records, number) = self.mesh.traced(cpu, *next);
+            *next = number;
+            noted.extend(records.into_iter().map(|record| Noted { cpu, record }));
+        }
+        noted
+    }
+}
+
+fn spec(layout: &Layout, device: Arc<SimulatedDevice>) -> TargetSpec {
+    TargetSpec {
+        subsystems: vec![SubsystemSpec {
+            nqn: SUBSYSTEM.to_owned(),
+            serial_number: "1".to_owned(),
+            model_number: "simulated".to_owned(),
+            allow_any_host: true,
+            hosts: Vec::new(),
+            listeners: vec![address()],
+            namespaces: vec![NamespaceSpec { nsid: 1, device, uuid: None }],
+        }],
+        controller: layout.controller,
+    }
+}
+
+/// A polling CPU, which can be looked at between its turns.
+struct PollingCpu(Rc<RefCell<TargetCpu<P>>>);
+
+impl Program for PollingCpu {
+    type Message = Message<P>;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, from: Option<Cpu>, message: Self::Message) {
+        self.0.borrow_mut().receive(turn, from, message);
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, token: u64) {
+        self.0.borrow_mut().fire(turn, token);
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Self::Message>) -> Progress {
+        self.0.borrow_mut().poll(turn)
+    }
+
+    fn rest<'t>(&mut self, turn: &mut Turn<'t, Self::Message>) -> Rest {
+        self.0.borrow_mut().rest(turn)
+    }
+
+    fn awake(&mut self) {
+        self.0.borrow_mut().awake();
+    }
+}
+
+/// The control plane: as `nvmf-tgt`'s, without sockets.
+struct ControlProgram {
+    control: Rc<RefCell<Control<P>>>,
+    orders: Rc<RefCell<VecDeque<Order>>>,
+}
+
+impl Program for ControlProgram {
+    type Message = Message<P>;
+
+    fn receive<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, from: Option<Cpu>, message: Self::Message) {
+        self.control.borrow_mut().receive(turn, from, message);
+    }
+
+    fn fire<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, token: u64) {
+        self.control.borrow_mut().fire(turn, token);
+    }
+
+    fn poll<'t>(&mut self, turn: &mut Turn<'t, Self::Message>) -> Progress {
+        let mut control = self.control.borrow_mut();
+        let orders: Vec<Order> = self.orders.borrow_mut().drain(..).collect();
+        for order in orders {
+            order(&mut control, turn);
+        }
+        let progress = control.poll(turn);
+        if control.is_drained() {
+            turn.leave();
+        }
+        progress
+    }
+}
