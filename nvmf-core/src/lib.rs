@@ -25,6 +25,7 @@ pub mod counters;
 pub mod limits;
 pub mod spec;
 pub mod status;
+pub mod trace;
 pub mod transport;
 
 pub use counters::PollGroupCounters;

@@ -33,6 +33,7 @@ use crate::message::Message;
 use crate::qpair::QpairBody;
 use crate::qpair::header::QpairHeader;
 use crate::target::Directory;
+use crate::trace::Step;
 use crate::transport::{Arrival, QpairSpec, Transport};
 use crate::{ControllerKind, Qpair};
 use buffers::{Buffers, RequestName};
@@ -167,6 +168,7 @@ impl PollGroup {
         let has_limbo = self.headers.len() + self.qpairs.len() < HEADER_COUNT_MAX;
         let Some(handle) = self.qpairs.next_handle().filter(|_| has_limbo) else { return Err(Full(spec)) };
         let slot_count = usize::from(spec.depth) * usize::from(SLOTS_PER_ENTRY);
+        let qid = spec.qid;
         let now_ns = turn.now_ns();
         let timer = turn.arm(now_ns + CONNECT_TIMEOUT_NS, token(Timer::Connect(handle)));
         let header = Box::new(QpairHeader::new(handle, &spec, now_ns));
@@ -181,6 +183,7 @@ impl PollGroup {
         self.slot_count += slot_count;
         self.reserve();
         self.directory.link_header(self.cpu, header);
+        Step::QpairOpened.trace(turn, handle.to_bits(), qid.into());
         Ok(handle)
     }
 

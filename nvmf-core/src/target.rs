@@ -20,6 +20,7 @@ use crate::namespace::{DeviceIndex, Namespace};
 use crate::spec::{SubsystemSpec, TargetSpec};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subsystem};
+use crate::trace::{Step, place};
 use ids::ControllerIds;
 
 /// Snapshots that wait for their readers: changes come one at a time and each waits for a free place.
@@ -95,7 +96,9 @@ impl Target {
             Letter::Admit { controller } => self.admit(turn, controller),
             Letter::Retire { controller_id } => {
                 self.directory.set_controller(controller_id, None);
-                if !self.ids.free(controller_id) {
+                if self.ids.free(controller_id) {
+                    Step::IdFreed.trace(turn, 0, controller_id.into());
+                } else {
                     tracing::error!(controller_id, ?from, "a controller id was given back twice");
                 }
             }
@@ -142,6 +145,7 @@ impl Target {
         let answer = if self.closing == Closing::No {
             self.ids.allocate().map_or(refused, |controller_id| {
                 self.directory.set_controller(controller_id, Some(controller));
+                Step::IdGiven.trace(turn, place(controller.cpu, controller.handle), controller_id.into());
                 Letter::Admitted { controller: controller.handle, controller_id }
             })
         } else {

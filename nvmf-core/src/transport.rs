@@ -85,6 +85,26 @@ pub enum DisconnectReason {
     Shutdown,
     /// The peer process or its device is gone.
     PeerGone,
+    /// Our own device was removed, or its completion queue broke.
+    DeviceGone,
+    /// Our own address moved to another device, or went.
+    AddressChanged,
+}
+
+impl DisconnectReason {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::Host,
+        Self::Protocol,
+        Self::TransportError,
+        Self::KeepAlive,
+        Self::ConnectTimeout,
+        Self::ControllerGone,
+        Self::Shutdown,
+        Self::PeerGone,
+        Self::DeviceGone,
+        Self::AddressChanged,
+    ];
 }
 
 /// A qpair as the transport announces it.

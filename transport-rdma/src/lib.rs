@@ -15,5 +15,6 @@ pub mod ibv;
 pub mod soft;
 pub mod target;
 mod teardown;
+pub mod trace;
 pub mod verbs;
 mod wake_set;

@@ -26,7 +26,10 @@ mod port;
 mod provider;
 
 pub(crate) use event::Charge;
-pub use event::{Connection, ConnectionId, ConnectionRequest, Event, ListenerId, RejectReason, Unacknowledged};
+pub use event::{
+    AddressUser, Connection, ConnectionId, ConnectionRequest, Event, EventKind, ListenerId, RejectReason,
+    Unacknowledged,
+};
 pub use port::{
     Completion, CompletionStatus, Flags, LocalSegment, Port, PostError, QueuePairName, Received, SendOperation,
     SendRequest,

@@ -14,6 +14,7 @@ use crate::message::{Letter, Message};
 use crate::qpair::request::RequestEvent;
 use crate::qpair::{Membership, Stage};
 use crate::status::Status;
+use crate::trace::{NO_ID, Step, place, reason_number};
 use crate::transport::{DisconnectReason, Transport};
 use crate::wire::ConnectRefusal;
 use crate::{ControllerKind, Qpair};
@@ -29,15 +30,15 @@ impl PollGroup {
     ) {
         match message.0 {
             Letter::Admitted { controller, controller_id } => self.admitted(turn, controller, controller_id),
-            Letter::NotAdmitted { controller, status } => self.not_admitted(controller, status),
+            Letter::NotAdmitted { controller, status } => self.not_admitted(turn, controller, status),
             Letter::Join(join) => self.join(turn, join),
             Letter::Joined { qpair, lease } => self.joined(turn, qpair, lease),
-            Letter::NotJoined { qpair, status, result } => self.not_joined(qpair, (status, result)),
+            Letter::NotJoined { qpair, status, result } => self.not_joined(turn, qpair, (status, result)),
             Letter::Leave(lease) => self.left(turn, lease),
             Letter::End { qpair, reason } => match self.qpairs.look(qpair) {
                 Some(body) if !body.is_draining() => transport.disconnect(qpair, reason),
                 Some(_) => {}
-                None => self.counters.stale_handle_count.add(1),
+                None => self.miss(turn, Step::QpairMissed, qpair.to_bits()),
             },
             letter @ (Letter::Admit { .. } | Letter::Retire { .. }) => {
                 tracing::error!(?letter, ?from, "a message for the control plane came to a polling CPU");
@@ -53,9 +54,10 @@ impl PollGroup {
         controller_id: u16,
     ) {
         let Some(controller) = self.controllers.look_mut(handle) else {
-            self.counters.stale_handle_count.add(1);
+            self.miss(turn, Step::ControllerMissed, place(self.cpu, handle));
             return turn.send(self.control, Message(Letter::Retire { controller_id }).into());
         };
+        Step::ControllerAdmitted.trace(turn, place(self.cpu, handle), controller_id.into());
         let admin = controller.admin;
         if self.qpairs.look(admin).is_some_and(|qpair| !qpair.is_draining()) {
             controller.stage = ControllerStage::Live { id: controller_id };
@@ -68,10 +70,11 @@ impl PollGroup {
         }
     }
 
-    fn not_admitted(&mut self, handle: Handle<ControllerKind>, status: Status) {
+    fn not_admitted<M>(&mut self, turn: &mut Turn<'_, M>, handle: Handle<ControllerKind>, status: Status) {
         let Some(controller) = self.controllers.remove(handle) else {
-            return self.counters.stale_handle_count.add(1);
+            return self.miss(turn, Step::ControllerMissed, place(self.cpu, handle));
         };
+        Step::ControllerRefused.trace(turn, place(self.cpu, handle), 0);
         let admin = controller.admin;
         let Some(qpair) = self.qpairs.look_mut(admin) else { return };
         if qpair.is_draining() {
@@ -85,7 +88,7 @@ impl PollGroup {
     /// On the controller's CPU: an I/O qpair wants in.
     fn join<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, join: Box<Join>) {
         let Some(controller) = self.controllers.look_mut(join.controller) else {
-            self.counters.stale_handle_count.add(1);
+            self.miss(turn, Step::ControllerMissed, place(self.cpu, join.controller));
             let gone = (Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::CONTROLLER_ID.to_result());
             return self.answer_join(turn, &join, gone);
         };
@@ -112,6 +115,7 @@ impl PollGroup {
         let here = Remote { cpu: self.cpu, handle };
         match controller.members.admit(here, id, join, turn.now_ns()) {
             Admission::Joined(Joined { qpair, lease }) => {
+                Step::MemberJoined.trace(turn, place(qpair.cpu, qpair.handle), place(self.cpu, handle));
                 turn.send(qpair.cpu, Message(Letter::Joined { qpair: qpair.handle, lease }).into());
             }
             Admission::Waits { deadline_ns } => {
@@ -148,7 +152,7 @@ impl PollGroup {
     fn joined<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, handle: Handle<Qpair>, lease: ControllerLease) {
         let Some(qpair) = self.qpairs.look_mut(handle) else {
             // Cannot be, since a qpair waits for this answer; nothing relies on that.
-            self.counters.stale_handle_count.add(1);
+            self.miss(turn, Step::QpairMissed, handle.to_bits());
             return turn.send(lease.controller().cpu, Message(Letter::Leave(lease)).into());
         };
         if qpair.is_draining() {
@@ -160,11 +164,11 @@ impl PollGroup {
         }
     }
 
-    fn not_joined(&mut self, handle: Handle<Qpair>, refusal: Refusal) {
+    fn not_joined<M>(&mut self, turn: &mut Turn<'_, M>, handle: Handle<Qpair>, refusal: Refusal) {
         match self.qpairs.look(handle) {
             Some(qpair) if qpair.is_draining() => self.answer_dropped_connect(handle),
             Some(_) => self.refuse_connect(handle, refusal),
-            None => self.counters.stale_handle_count.add(1),
+            None => self.miss(turn, Step::QpairMissed, handle.to_bits()),
         }
     }
 
@@ -182,8 +186,11 @@ impl PollGroup {
     fn left<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, lease: ControllerLease) {
         let handle = lease.controller().handle;
         let Some(controller) = self.controllers.look_mut(handle) else {
-            return self.counters.stale_handle_count.add(1);
+            return self.miss(turn, Step::ControllerMissed, place(self.cpu, handle));
         };
+        if let Some(member) = controller.members.member(lease.qid()) {
+            Step::MemberLeft.trace(turn, place(member.cpu, member.handle), place(self.cpu, handle));
+        }
         let next = controller.members.leave(lease);
         if controller.members.count() == 0 {
             controller.queues_ended();
@@ -222,6 +229,7 @@ impl PollGroup {
         reason: DisconnectReason,
     ) {
         let Some(controller) = self.controllers.look_mut(handle) else { return };
+        Step::ControllerCloses.trace(turn, place(self.cpu, handle), reason_number(reason));
         // A controller without an id closes when its answer comes.
         if let ControllerStage::Live { id } = controller.stage {
             controller.stage = ControllerStage::Closing { id: Some(id) };
@@ -247,8 +255,15 @@ impl PollGroup {
             return;
         }
         self.controllers.remove(handle);
+        Step::ControllerGone.trace(turn, place(self.cpu, handle), id.map_or(NO_ID, u64::from));
         if let Some(controller_id) = id {
             turn.send(self.control, Message(Letter::Retire { controller_id }).into());
         }
+    }
+
+    /// What a message or a call names is gone.
+    pub(super) fn miss<M>(&self, turn: &mut Turn<'_, M>, step: Step, subject: u64) {
+        self.counters.stale_handle_count.add(1);
+        step.trace(turn, subject, 0);
     }
 }

@@ -18,6 +18,7 @@ use crate::qpair::request::RequestEvent;
 use crate::qpair::{Membership, QpairBody, Stage};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
+use crate::trace::{Step, place};
 use crate::transport::{QpairSpec, Transport};
 use crate::wire::{ConnectData, ConnectParameters, ConnectRefusal, ConnectResult, DYNAMIC_CONTROLLER_ID};
 
@@ -124,6 +125,7 @@ impl PollGroup {
             .controllers
             .insert(Controller::new(new, snapshot))
             .map_err(|Full(_)| (Status::CONNECT_CONTROLLER_BUSY, 0))?;
+        Step::ControllerBorn.trace(turn, place(self.cpu, controller), handle.to_bits());
         let remote = Remote { cpu: self.cpu, handle: controller };
         turn.send(self.control, Message(Letter::Admit { controller: remote }).into());
         self.wait_for_controller((handle, slot), Membership::Owner(controller));

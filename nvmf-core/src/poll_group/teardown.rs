@@ -9,6 +9,7 @@ use crate::message::{Letter, Message};
 use crate::qpair::header::QpairStage;
 use crate::qpair::request::{RequestEvent, RequestState};
 use crate::qpair::{Membership, Stage};
+use crate::trace::{Step, reason_number};
 use crate::transport::{DisconnectReason, Transport};
 
 impl PollGroup {
@@ -23,8 +24,9 @@ impl PollGroup {
     ) {
         let header = self.header(turn, qpair);
         let Some(body) = self.qpairs.look_mut(qpair) else {
-            return self.counters.stale_handle_count.add(1);
+            return self.miss(turn, Step::QpairMissed, qpair.to_bits());
         };
+        Step::QpairDrains.trace(turn, qpair.to_bits(), reason_number(reason));
         let membership = match body.take_stage() {
             Stage::AwaitingConnect { timer } => {
                 turn.cancel(timer);
@@ -86,8 +88,9 @@ impl PollGroup {
     /// If its requests have not been released.
     pub fn close<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, qpair: Handle<Qpair>) {
         let Some(body) = self.qpairs.remove(qpair) else {
-            return self.counters.stale_handle_count.add(1);
+            return self.miss(turn, Step::QpairMissed, qpair.to_bits());
         };
+        Step::QpairClosed.trace(turn, qpair.to_bits(), 0);
         assert_eq!(body.live_count(), 0, "qpair {qpair:?} is closed before its requests were released");
         self.handles[qpair.index()] = None;
         self.slot_count -= body.slots().count();

@@ -18,7 +18,10 @@ use crate::host::error::HostFailure;
 use crate::host::link::Link;
 use crate::host::message::{Kind, MemoryKeys, Message};
 use crate::host::options::HostOptions;
-use crate::verbs::{Access, ConnectionId, Event, Memory, PortId, Provider, RegisteredMemory, Ticket, VerbsError};
+use crate::trace::Step;
+use crate::verbs::{
+    Access, AddressUser, ConnectionId, Event, Memory, PortId, Provider, RegisteredMemory, Ticket, VerbsError,
+};
 
 /// Events taken per turn.
 const EVENT_BUDGET: usize = 64;
@@ -137,7 +140,10 @@ impl<P: Provider> HostControl<P> {
         let mut event_count = 0;
         while event_count < EVENT_BUDGET {
             let Some(event) = self.provider.next_event(turn.now_ns()) else { break };
+            let (kind, subject) = event.outline();
+            Step::EventFetched.trace(turn, subject, kind.number().into());
             let event = self.provider.acknowledge(event);
+            Step::EventAcknowledged.trace(turn, subject, kind.number().into());
             self.event(turn, event);
             event_count += 1;
         }
@@ -154,7 +160,7 @@ impl<P: Provider> HostControl<P> {
             Kind::Discovered => {}
             Kind::QueueReady => self.queue_ready(turn),
             Kind::Fault(failure) => self.fail(turn, *failure),
-            Kind::Drained { link, queue_pair } => self.drained(link, queue_pair),
+            Kind::Drained { link, queue_pair } => self.drained(turn, link, queue_pair),
             Kind::Done => self.done(turn),
             Kind::Parted => self.parted(turn, from),
             Kind::Left => self.left(from),
@@ -253,16 +259,27 @@ impl<P: Provider> HostControl<P> {
             Event::QueuePairFatal { connection } => self.lost(turn, connection, "the queue pair broke"),
             Event::QueuePairDestroyed { ticket, result } => self.queue_pair_destroyed(turn, link_of(ticket), result),
             Event::ConnectionDestroyed { ticket } => {
-                let link = self.links.remove(link_of(ticket));
-                assert!(link.is_some(), "a connection was destroyed twice");
+                self.forget(turn, link_of(ticket));
+            }
+            Event::AddressChanged { of: AddressUser::Connection(connection) } => {
+                self.lost(turn, connection, "this host's address has changed; connect again");
+            }
+            Event::CompletionQueueError { port } => {
+                Step::PortFailed.trace(turn, port.0.into(), self.links.len() as u64);
+                let why = format!("completion queue {} of this host's device broke", port.0);
+                self.fail(turn, HostFailure::Disconnected { qid: 0, why });
             }
             Event::DeviceRemoved => {
+                Step::DeviceRemoved.trace(turn, 0, self.links.len() as u64);
                 let why = "the device was removed".to_owned();
                 self.fail(turn, HostFailure::Disconnected { qid: 0, why });
             }
             // A host does not listen.
             Event::ConnectRequest(request) => self.provider.reject(request, &[]),
-            Event::TimewaitExit { .. } | Event::LastWqeReached { .. } | Event::Unlistened { .. } => {}
+            Event::TimewaitExit { .. }
+            | Event::LastWqeReached { .. }
+            | Event::Unlistened { .. }
+            | Event::AddressChanged { of: AddressUser::Listener(_) } => {}
         }
     }
 
@@ -286,7 +303,7 @@ impl<P: Provider> HostControl<P> {
         };
         turn.broadcast(|_cpu| Message(Kind::Memory(MemoryKeys { capsules, data })));
         self.phase = Phase::Initialising;
-        self.open(0, Cpu(0));
+        self.open(turn, 0, Cpu(0));
     }
 
     fn controller_ready(&mut self, turn: &mut Turn<'_, Message<P>>, attached: Attached) {
@@ -300,7 +317,7 @@ impl<P: Provider> HostControl<P> {
         }
         self.phase = Phase::Opening { attached: Arc::new(attached), ready_count: 0 };
         for index in 0..queue_count {
-            self.open(1 + index, Cpu(index / self.options.queue_count_per_cpu));
+            self.open(turn, 1 + index, Cpu(index / self.options.queue_count_per_cpu));
         }
         if queue_count == 0 {
             self.start(turn);

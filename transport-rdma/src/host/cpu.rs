@@ -21,6 +21,7 @@ use crate::host::options::{ADMIN_DATA_LEN, HostOptions};
 use crate::host::queue::{Queue, QueueFault, Stage, owner_of};
 use crate::host::workload::{Ended, Start, Workload};
 use crate::teardown::{DestroyResult, Retired, Swept, release};
+use crate::trace::{self, News, Step};
 use crate::verbs::{Completion, Port, Provider};
 
 /// Completions taken at a time.
@@ -133,7 +134,11 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     // Messages.
 
     fn close(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
-        let Some(queue) = self.queues.look_mut(handle) else { return };
+        let Some(queue) = self.queues.look_mut(handle) else {
+            return trace::missed(turn, handle, News::Disconnect);
+        };
+        trace::applied(turn, handle, News::Disconnect);
+        Step::DrainBegun.trace(turn, handle.to_bits(), trace::reason_number(DisconnectReason::Host));
         let deadline_ns = turn.now_ns() + self.options.drain_timeout_ms * 1_000_000;
         let timer = turn.arm(deadline_ns, TIMER_DRAIN | handle.to_bits());
         let has_begun = queue.begin_drain(DisconnectReason::Host);
@@ -228,16 +233,26 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     /// The completion queue was seen empty after these destroy calls had come back.
     fn retire(&mut self, turn: &mut Turn<'_, Message<P>>) {
         for (handle, result) in std::mem::take(&mut self.destroyed) {
-            let Some(queue) = self.queues.remove(handle) else { continue };
+            let Some(queue) = self.queues.remove(handle) else {
+                trace::missed(turn, handle, News::QueuePairDestroyed);
+                continue;
+            };
+            let link = queue.link.to_bits();
+            trace::applied(turn, handle, News::QueuePairDestroyed);
+            Step::DestroyReturned.trace(turn, handle.to_bits(), (result == DestroyResult::Failed).into());
             match queue.end(result, Swept::completion_queue_was_emptied()) {
                 Some(retired) => {
+                    Step::Retired.trace(turn, handle.to_bits(), link);
                     let full = self.limbo.retire(turn, retired).is_err();
                     assert!(!full, "the limbo has a place for each queue");
                 }
-                None => tracing::error!(
-                    ?handle,
-                    "queue pair could be neither drained nor destroyed: its memory is given up"
-                ),
+                None => {
+                    Step::Quarantined.trace(turn, handle.to_bits(), link);
+                    tracing::error!(
+                        ?handle,
+                        "queue pair could be neither drained nor destroyed: its memory is given up"
+                    );
+                }
             }
         }
     }
@@ -304,8 +319,10 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         let (queues, port) = (&mut self.queues, &mut self.port);
         self.draining.retain(|&(handle, timer)| {
             let queue = queues.look_mut(handle).expect("a queue lives until its queue pair is destroyed");
-            let Some(name) = queue.check_drain() else { return true };
+            let Some((name, how)) = queue.check_drain() else { return true };
             turn.cancel(timer);
+            Step::Quiet.trace(turn, handle.to_bits(), how);
+            Step::DestroySent.trace(turn, handle.to_bits(), queue.link.to_bits());
             let queue_pair = port.detach(name).expect("attached once, detached once");
             turn.send(control, Message(Kind::Drained { link: queue.link, queue_pair }));
             false
@@ -315,7 +332,8 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     /// What was retired and can be reached by nothing late any more; then, if that was asked for, the CPU's own end.
     fn reap(&mut self, turn: &mut Turn<'_, Message<P>>) {
         while let Some(reaped) = self.limbo.reap(turn) {
-            drop(release(reaped));
+            let queue = release(reaped);
+            Step::Reaped.trace(turn, queue.handle().to_bits(), queue.link.to_bits());
         }
         if self.limbo.is_empty() && matches!(self.presence, Presence::Parting) {
             self.presence = Presence::Staying;
@@ -385,8 +403,11 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             TIMER_KEEP_ALIVE => self.keep_alive(turn),
             TIMER_COMMANDS => self.check_commands(turn),
             TIMER_DRAIN => {
-                if let Some(queue) = self.queues.look_mut(Handle::from_bits(token)) {
-                    queue.deadline_passed();
+                let handle = Handle::from_bits(token);
+                if self.queues.look_mut(handle).is_some_and(Queue::deadline_passed) {
+                    trace::applied(turn, handle, News::Deadline);
+                } else {
+                    trace::missed(turn, handle, News::Deadline);
                 }
             }
             other => unreachable!("a timer of kind {other:#x}"),

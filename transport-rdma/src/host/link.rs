@@ -14,6 +14,7 @@
 use reactor::Handle;
 
 use crate::host::queue::Queue;
+use crate::trace::ConnectionStage;
 use crate::verbs::Connection;
 
 /// Whether what is being made is still wanted when it is there.
@@ -42,5 +43,26 @@ pub(super) enum Stage {
 pub(super) struct Link {
     pub(super) qid: u16,
     pub(super) cpu: reactor::Cpu,
-    pub(super) stage: Stage,
+    /// The stage that the trace was told of last.
+    pub(super) entered: ConnectionStage,
+    /// `None` only while a step is being taken.
+    pub(super) stage: Option<Stage>,
+}
+
+impl Stage {
+    /// Its word, for traces.
+    pub(super) fn word(&self) -> ConnectionStage {
+        match self {
+            Self::Resolving(_) => ConnectionStage::Resolving,
+            Self::Creating(_, Wanted::Yes) => ConnectionStage::Creating,
+            Self::Creating(_, Wanted::No) => ConnectionStage::Abandoned,
+            Self::Attaching(_, Wanted::Yes) => ConnectionStage::Adopting,
+            Self::Attaching(_, Wanted::No) => ConnectionStage::Unwanted,
+            Self::Connecting(..) => ConnectionStage::Connecting,
+            Self::Established(..) => ConnectionStage::Live,
+            Self::Closing(..) => ConnectionStage::Ending,
+            Self::DestroyingQueuePair(..) => ConnectionStage::Destroying,
+            Self::DestroyingConnection => ConnectionStage::Leaving,
+        }
+    }
 }

@@ -150,6 +150,11 @@ impl Queue {
         }
     }
 
+    /// Its name on its CPU.
+    pub(super) fn handle(&self) -> Handle<Self> {
+        self.handle
+    }
+
     /// Commands that could be submitted now.
     pub(super) fn room(&self) -> usize {
         if matches!(self.stage, Stage::Live(_)) { self.free.len() } else { 0 }

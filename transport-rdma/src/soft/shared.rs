@@ -264,6 +264,8 @@ impl SharedProvider {
                     PortEvent::CompletionQueueOverrun => {
                         self.tally.completion_queue_overruns += 1;
                         tracing::error!(port, "completion queue overrun: its queue pairs are broken");
+                        let port = PortId(u32::try_from(port).unwrap_or(u32::MAX));
+                        self.events.push_back(Event::CompletionQueueError { port });
                     }
                 }
             }

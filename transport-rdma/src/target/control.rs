@@ -28,6 +28,7 @@ use super::CounterRow;
 use super::counters::CpuCounters;
 use super::message::{ConnectionRecord, Kind, Message, ToCpu};
 use crate::binding::RejectStatus;
+use crate::trace::Step;
 use crate::verbs::{ConnectionId, ListenerId, PortId, Provider, RegisteredMemory, Ticket};
 
 /// Events taken in one poll.
@@ -165,7 +166,10 @@ impl<P: Provider> Control<P> {
         let mut count = 0;
         while count < EVENT_LIMIT {
             let Some(event) = self.provider.next_event(turn.now_ns()) else { break };
+            let (kind, subject) = event.outline();
+            Step::EventFetched.trace(turn, subject, kind.number().into());
             let event = self.provider.acknowledge(event);
+            Step::EventAcknowledged.trace(turn, subject, kind.number().into());
             self.take_event(turn, event);
             count += 1;
         }

@@ -59,7 +59,7 @@ pub(crate) struct CpuCounters {
 }
 
 /// Every reason with its word.
-const REASONS: [(DisconnectReason, &str); 8] = [
+const REASONS: [(DisconnectReason, &str); 10] = [
     (DisconnectReason::Host, "host"),
     (DisconnectReason::Protocol, "protocol"),
     (DisconnectReason::TransportError, "transport_error"),
@@ -68,6 +68,8 @@ const REASONS: [(DisconnectReason, &str); 8] = [
     (DisconnectReason::ControllerGone, "controller_gone"),
     (DisconnectReason::Shutdown, "shutdown"),
     (DisconnectReason::PeerGone, "peer_gone"),
+    (DisconnectReason::DeviceGone, "device_gone"),
+    (DisconnectReason::AddressChanged, "address_changed"),
 ];
 
 impl CpuCounters {

@@ -20,8 +20,9 @@ use super::counters::CpuCounters;
 use super::data_path::DataPath;
 use super::message::{ConnectionRecord, Kind, Message, QueuePairOf, Terms, ToControl, ToCpu};
 use crate::teardown::{
-    AfterDestroy, DestroyResult, Destroying, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, release,
+    AfterDestroy, DestroyResult, Destroying, Draining, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, release,
 };
+use crate::trace::{self, CUT, News, RETURNED, Step};
 use crate::verbs::{Port, Provider, VerbsError};
 use crate::wake_set::WakeSet;
 
@@ -101,25 +102,41 @@ impl<P: Provider> TargetCpu<P> {
     fn take(&mut self, turn: &mut Turn<'_, Message<P>>, message: ToCpu<P>) {
         match message {
             ToCpu::Adopt { record, queue_pair, spec, terms } => self.adopt(turn, record, queue_pair, *spec, terms),
-            ToCpu::Disconnect { qpair, reason } => self.begin_teardown(turn, qpair, reason),
+            ToCpu::Disconnect { qpair, reason } => self.begin_teardown(turn, qpair, reason, News::Disconnect),
             ToCpu::InErrorState { qpair } => {
-                self.note(qpair, |body| body.draining_mut().map(crate::teardown::Draining::entered_error_state));
+                self.note(turn, qpair, News::InErrorState, Draining::entered_error_state);
             }
             ToCpu::LastWqeReached { qpair } => {
                 // It may come before any other sign of trouble: then it is one.
-                self.begin_teardown(turn, qpair, DisconnectReason::PeerGone);
-                self.note(qpair, |body| body.draining_mut().map(crate::teardown::Draining::last_wqe_reached));
+                self.begin_teardown(turn, qpair, DisconnectReason::PeerGone, News::LastWqeReached);
+                self.note(turn, qpair, News::LastWqeReached, Draining::last_wqe_reached);
             }
             ToCpu::QueuePairDestroyed { qpair, result } => self.queue_pair_destroyed(turn, qpair, result),
             ToCpu::Stop => self.presence = Presence::Leaving,
         }
     }
 
-    /// Looks a qpair up for a message or timer; a miss is counted.
-    fn note(&mut self, qpair: Handle<Qpair>, note: impl FnOnce(&mut Body) -> Option<()>) {
-        if self.path.bodies.look_mut(qpair).and_then(note).is_none() {
-            self.counters.stale_handles.add(1);
+    /// Looks a drain up for a message or timer.
+    fn note(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        qpair: Handle<Qpair>,
+        news: News,
+        note: impl FnOnce(&mut Draining),
+    ) {
+        match self.path.bodies.look_mut(qpair).and_then(Body::draining_mut) {
+            Some(draining) => {
+                note(draining);
+                trace::applied(turn, qpair, news);
+            }
+            None => self.miss(turn, qpair, news),
         }
+    }
+
+    /// It came too late.
+    fn miss(&self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>, news: News) {
+        self.counters.stale_handles.add(1);
+        trace::missed(turn, qpair, news);
     }
 
     // Set-up.
@@ -149,10 +166,11 @@ impl<P: Provider> TargetCpu<P> {
         }
         self.path.bodies.insert(Box::new(Body::new(qpair, record, name, terms, buffers)));
         self.counters.queue_pairs_live.add(1);
+        Step::Adopted.trace(turn, qpair.to_bits(), record.to_bits());
         if self.path.post_first_receives(qpair) {
             self.tell(turn, ToControl::Adopted { record, qpair });
         } else {
-            self.begin_teardown(turn, qpair, DisconnectReason::TransportError);
+            self.begin_teardown(turn, qpair, DisconnectReason::TransportError, News::Ending);
         }
     }
 
@@ -163,6 +181,7 @@ impl<P: Provider> TargetCpu<P> {
         queue_pair: Box<QueuePairOf<P>>,
     ) {
         self.counters.refused.add(1);
+        Step::Refused.trace(turn, record.to_bits(), 0);
         self.tell(turn, ToControl::Refused { record, queue_pair });
     }
 
@@ -189,9 +208,15 @@ impl<P: Provider> TargetCpu<P> {
     // Teardown.
 
     /// Live → Draining. The first trigger wins; later ones find it begun.
-    fn begin_teardown(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>, reason: DisconnectReason) {
+    fn begin_teardown(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        qpair: Handle<Qpair>,
+        reason: DisconnectReason,
+        news: News,
+    ) {
         let Some(body) = self.path.bodies.look_mut(qpair) else {
-            return self.counters.stale_handles.add(1);
+            return self.miss(turn, qpair, news);
         };
         let patience_ns = match self.path.shared {
             Some(_) if !self.raises_last_wqe => UNPROVABLE_DRAIN_NS,
@@ -199,9 +224,11 @@ impl<P: Provider> TargetCpu<P> {
         };
         let deadline_ns = turn.now_ns() + patience_ns;
         if !body.begin_drain(reason, || turn.arm(deadline_ns, qpair.to_bits())) {
-            return;
+            return trace::missed(turn, qpair, news);
         }
         let record = body.record;
+        trace::applied(turn, qpair, news);
+        Step::DrainBegun.trace(turn, qpair.to_bits(), trace::reason_number(reason));
         tracing::debug!(?qpair, ?reason, "queue pair drains");
         self.teardown_begins_ns[qpair.index()] = turn.now_ns();
         self.counters.count_disconnect(reason);
@@ -216,7 +243,7 @@ impl<P: Provider> TargetCpu<P> {
     fn begin_teardowns(&mut self, turn: &mut Turn<'_, Message<P>>) {
         let mut position = 0;
         while let Some(&(qpair, reason)) = self.path.endings.get(position) {
-            self.begin_teardown(turn, qpair, reason);
+            self.begin_teardown(turn, qpair, reason, News::Ending);
             position += 1;
         }
         self.path.endings.clear();
@@ -247,7 +274,7 @@ impl<P: Provider> TargetCpu<P> {
             (true, false) => ReceiveSide::SharedWithoutLastWqe,
         };
         if body.draining_mut().is_some_and(|draining| draining.wants_marker(send_count)) {
-            self.post_marker(qpair);
+            self.post_marker(turn, qpair);
         }
         let Some(body) = self.path.bodies.look_mut(qpair) else { return true };
         let (draining, timer) = match body.life.take() {
@@ -275,10 +302,12 @@ impl<P: Provider> TargetCpu<P> {
     }
 
     /// If the device refuses it the deadline decides.
-    fn post_marker(&mut self, qpair: Handle<Qpair>) {
-        if let Err(error) = self.path.post_marker(qpair) {
+    fn post_marker(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>) {
+        let posted = self.path.post_marker(qpair);
+        if let Err(error) = &posted {
             tracing::debug!(?qpair, ?error, "no marker");
         }
+        Step::MarkerPosted.trace(turn, qpair.to_bits(), posted.is_ok().into());
         if let Some(draining) = self.path.bodies.look_mut(qpair).and_then(Body::draining_mut) {
             draining.marker_posted();
         }
@@ -289,10 +318,13 @@ impl<P: Provider> TargetCpu<P> {
         match &quiet {
             Quiet::Returned(returned) => {
                 self.counters.returned.add(1);
+                Step::Quiet.trace(turn, qpair.to_bits(), RETURNED);
                 self.release_requests(qpair, returned);
+                Step::RequestsReleased.trace(turn, qpair.to_bits(), RETURNED);
             }
             Quiet::Cut(_) => {
                 self.counters.cut.add(1);
+                Step::Quiet.trace(turn, qpair.to_bits(), CUT);
                 tracing::warn!(?qpair, "queue pair is cut off: its work did not return before the deadline");
             }
         }
@@ -302,7 +334,10 @@ impl<P: Provider> TargetCpu<P> {
         body.life = Some(Life::Destroying(destroying));
         let record = body.record;
         match queue_pair {
-            Some(queue_pair) => self.tell(turn, ToControl::Destroy { record, queue_pair: Box::new(queue_pair) }),
+            Some(queue_pair) => {
+                Step::DestroySent.trace(turn, qpair.to_bits(), record.to_bits());
+                self.tell(turn, ToControl::Destroy { record, queue_pair: Box::new(queue_pair) });
+            }
             None => unreachable!("a queue pair is detached once: there is one Live for each"),
         }
     }
@@ -317,17 +352,21 @@ impl<P: Provider> TargetCpu<P> {
         // Before the next message, which may bring a queue pair of the same number.
         let swept = self.path.sweep(turn.now_ns());
         let Some(destroying) = self.take_destroying(qpair) else {
-            return self.counters.stale_handles.add(1);
+            return self.miss(turn, qpair, News::QueuePairDestroyed);
         };
+        trace::applied(turn, qpair, News::QueuePairDestroyed);
+        Step::DestroyReturned.trace(turn, qpair.to_bits(), (result == DestroyResult::Failed).into());
         self.counters.queue_pairs_live.sub(1);
         match destroying.end(result, swept) {
             AfterDestroy::Destroyed(destroyed) => {
                 if let Some(proof) = destroyed.release_owed() {
                     self.release_requests(qpair, proof);
+                    Step::RequestsReleased.trace(turn, qpair.to_bits(), CUT);
                 }
                 let Some(body) = self.path.bodies.remove(qpair) else { return };
                 self.path.forget_number(body.name.number, qpair);
                 self.counters.count_retired();
+                Step::Retired.trace(turn, qpair.to_bits(), body.record.to_bits());
                 if self.limbo.retire(turn, destroyed.retire(body)).is_err() {
                     unreachable!("the limbo has a place for every body");
                 }
@@ -338,6 +377,7 @@ impl<P: Provider> TargetCpu<P> {
                 self.quarantined += 1;
                 if let Some(body) = self.path.bodies.look_mut(qpair) {
                     body.life = Some(Life::Quarantined);
+                    Step::Quarantined.trace(turn, qpair.to_bits(), body.record.to_bits());
                 }
             }
         }
@@ -360,6 +400,7 @@ impl<P: Provider> TargetCpu<P> {
             let mut body = release(reaped);
             self.counters.count_reaped(turn.now_ns() - self.teardown_begins_ns[body.handle.index()]);
             self.give_receive_buffers(std::mem::take(&mut body.receives.buffers));
+            Step::Reaped.trace(turn, body.handle.to_bits(), body.record.to_bits());
             self.group.close(turn, body.handle);
             self.tell(turn, ToControl::Reaped { record: body.record });
         }
@@ -392,7 +433,7 @@ impl<P: Provider> Program for TargetCpu<P> {
         if token & TIMER_BIT != 0 {
             return self.group.fire(turn, &mut self.path, token);
         }
-        self.note(Handle::from_bits(token), |body| body.draining_mut().map(crate::teardown::Draining::deadline_passed));
+        self.note(turn, Handle::from_bits(token), News::Deadline, Draining::deadline_passed);
     }
 
     fn poll<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Progress {

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use nvmf_core::traced_words;
+
 use super::port::Port;
-use super::provider::{RegisteredMemory, Ticket, VerbsError};
+use super::provider::{PortId, RegisteredMemory, Ticket, VerbsError};
 
 /// Names a connection at its provider, for messages and tables. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +66,15 @@ pub enum RejectReason {
     Stale,
     /// No answer in time.
     TimedOut,
+}
+
+/// Who used an address that has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressUser {
+    /// A listener: it may hear nothing any more, though it exists.
+    Listener(ListenerId),
+    /// A connection: it works as long as its device has the way, which is not known.
+    Connection(ConnectionId),
 }
 
 /// What happened. Facts only: no pointer into the provider.
@@ -142,6 +153,11 @@ pub enum Event<P: Port> {
         /// Which.
         connection: ConnectionId,
     },
+    /// The address was moved to another device or taken away (RDMA_CM_EVENT_ADDR_CHANGE). Ends nothing by itself.
+    AddressChanged {
+        /// Whose address.
+        of: AddressUser,
+    },
     /// Async: the queue pair took its last receive from the SRQ. Not on all devices.
     LastWqeReached {
         /// Whose queue pair.
@@ -152,8 +168,54 @@ pub enum Event<P: Port> {
         /// Whose queue pair.
         connection: ConnectionId,
     },
-    /// The device is going away: everything on it is to be torn down.
+    /// Async: the completion queue of this port broke (IBV_EVENT_CQ_ERR; an overrun is one reason). Completions are lost: nothing that is posted to
+    /// its queue pairs has to come back any more, and none of them works.
+    CompletionQueueError {
+        /// Whose.
+        port: PortId,
+    },
+    /// The device is going away (IBV_EVENT_DEVICE_FATAL, RDMA_CM_EVENT_DEVICE_REMOVAL): everything on it is to be torn down. No completion has to come
+    /// any more, and nothing may be asked of it but destroying, which succeeds: the provider takes EIO for success.
     DeviceRemoved,
+}
+
+traced_words! {
+    /// What an event is of, without its facts: for reports and traces.
+    EventKind:
+    /// [`Event::Registered`].
+    Registered = 1, "REGISTERED";
+    /// [`Event::Deregistered`].
+    Deregistered = 2, "DEREGISTERED";
+    /// [`Event::QueuePairCreated`].
+    QueuePairCreated = 3, "QUEUE_PAIR_CREATED";
+    /// [`Event::QueuePairDestroyed`].
+    QueuePairDestroyed = 4, "QUEUE_PAIR_DESTROYED";
+    /// [`Event::ConnectionDestroyed`].
+    ConnectionDestroyed = 5, "CONNECTION_DESTROYED";
+    /// [`Event::Unlistened`].
+    Unlistened = 6, "UNLISTENED";
+    /// [`Event::Resolved`].
+    Resolved = 7, "RESOLVED";
+    /// [`Event::ConnectRequest`].
+    ConnectRequest = 8, "CONNECT_REQUEST";
+    /// [`Event::Established`].
+    Established = 9, "ESTABLISHED";
+    /// [`Event::Rejected`].
+    Rejected = 10, "REJECTED";
+    /// [`Event::Disconnected`].
+    Disconnected = 11, "DISCONNECTED";
+    /// [`Event::TimewaitExit`].
+    TimewaitExit = 12, "TIMEWAIT_EXIT";
+    /// [`Event::AddressChanged`].
+    AddressChanged = 13, "ADDR_CHANGE";
+    /// [`Event::LastWqeReached`].
+    LastWqeReached = 14, "LAST_WQE_REACHED";
+    /// [`Event::QueuePairFatal`].
+    QueuePairFatal = 15, "QP_FATAL";
+    /// [`Event::CompletionQueueError`].
+    CompletionQueueError = 16, "CQ_ERR";
+    /// [`Event::DeviceRemoved`].
+    DeviceRemoved = 17, "DEVICE_REMOVED";
 }
 
 /// Which object an event is of: it cannot be destroyed before the event is acknowledged. A connection request is the listener's, not the new
@@ -169,25 +231,57 @@ pub(crate) enum Charge {
 }
 
 impl<P: Port> Event<P> {
+    /// What kind of event it is.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Registered { .. } => EventKind::Registered,
+            Self::Deregistered { .. } => EventKind::Deregistered,
+            Self::QueuePairCreated { .. } => EventKind::QueuePairCreated,
+            Self::QueuePairDestroyed { .. } => EventKind::QueuePairDestroyed,
+            Self::ConnectionDestroyed { .. } => EventKind::ConnectionDestroyed,
+            Self::Unlistened { .. } => EventKind::Unlistened,
+            Self::Resolved { .. } => EventKind::Resolved,
+            Self::ConnectRequest(_) => EventKind::ConnectRequest,
+            Self::Established { .. } => EventKind::Established,
+            Self::Rejected { .. } => EventKind::Rejected,
+            Self::Disconnected { .. } => EventKind::Disconnected,
+            Self::TimewaitExit { .. } => EventKind::TimewaitExit,
+            Self::AddressChanged { .. } => EventKind::AddressChanged,
+            Self::LastWqeReached { .. } => EventKind::LastWqeReached,
+            Self::QueuePairFatal { .. } => EventKind::QueuePairFatal,
+            Self::CompletionQueueError { .. } => EventKind::CompletionQueueError,
+            Self::DeviceRemoved => EventKind::DeviceRemoved,
+        }
+    }
+
     /// A word for reports.
     #[must_use]
     pub fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// What it names, for reports: a connection, a listener, a port or a ticket.
+    pub(crate) fn subject(&self) -> u64 {
         match self {
-            Self::Registered { .. } => "REGISTERED",
-            Self::Deregistered { .. } => "DEREGISTERED",
-            Self::QueuePairCreated { .. } => "QUEUE_PAIR_CREATED",
-            Self::QueuePairDestroyed { .. } => "QUEUE_PAIR_DESTROYED",
-            Self::ConnectionDestroyed { .. } => "CONNECTION_DESTROYED",
-            Self::Unlistened { .. } => "UNLISTENED",
-            Self::Resolved { .. } => "RESOLVED",
-            Self::ConnectRequest(_) => "CONNECT_REQUEST",
-            Self::Established { .. } => "ESTABLISHED",
-            Self::Rejected { .. } => "REJECTED",
-            Self::Disconnected { .. } => "DISCONNECTED",
-            Self::TimewaitExit { .. } => "TIMEWAIT_EXIT",
-            Self::LastWqeReached { .. } => "LAST_WQE_REACHED",
-            Self::QueuePairFatal { .. } => "QP_FATAL",
-            Self::DeviceRemoved => "DEVICE_REMOVED",
+            Self::Registered { ticket, .. }
+            | Self::Deregistered { ticket }
+            | Self::QueuePairCreated { ticket, .. }
+            | Self::QueuePairDestroyed { ticket, .. }
+            | Self::ConnectionDestroyed { ticket }
+            | Self::Unlistened { ticket }
+            | Self::Resolved { ticket, .. } => ticket.0,
+            Self::ConnectRequest(request) => request.connection.id.0,
+            Self::Established { connection, .. }
+            | Self::Rejected { connection, .. }
+            | Self::Disconnected { connection }
+            | Self::TimewaitExit { connection }
+            | Self::AddressChanged { of: AddressUser::Connection(connection) }
+            | Self::LastWqeReached { connection }
+            | Self::QueuePairFatal { connection } => connection.0,
+            Self::AddressChanged { of: AddressUser::Listener(listener) } => listener.0,
+            Self::CompletionQueueError { port } => port.0.into(),
+            Self::DeviceRemoved => 0,
         }
     }
 
@@ -201,12 +295,16 @@ impl<P: Port> Event<P> {
             | Self::ConnectionDestroyed { .. }
             | Self::Unlistened { .. }
             | Self::Resolved { .. }
+            // A port lives as long as its provider.
+            | Self::CompletionQueueError { .. }
             | Self::DeviceRemoved => Charge::Nothing,
             Self::ConnectRequest(request) => Charge::Listener(request.listener),
+            Self::AddressChanged { of: AddressUser::Listener(listener) } => Charge::Listener(*listener),
             Self::Established { connection, .. }
             | Self::Rejected { connection, .. }
             | Self::Disconnected { connection }
-            | Self::TimewaitExit { connection } => Charge::Connection(*connection),
+            | Self::TimewaitExit { connection }
+            | Self::AddressChanged { of: AddressUser::Connection(connection) } => Charge::Connection(*connection),
             Self::LastWqeReached { connection } | Self::QueuePairFatal { connection } => Charge::QueuePair(*connection),
         }
     }
@@ -228,6 +326,11 @@ impl<P: Port> Unacknowledged<P> {
     #[cfg(any(test, feature = "contract"))]
     pub(super) fn is_of_queue_pair(&self) -> bool {
         matches!(self.event, Event::LastWqeReached { .. } | Event::QueuePairFatal { .. })
+    }
+
+    /// What it is, before its facts are taken out: kind and subject.
+    pub(crate) fn outline(&self) -> (EventKind, u64) {
+        (self.event.kind(), self.event.subject())
     }
 
     /// For [`super::Provider::acknowledge`] alone.

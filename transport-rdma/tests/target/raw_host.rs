@@ -258,6 +258,8 @@ impl RawHost {
             | Event::TimewaitExit { .. }
             | Event::LastWqeReached { .. }
             | Event::QueuePairFatal { .. }
+            | Event::CompletionQueueError { .. }
+            | Event::AddressChanged { .. }
             | Event::DeviceRemoved => {}
         }
     }

@@ -9,15 +9,18 @@ use crate::host::link::{Link, Stage, Wanted};
 use crate::host::message::{Kind, Message};
 use crate::host::queue::{Queue, receive_count};
 use crate::teardown::DestroyResult;
+use crate::trace::{ConnectionStage, Step};
 use crate::verbs::{
     ConnectParameters, Connection, ConnectionId, Port, Provider, QueuePairOptions, RejectReason, VerbsError,
 };
 
 impl<P: Provider> HostControl<P> {
-    pub(super) fn open(&mut self, qid: u16, cpu: Cpu) {
-        let link = Link { qid, cpu, stage: Stage::Resolving(Wanted::Yes) };
+    pub(super) fn open(&mut self, turn: &mut Turn<'_, Message<P>>, qid: u16, cpu: Cpu) {
+        let stage = Stage::Resolving(Wanted::Yes);
+        let link = Link { qid, cpu, entered: stage.word(), stage: Some(stage) };
         let handle =
             self.links.insert(link).unwrap_or_else(|_| unreachable!("a place for each queue was made at start"));
+        Step::StageEntered.trace(turn, handle.to_bits(), ConnectionStage::Resolving.number().into());
         self.provider.begin_resolve(ticket(Call::Link, Some(handle)), self.options.address);
     }
 
@@ -27,22 +30,22 @@ impl<P: Provider> HostControl<P> {
         handle: Handle<Link>,
         result: Result<Connection, VerbsError>,
     ) {
-        let Some(link) = self.links.look_mut(handle) else { return };
+        let Some(link) = self.links.look(handle) else { return };
+        let (qid, cpu) = (link.qid, link.cpu);
         match result {
             Err(error) => {
-                self.links.remove(handle);
+                self.forget(turn, handle);
                 self.fail(turn, self.unreachable(&error));
             }
             Ok(connection) => {
-                let Stage::Resolving(wanted) = link.stage else { unreachable!("resolved twice") };
-                if wanted == Wanted::No {
-                    link.stage = Stage::DestroyingConnection;
-                    self.provider.begin_destroy_connection(ticket(Call::Link, Some(handle)), connection);
-                    return;
-                }
+                let Some(Stage::Resolving(wanted)) = self.take_stage(handle) else { unreachable!("resolved twice") };
                 let id = connection.id();
-                link.stage = Stage::Creating(connection, Wanted::Yes);
-                let depth = self.options.depth_of(link.qid);
+                Step::ConnectionRequested.trace(turn, handle.to_bits(), id.0);
+                if wanted == Wanted::No {
+                    return self.destroy_connection(turn, handle, connection);
+                }
+                self.put_stage(turn, handle, Stage::Creating(connection, Wanted::Yes));
+                let depth = self.options.depth_of(qid);
                 let options = QueuePairOptions {
                     send_count: u32::from(depth),
                     receive_count: u32::from(depth) + 1,
@@ -50,7 +53,7 @@ impl<P: Provider> HostControl<P> {
                     inline_len: 0,
                     shared_receive: false,
                 };
-                let port = self.ports[usize::from(link.cpu.0)];
+                let port = self.ports[usize::from(cpu.0)];
                 self.by_connection.insert(id, handle);
                 self.provider.begin_create_queue_pair(ticket(Call::Link, Some(handle)), id, port, options);
             }
@@ -72,23 +75,20 @@ impl<P: Provider> HostControl<P> {
         handle: Handle<Link>,
         result: Result<<P::Port as Port>::QueuePair, VerbsError>,
     ) {
-        let Some(link) = self.links.look_mut(handle) else { return };
-        let Stage::Creating(connection, wanted) = std::mem::replace(&mut link.stage, Stage::DestroyingConnection)
-        else {
-            unreachable!("created twice")
-        };
+        let Some(link) = self.links.look(handle) else { return };
+        let (qid, cpu) = (link.qid, link.cpu);
+        let Some(Stage::Creating(connection, wanted)) = self.take_stage(handle) else { unreachable!("created twice") };
         match result {
             Err(error) => {
-                self.destroy_connection(handle, connection);
+                self.destroy_connection(turn, handle, connection);
                 self.fail(turn, HostFailure::Fabric { what: "creating a queue pair", why: error.to_string() });
             }
             Ok(queue_pair) if wanted == Wanted::No => {
-                link.stage = Stage::DestroyingQueuePair(connection, None);
+                self.put_stage(turn, handle, Stage::DestroyingQueuePair(connection, None));
                 self.provider.begin_destroy_queue_pair(ticket(Call::Link, Some(handle)), queue_pair);
             }
             Ok(queue_pair) => {
-                link.stage = Stage::Attaching(connection, Wanted::Yes);
-                let (cpu, qid) = (link.cpu, link.qid);
+                self.put_stage(turn, handle, Stage::Attaching(connection, Wanted::Yes));
                 let controller_id = self.controller_id();
                 turn.send(cpu, Message(Kind::Attach { link: handle, qid, controller_id, queue_pair }));
             }
@@ -96,17 +96,13 @@ impl<P: Provider> HostControl<P> {
     }
 
     pub(super) fn attached(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>, queue: Handle<Queue>) {
-        let Some(link) = self.links.look_mut(handle) else { return };
-        let Stage::Attaching(connection, wanted) = std::mem::replace(&mut link.stage, Stage::DestroyingConnection)
-        else {
+        let Some(qid) = self.links.look(handle).map(|link| link.qid) else { return };
+        let Some(Stage::Attaching(connection, wanted)) = self.take_stage(handle) else {
             unreachable!("attached twice")
         };
         if wanted == Wanted::No {
-            link.stage = Stage::Established(connection, queue);
-            self.close(turn, handle);
-            return;
+            return self.end_attached(turn, handle, connection, queue);
         }
-        let qid = link.qid;
         let controller_id = self.controller_id();
         let depth = self.options.depth_of(qid);
         // Cannot truncate: the depth has ten bits.
@@ -124,9 +120,7 @@ impl<P: Provider> HostControl<P> {
             rnr_retry_count: 7,
         };
         self.provider.connect(&connection, parameters);
-        if let Some(link) = self.links.look_mut(handle) {
-            link.stage = Stage::Connecting(connection, queue);
-        }
+        self.put_stage(turn, handle, Stage::Connecting(connection, queue));
     }
 
     /// The controller that new queues are for. The admin queue's own Connect makes it: 0 until then.
@@ -136,23 +130,17 @@ impl<P: Provider> HostControl<P> {
 
     pub(super) fn established(&mut self, turn: &mut Turn<'_, Message<P>>, id: ConnectionId, private_data: &[u8]) {
         let Some(&handle) = self.by_connection.get(&id) else { return };
-        let Some(link) = self.links.look_mut(handle) else { return };
-        let (connection, queue) = match std::mem::replace(&mut link.stage, Stage::DestroyingConnection) {
-            Stage::Connecting(connection, queue) => (connection, queue),
-            // Closed while the answer was on its way.
-            other @ (Stage::Resolving(_)
-            | Stage::Creating(..)
-            | Stage::Attaching(..)
-            | Stage::Established(..)
-            | Stage::Closing(..)
-            | Stage::DestroyingQueuePair(..)
-            | Stage::DestroyingConnection) => {
-                link.stage = other;
-                return;
-            }
-        };
-        link.stage = Stage::Established(connection, queue);
+        let Some(link) = self.links.look(handle) else { return };
         let (qid, cpu) = (link.qid, link.cpu);
+        let queue = match self.take_stage(handle) {
+            Some(Stage::Connecting(connection, queue)) => {
+                self.put_stage(turn, handle, Stage::Established(connection, queue));
+                queue
+            }
+            // Closed while the answer was on its way.
+            Some(other) => return self.put_stage(turn, handle, other),
+            None => return,
+        };
         let wanted = self.options.depth_of(qid);
         match AcceptData::parse(private_data) {
             Err(error) => {
@@ -182,31 +170,46 @@ impl<P: Provider> HostControl<P> {
         self.fail(turn, HostFailure::Disconnected { qid: link.qid, why: why.to_owned() });
     }
 
+    /// Begins the end of a link, wherever it is. What is being made is waited for.
     pub(super) fn close(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>) {
-        let has_cpus = self.has_cpus();
-        let Some(link) = self.links.look_mut(handle) else { return };
-        let stage = std::mem::replace(&mut link.stage, Stage::DestroyingConnection);
-        link.stage = match stage {
-            Stage::Resolving(_) => Stage::Resolving(Wanted::No),
-            Stage::Creating(connection, _) => Stage::Creating(connection, Wanted::No),
-            Stage::Attaching(connection, _) => Stage::Attaching(connection, Wanted::No),
-            Stage::Connecting(connection, queue) | Stage::Established(connection, queue) => {
-                self.provider.disconnect(connection.id());
-                if has_cpus {
-                    turn.send(link.cpu, Message(Kind::Close { queue }));
-                }
-                Stage::Closing(connection, queue)
+        let stage = match self.take_stage(handle) {
+            None => return,
+            Some(Stage::Resolving(_)) => Stage::Resolving(Wanted::No),
+            Some(Stage::Creating(connection, _)) => Stage::Creating(connection, Wanted::No),
+            Some(Stage::Attaching(connection, _)) => Stage::Attaching(connection, Wanted::No),
+            Some(Stage::Connecting(connection, queue) | Stage::Established(connection, queue)) => {
+                return self.end_attached(turn, handle, connection, queue);
             }
-            other @ (Stage::Closing(..) | Stage::DestroyingQueuePair(..) | Stage::DestroyingConnection) => other,
+            Some(other @ (Stage::Closing(..) | Stage::DestroyingQueuePair(..) | Stage::DestroyingConnection)) => other,
         };
+        self.put_stage(turn, handle, stage);
     }
 
-    pub(super) fn drained(&mut self, handle: Handle<Link>, queue_pair: <P::Port as Port>::QueuePair) {
-        let link = self.links.look_mut(handle).expect("a link lives until its queue pair is destroyed");
-        let Stage::Closing(connection, queue) = std::mem::replace(&mut link.stage, Stage::DestroyingConnection) else {
+    /// The queue pair goes into the error state, and its CPU drains it.
+    fn end_attached(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<Link>,
+        connection: Connection,
+        queue: Handle<Queue>,
+    ) {
+        self.provider.disconnect(connection.id());
+        if let Some(cpu) = self.links.look(handle).map(|link| link.cpu).filter(|_| self.has_cpus()) {
+            turn.send(cpu, Message(Kind::Close { queue }));
+        }
+        self.put_stage(turn, handle, Stage::Closing(connection, queue));
+    }
+
+    pub(super) fn drained(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<Link>,
+        queue_pair: <P::Port as Port>::QueuePair,
+    ) {
+        let Some(Stage::Closing(connection, queue)) = self.take_stage(handle) else {
             unreachable!("drained without having been closed")
         };
-        link.stage = Stage::DestroyingQueuePair(connection, Some(queue));
+        self.put_stage(turn, handle, Stage::DestroyingQueuePair(connection, Some(queue)));
         self.provider.begin_destroy_queue_pair(ticket(Call::Link, Some(handle)), queue_pair);
     }
 
@@ -216,30 +219,49 @@ impl<P: Provider> HostControl<P> {
         handle: Handle<Link>,
         result: Result<(), VerbsError>,
     ) {
-        let has_cpus = self.has_cpus();
-        let link = self.links.look_mut(handle).expect("a link lives until its connection is destroyed");
+        let link = self.links.look(handle).expect("a link lives until its connection is destroyed");
+        let (qid, cpu) = (link.qid, link.cpu);
         let result = match result {
             Ok(()) => DestroyResult::Done,
             Err(error) => {
-                tracing::warn!(qid = link.qid, %error, "a queue pair could not be destroyed");
+                tracing::warn!(qid, %error, "a queue pair could not be destroyed");
                 self.give_memory_up();
                 DestroyResult::Failed
             }
         };
-        let link = self.links.look_mut(handle).expect("a link lives until its connection is destroyed");
-        let Stage::DestroyingQueuePair(connection, queue) =
-            std::mem::replace(&mut link.stage, Stage::DestroyingConnection)
-        else {
+        let Some(Stage::DestroyingQueuePair(connection, queue)) = self.take_stage(handle) else {
             unreachable!("a queue pair was destroyed twice")
         };
-        if let Some(queue) = queue.filter(|_| has_cpus) {
-            turn.send(link.cpu, Message(Kind::Destroyed { queue, result }));
+        if let Some(queue) = queue.filter(|_| self.has_cpus()) {
+            turn.send(cpu, Message(Kind::Destroyed { queue, result }));
         }
-        self.destroy_connection(handle, connection);
+        self.destroy_connection(turn, handle, connection);
     }
 
-    pub(super) fn destroy_connection(&mut self, handle: Handle<Link>, connection: Connection) {
+    fn destroy_connection(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>, connection: Connection) {
         self.by_connection.remove(&connection.id());
+        self.put_stage(turn, handle, Stage::DestroyingConnection);
         self.provider.begin_destroy_connection(ticket(Call::Link, Some(handle)), connection);
+    }
+
+    /// Nothing is left of it.
+    pub(super) fn forget(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>) {
+        let link = self.links.remove(handle);
+        assert!(link.is_some(), "a connection was destroyed twice");
+        Step::RecordForgotten.trace(turn, handle.to_bits(), 0);
+    }
+
+    fn take_stage(&mut self, handle: Handle<Link>) -> Option<Stage> {
+        self.links.look_mut(handle)?.stage.take()
+    }
+
+    fn put_stage(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>, stage: Stage) {
+        let Some(link) = self.links.look_mut(handle) else { return };
+        let entered = stage.word();
+        if link.entered != entered {
+            link.entered = entered;
+            Step::StageEntered.trace(turn, handle.to_bits(), entered.number().into());
+        }
+        link.stage = Some(stage);
     }
 }

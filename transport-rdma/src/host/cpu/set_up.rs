@@ -13,6 +13,7 @@ use crate::host::message::{Kind, Message};
 use crate::host::options::{ADMIN_DATA_LEN, CONNECT_DATA_LEN};
 use crate::host::queue::{Finished, Queue, QueueOptions, capsule_memory_len};
 use crate::host::workload::Workload;
+use crate::trace::{self, News, Step};
 use crate::verbs::{Port, Provider};
 
 impl<P: Provider, W: Workload> HostCpu<P, W> {
@@ -35,6 +36,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         };
         let handle = self.queues.next_handle().expect("a slot for each queue was made at start");
         let name = self.port.attach(queue_pair);
+        Step::Adopted.trace(turn, handle.to_bits(), link.to_bits());
         let mut queue = Queue::new(&options, name, handle);
         let posted = queue.post_receives(&mut self.port);
         let inserted = self.queues.insert(queue).ok();
@@ -87,10 +89,13 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     }
 
     pub(super) fn connected(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
-        let Some(queue) = self.queues.look_mut(handle) else { return };
+        let Some(queue) = self.queues.look_mut(handle) else {
+            return trace::missed(turn, handle, News::Connected);
+        };
         if !queue.established() {
-            return;
+            return trace::missed(turn, handle, News::Connected);
         }
+        trace::applied(turn, handle, News::Connected);
         if queue.qid == 0 {
             self.admin_due = true;
             self.arm(turn, turn.now_ns() + self.command_scan_ns(), TIMER_COMMANDS);

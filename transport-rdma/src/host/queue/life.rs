@@ -6,6 +6,7 @@ use crate::host::queue::Queue;
 use crate::teardown::{
     AfterDestroy, DestroyResult, Destroying, Draining, Evidence, Live, Quiet, ReceiveSide, Retired, Swept,
 };
+use crate::trace::{CUT, RETURNED};
 use crate::verbs::QueuePairName;
 
 /// Where a queue is in its life. The teardown's part of it is [`crate::teardown`]'s, by value.
@@ -77,15 +78,15 @@ impl Queue {
         })
     }
 
-    /// The deadline's timer has fired.
-    pub(in crate::host) fn deadline_passed(&mut self) {
-        if let Stage::Draining(draining) = &mut self.stage {
-            draining.deadline_passed();
-        }
+    /// The deadline's timer has fired. False if it drains no more.
+    pub(in crate::host) fn deadline_passed(&mut self) -> bool {
+        let Stage::Draining(draining) = &mut self.stage else { return false };
+        draining.deadline_passed();
+        true
     }
 
-    /// Draining → Destroying, once nothing is out any more or the deadline has passed: what to detach.
-    pub(in crate::host) fn check_drain(&mut self) -> Option<QueuePairName> {
+    /// Draining → Destroying, once nothing is out any more or the deadline has passed: what to detach, and which of the two, as the trace says it.
+    pub(in crate::host) fn check_drain(&mut self) -> Option<(QueuePairName, u64)> {
         let Stage::Draining(draining) = std::mem::replace(&mut self.stage, Stage::Over) else {
             unreachable!("only draining queues are checked")
         };
@@ -102,13 +103,17 @@ impl Queue {
                 None
             }
             Ok(quiet) => {
-                if let Quiet::Cut(_) = quiet {
+                let how = match quiet {
+                    Quiet::Returned(_) => RETURNED,
+                    Quiet::Cut(_) => CUT,
+                };
+                if how == CUT {
                     let posted_count = self.posted_send_count + self.posted_receive_count;
                     tracing::warn!(self.qid, posted_count, "queue pair is cut off: its work did not return in time");
                 }
                 let (name, destroying) = quiet.detach();
                 self.stage = Stage::Destroying(destroying);
-                Some(name)
+                Some((name, how))
             }
         }
     }

@@ -226,6 +226,8 @@ impl InProcessProvider {
                     }
                     PortEvent::CompletionQueueOverrun => {
                         assert!(!self.is_strict(), "the completion queue of port {port} overran");
+                        let port = PortId(u32::try_from(port).unwrap_or(u32::MAX));
+                        self.push_event(Event::CompletionQueueError { port });
                     }
                 }
             }

@@ -12,44 +12,65 @@ use super::{Control, Phase, TicketKind, cpu_of};
 use crate::binding::{AcceptData, RejectData, RejectStatus};
 use crate::target::message::{ConnectionRecord, Message, QueuePairOf, ToControl, ToCpu};
 use crate::teardown::DestroyResult;
+use crate::trace::{ConnectionStage, Step};
 use crate::verbs::{
-    ConnectParameters, Connection, ConnectionId, ConnectionRequest, Event, Provider, Ticket, VerbsError,
+    AddressUser, ConnectParameters, Connection, ConnectionId, ConnectionRequest, Event, Provider, Ticket, VerbsError,
 };
 
 impl<P: Provider> Control<P> {
     pub(super) fn take_event(&mut self, turn: &mut Turn<'_, Message<P>>, event: Event<P::Port>) {
         match event {
-            Event::ConnectRequest(request) => self.take_request(request),
+            Event::ConnectRequest(request) => self.take_request(turn, request),
             Event::QueuePairCreated { ticket, result } => self.queue_pair_created(turn, handle_of(ticket), result),
             Event::QueuePairDestroyed { ticket, result } => {
                 self.queue_pair_destroyed(turn, handle_of(ticket), result);
             }
-            Event::ConnectionDestroyed { ticket } => self.connection_destroyed(handle_of(ticket)),
+            Event::ConnectionDestroyed { ticket } => self.connection_destroyed(turn, handle_of(ticket)),
             Event::Established { connection, .. } => match self.by_connection.get(&connection) {
                 Some(_) => self.counts.established += 1,
                 None => self.counts.stale_events += 1,
             },
             // A host that died is told by its queue pair's flush first, where the provider notices.
             Event::Disconnected { connection } => {
-                if let Some(record) = self.find(connection) {
+                if let Some(record) = self.find(turn, connection) {
                     self.end(turn, record, DisconnectReason::Host);
                 }
             }
             Event::Rejected { connection, .. } | Event::QueuePairFatal { connection } => {
-                if let Some(record) = self.find(connection) {
+                if let Some(record) = self.find(turn, connection) {
                     self.end(turn, record, DisconnectReason::PeerGone);
                 }
             }
             Event::LastWqeReached { connection } => {
-                if let Some(record) = self.find(connection) {
+                if let Some(record) = self.find(turn, connection) {
                     self.last_wqe_reached(turn, record);
                 }
             }
             // The time in which late packets come is the provider's business: it keeps the number from being used again.
             Event::TimewaitExit { .. } => {}
+            Event::AddressChanged { of: AddressUser::Connection(connection) } => {
+                if let Some(record) = self.find(turn, connection) {
+                    self.end(turn, record, DisconnectReason::AddressChanged);
+                }
+            }
+            Event::AddressChanged { of: AddressUser::Listener(listener) } => {
+                tracing::warn!(?listener, "the address of a listener has changed");
+            }
+            Event::CompletionQueueError { port } => {
+                tracing::error!(?port, "a completion queue broke: every connection of its CPU ends");
+                let ports = &self.ports;
+                let on_port = |record: &Record| ports.get(usize::from(record.cpu)) == Some(&port);
+                let records: Vec<_> =
+                    self.records.iter().filter(|(_, record)| on_port(record)).map(|(handle, _)| handle).collect();
+                Step::PortFailed.trace(turn, port.0.into(), records.len() as u64);
+                for record in records {
+                    self.end(turn, record, DisconnectReason::DeviceGone);
+                }
+            }
             Event::DeviceRemoved => {
+                Step::DeviceRemoved.trace(turn, 0, self.records.len() as u64);
                 tracing::error!(provider = self.provider.name(), "the device is gone: every connection ends");
-                self.end_all(turn, DisconnectReason::PeerGone);
+                self.end_all(turn, DisconnectReason::DeviceGone);
             }
             Event::Unlistened { .. } => self.listener_gone(),
             Event::Deregistered { .. } => self.region_gone(),
@@ -61,10 +82,10 @@ impl<P: Provider> Control<P> {
     pub(super) fn take_answer(&mut self, turn: &mut Turn<'_, Message<P>>, answer: ToControl<P>) {
         match answer {
             ToControl::Adopted { record, qpair } => self.adopted(turn, record, qpair),
-            ToControl::Refused { record, queue_pair } => self.refused(record, *queue_pair),
+            ToControl::Refused { record, queue_pair } => self.refused(turn, record, *queue_pair),
             ToControl::Disconnect { record, qpair } => self.disconnect(turn, record, qpair),
-            ToControl::Destroy { record, queue_pair } => self.destroy(record, *queue_pair),
-            ToControl::Reaped { record } => self.reaped(record),
+            ToControl::Destroy { record, queue_pair } => self.destroy(turn, record, *queue_pair),
+            ToControl::Reaped { record } => self.reaped(turn, record),
             ToControl::Stopped => self.cpu_stopped(),
         }
     }
@@ -79,7 +100,7 @@ impl<P: Provider> Control<P> {
 
     // Set-up.
 
-    fn take_request(&mut self, request: ConnectionRequest) {
+    fn take_request(&mut self, turn: &mut Turn<'_, Message<P>>, request: ConnectionRequest) {
         self.counts.requests += 1;
         if self.phase != Phase::Serving {
             return self.reject(request, RejectStatus::NoResources);
@@ -92,8 +113,8 @@ impl<P: Provider> Control<P> {
             return self.reject(request, RejectStatus::NoResources);
         };
         let id = request.connection.id();
-        let record =
-            Record { id, cpu: cpu_of(cpu).0, terms, stage: Some(Stage::Creating { request, queue_id: data.queue_id }) };
+        let stage = Stage::Creating { request, queue_id: data.queue_id };
+        let record = Record { id, cpu: cpu_of(cpu).0, terms, entered: stage.word(), stage: Some(stage) };
         let handle = match self.records.insert(record) {
             Ok(handle) => handle,
             Err(reactor::Full(mut record)) => {
@@ -105,6 +126,8 @@ impl<P: Provider> Control<P> {
             }
         };
         self.by_connection.insert(id, handle);
+        Step::ConnectionRequested.trace(turn, handle.to_bits(), id.0);
+        Step::StageEntered.trace(turn, handle.to_bits(), ConnectionStage::Creating.number().into());
         let options = admission::queue_pair_options(&self.limits, terms);
         self.provider.begin_create_queue_pair(TicketKind::Create.ticket(handle), id, self.ports[cpu], options);
     }
@@ -124,7 +147,7 @@ impl<P: Provider> Control<P> {
                     qid: queue_id,
                     in_capsule_len: self.limits.controller.in_capsule_len,
                 };
-                self.put_stage(handle, Stage::Adopting { request });
+                self.put_stage(turn, handle, Stage::Adopting { request });
                 let Some(record) = self.records.look(handle) else { return };
                 let message = ToCpu::Adopt {
                     record: handle,
@@ -136,16 +159,16 @@ impl<P: Provider> Control<P> {
             }
             (Some(Stage::Creating { request, .. }), Err(error)) => {
                 tracing::warn!(peer = %request.peer, %error, "no queue pair for a connection");
-                self.forget(handle);
+                self.forget(turn, handle);
                 self.reject(request, RejectStatus::NoResources);
             }
             (Some(Stage::Abandoned { connection }), Ok(queue_pair)) => {
                 let then = AfterDestroy::DestroyConnection;
-                self.put_stage(handle, Stage::Destroying { connection, then });
+                self.put_stage(turn, handle, Stage::Destroying { connection, then });
                 self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
             }
-            (Some(Stage::Abandoned { connection }), Err(_)) => self.destroy_connection(handle, connection),
-            (stage, _) => self.miss(handle, stage),
+            (Some(Stage::Abandoned { connection }), Err(_)) => self.destroy_connection(turn, handle, connection),
+            (stage, _) => self.miss(turn, handle, stage),
         }
     }
 
@@ -172,26 +195,31 @@ impl<P: Provider> Control<P> {
                 };
                 self.provider.accept(&connection, parameters);
                 self.counts.accepted += 1;
-                self.put_stage(handle, Stage::Live { connection, qpair });
+                self.put_stage(turn, handle, Stage::Live { connection, qpair });
             }
             Some(Stage::Unwanted { connection, reason }) => {
-                self.put_stage(handle, Stage::Ending { connection, qpair });
+                self.put_stage(turn, handle, Stage::Ending { connection, qpair });
                 self.tell_cpu(turn, handle, ToCpu::Disconnect { qpair, reason });
             }
-            stage => self.miss(handle, stage),
+            stage => self.miss(turn, handle, stage),
         }
     }
 
     /// The CPU has no room after all.
-    fn refused(&mut self, handle: Handle<ConnectionRecord>, queue_pair: QueuePairOf<P>) {
+    fn refused(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        queue_pair: QueuePairOf<P>,
+    ) {
         let stage = match self.take_stage(handle) {
             Some(Stage::Adopting { request }) => Stage::Rejecting { request, status: RejectStatus::NoResources },
             Some(Stage::Unwanted { connection, .. }) => {
                 Stage::Destroying { connection, then: AfterDestroy::DestroyConnection }
             }
-            stage => return self.miss(handle, stage),
+            stage => return self.miss(turn, handle, stage),
         };
-        self.put_stage(handle, stage);
+        self.put_stage(turn, handle, stage);
         self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
     }
 
@@ -208,9 +236,9 @@ impl<P: Provider> Control<P> {
             }
             // It ends already.
             Some(stage) => stage,
-            None => return self.miss(handle, None),
+            None => return self.miss(turn, handle, None),
         };
-        self.put_stage(handle, stage);
+        self.put_stage(turn, handle, stage);
     }
 
     /// The CPU's drain begins: the queue pair goes into the error state.
@@ -225,10 +253,10 @@ impl<P: Provider> Control<P> {
             // The CPU could not post its receives: it was never accepted.
             Some(Stage::Adopting { request }) => request.connection,
             Some(Stage::Unwanted { connection, .. }) => connection,
-            stage => return self.miss(handle, stage),
+            stage => return self.miss(turn, handle, stage),
         };
         self.provider.disconnect(connection.id());
-        self.put_stage(handle, Stage::Ending { connection, qpair });
+        self.put_stage(turn, handle, Stage::Ending { connection, qpair });
         self.tell_cpu(turn, handle, ToCpu::InErrorState { qpair });
     }
 
@@ -241,12 +269,17 @@ impl<P: Provider> Control<P> {
     }
 
     /// The drain is over.
-    fn destroy(&mut self, handle: Handle<ConnectionRecord>, queue_pair: QueuePairOf<P>) {
+    fn destroy(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        queue_pair: QueuePairOf<P>,
+    ) {
         match self.take_stage(handle) {
             Some(Stage::Ending { connection, qpair }) => {
-                self.put_stage(handle, Stage::Destroying { connection, then: AfterDestroy::TellCpu(qpair) });
+                self.put_stage(turn, handle, Stage::Destroying { connection, then: AfterDestroy::TellCpu(qpair) });
             }
-            stage => self.miss(handle, stage),
+            stage => self.miss(turn, handle, stage),
         }
         // Whatever the record says, a queue pair by value is destroyed.
         self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
@@ -265,64 +298,71 @@ impl<P: Provider> Control<P> {
         match self.take_stage(handle) {
             Some(Stage::Destroying { connection, then: AfterDestroy::TellCpu(qpair) }) => {
                 let result = if failed { DestroyResult::Failed } else { DestroyResult::Done };
-                self.keep_or(handle, connection, failed, |this, connection| {
-                    this.put_stage(handle, Stage::Reaping { connection });
+                self.keep_or(turn, handle, connection, failed, |this, turn, connection| {
+                    this.put_stage(turn, handle, Stage::Reaping { connection });
                 });
                 self.tell_cpu(turn, handle, ToCpu::QueuePairDestroyed { qpair, result });
             }
             Some(Stage::Destroying { connection, then: AfterDestroy::DestroyConnection }) => {
-                self.keep_or(handle, connection, failed, |this, connection| {
-                    this.destroy_connection(handle, connection);
+                self.keep_or(turn, handle, connection, failed, |this, turn, connection| {
+                    this.destroy_connection(turn, handle, connection);
                 });
             }
             Some(Stage::Rejecting { request, status }) => {
-                self.forget(handle);
+                self.forget(turn, handle);
                 self.reject(request, status);
             }
-            stage => self.miss(handle, stage),
+            stage => self.miss(turn, handle, stage),
         }
     }
 
     /// A connection whose queue pair could not be destroyed cannot be destroyed either.
     fn keep_or(
         &mut self,
+        turn: &mut Turn<'_, Message<P>>,
         handle: Handle<ConnectionRecord>,
         connection: Connection,
         failed: bool,
-        go_on: impl FnOnce(&mut Self, Connection),
+        go_on: impl FnOnce(&mut Self, &mut Turn<'_, Message<P>>, Connection),
     ) {
         if failed {
             self.counts.quarantined += 1;
-            self.put_stage(handle, Stage::Quarantined { connection });
+            self.put_stage(turn, handle, Stage::Quarantined { connection });
         } else {
-            go_on(self, connection);
+            go_on(self, turn, connection);
         }
     }
 
     /// Nothing of it is left on its CPU.
-    fn reaped(&mut self, handle: Handle<ConnectionRecord>) {
+    fn reaped(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>) {
         match self.take_stage(handle) {
-            Some(Stage::Reaping { connection }) => self.destroy_connection(handle, connection),
-            stage => self.miss(handle, stage),
+            Some(Stage::Reaping { connection }) => self.destroy_connection(turn, handle, connection),
+            stage => self.miss(turn, handle, stage),
         }
     }
 
-    fn destroy_connection(&mut self, handle: Handle<ConnectionRecord>, connection: Connection) {
-        self.put_stage(handle, Stage::Leaving);
+    fn destroy_connection(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        connection: Connection,
+    ) {
+        self.put_stage(turn, handle, Stage::Leaving);
         self.provider.begin_destroy_connection(TicketKind::DestroyConnection.ticket(handle), connection);
     }
 
-    fn connection_destroyed(&mut self, handle: Handle<ConnectionRecord>) {
+    fn connection_destroyed(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>) {
         match self.take_stage(handle) {
-            Some(Stage::Leaving) => self.forget(handle),
-            stage => self.miss(handle, stage),
+            Some(Stage::Leaving) => self.forget(turn, handle),
+            stage => self.miss(turn, handle, stage),
         }
     }
 
     /// The record goes, and with it the room that was reserved.
-    fn forget(&mut self, handle: Handle<ConnectionRecord>) {
+    fn forget(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>) {
         let Some(record) = self.records.remove(handle) else { return };
         self.by_connection.remove(&record.id);
+        Step::RecordForgotten.trace(turn, handle.to_bits(), record.id.0);
         give_back(&self.limits, &mut self.loads[usize::from(record.cpu)], record.terms);
     }
 
@@ -335,10 +375,11 @@ impl<P: Provider> Control<P> {
 
     // Records.
 
-    fn find(&mut self, connection: ConnectionId) -> Option<Handle<ConnectionRecord>> {
+    fn find(&mut self, turn: &mut Turn<'_, Message<P>>, connection: ConnectionId) -> Option<Handle<ConnectionRecord>> {
         let found = self.by_connection.get(&connection).copied();
         if found.is_none() {
             self.counts.stale_events += 1;
+            Step::RecordMissed.trace(turn, connection.0, 0);
         }
         found
     }
@@ -347,18 +388,26 @@ impl<P: Provider> Control<P> {
         self.records.look_mut(handle)?.stage.take()
     }
 
-    fn put_stage(&mut self, handle: Handle<ConnectionRecord>, stage: Stage) {
+    fn put_stage(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>, stage: Stage) {
         if let Some(record) = self.records.look_mut(handle) {
+            let entered = stage.word();
+            if record.entered != entered {
+                record.entered = entered;
+                Step::StageEntered.trace(turn, handle.to_bits(), entered.number().into());
+            }
             record.stage = Some(stage);
         }
     }
 
     /// What came does not fit: it came late, or twice.
-    fn miss(&mut self, handle: Handle<ConnectionRecord>, stage: Option<Stage>) {
+    fn miss(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>, stage: Option<Stage>) {
         self.counts.stale_events += 1;
-        tracing::debug!(?handle, stage = stage.as_ref().map(Stage::name), "came too late");
+        let word = stage.as_ref().map(Stage::word);
+        tracing::debug!(?handle, stage = word.map(ConnectionStage::name), "came too late");
+        let number = word.map_or(0, ConnectionStage::number);
+        Step::RecordMissed.trace(turn, handle.to_bits(), number.into());
         if let Some(stage) = stage {
-            self.put_stage(handle, stage);
+            self.put_stage(turn, handle, stage);
         }
     }
 

@@ -19,6 +19,7 @@ use reactor::Handle;
 
 use crate::binding::RejectStatus;
 use crate::target::message::Terms;
+use crate::trace::ConnectionStage;
 use crate::verbs::{Connection, ConnectionId, ConnectionRequest};
 
 /// See the module.
@@ -80,6 +81,8 @@ pub(super) struct Record {
     /// Which CPU's room it takes.
     pub(super) cpu: u16,
     pub(super) terms: Terms,
+    /// The stage that the trace was told of last.
+    pub(super) entered: ConnectionStage,
     /// `None` only while a step is being taken.
     pub(super) stage: Option<Stage>,
 }
@@ -103,20 +106,20 @@ impl Stage {
         }
     }
 
-    /// A word for metrics and logs.
-    pub(super) fn name(&self) -> &'static str {
+    /// Its word, for traces and logs.
+    pub(super) fn word(&self) -> ConnectionStage {
         match self {
-            Self::Creating { .. } => "creating",
-            Self::Abandoned { .. } => "abandoned",
-            Self::Adopting { .. } => "adopting",
-            Self::Unwanted { .. } => "unwanted",
-            Self::Live { .. } => "live",
-            Self::Ending { .. } => "ending",
-            Self::Rejecting { .. } => "rejecting",
-            Self::Destroying { .. } => "destroying",
-            Self::Reaping { .. } => "reaping",
-            Self::Leaving => "leaving",
-            Self::Quarantined { .. } => "quarantined",
+            Self::Creating { .. } => ConnectionStage::Creating,
+            Self::Abandoned { .. } => ConnectionStage::Abandoned,
+            Self::Adopting { .. } => ConnectionStage::Adopting,
+            Self::Unwanted { .. } => ConnectionStage::Unwanted,
+            Self::Live { .. } => ConnectionStage::Live,
+            Self::Ending { .. } => ConnectionStage::Ending,
+            Self::Rejecting { .. } => ConnectionStage::Rejecting,
+            Self::Destroying { .. } => ConnectionStage::Destroying,
+            Self::Reaping { .. } => ConnectionStage::Reaping,
+            Self::Leaving => ConnectionStage::Leaving,
+            Self::Quarantined { .. } => ConnectionStage::Quarantined,
         }
     }
 }
