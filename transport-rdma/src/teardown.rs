@@ -75,6 +75,16 @@ enum SharedReceives {
 enum Patience {
     Waiting,
     Over,
+    /// Nothing comes back: the device is gone, or its completion queue broke.
+    Pointless,
+}
+
+/// Whether what a CPU has posted comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returns {
+    Come,
+    /// The device is gone, or the completion queue broke: never again, for any of its queue pairs.
+    Never,
 }
 
 /// How the queue pair gets its receives, as far as draining goes.
@@ -129,7 +139,10 @@ impl Draining {
     /// Whether a marker is to be posted now: in the error state (so that it cannot disturb the peer), once, and only behind something: a
     /// WRITE that succeeded unsignalled says nothing, so only a later completion tells that it is done.
     pub(crate) fn wants_marker(&self, send_count: u32) -> bool {
-        self.error_state == ErrorState::Entered && self.sends == Sends::Posted && send_count > 0
+        self.error_state == ErrorState::Entered
+            && self.sends == Sends::Posted
+            && self.patience != Patience::Pointless
+            && send_count > 0
     }
 
     /// The marker was posted.
@@ -149,7 +162,14 @@ impl Draining {
 
     /// The deadline's timer fired.
     pub(crate) fn deadline_passed(&mut self) {
-        self.patience = Patience::Over;
+        if self.patience == Patience::Waiting {
+            self.patience = Patience::Over;
+        }
+    }
+
+    /// The device gives nothing back any more: what is not back is cut off at once. Operations and messages are waited for all the same.
+    pub(crate) fn nothing_returns(&mut self) {
+        self.patience = Patience::Pointless;
     }
 
     /// Whether nothing is outstanding any more, or nothing but what the deadline allows to cut off.
@@ -175,7 +195,7 @@ impl Draining {
             return Ok(Quiet::Returned(Returned { name: self.name }));
         }
         match self.patience {
-            Patience::Over => Ok(Quiet::Cut(Cut { name: self.name })),
+            Patience::Over | Patience::Pointless => Ok(Quiet::Cut(Cut { name: self.name })),
             Patience::Waiting => Err(self),
         }
     }

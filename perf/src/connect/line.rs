@@ -210,7 +210,8 @@ impl Line {
                     | HostFailure::Fabric { .. }
                     | HostFailure::TimedOut { .. }
                     | HostFailure::Protocol { .. }
-                    | HostFailure::Disconnected { .. } => After::Replace,
+                    | HostFailure::Disconnected { .. }
+                    | HostFailure::DeviceGone { .. } => After::Replace,
                 }
             }
             (None, None) => {

@@ -108,6 +108,7 @@ pub(crate) fn kind_of(failure: &HostFailure) -> &'static str {
         HostFailure::TimedOut { .. } => "timed out",
         HostFailure::Protocol { .. } => "protocol",
         HostFailure::Disconnected { .. } => "disconnected",
+        HostFailure::DeviceGone { .. } => "device gone",
         HostFailure::Controller { .. } => "controller",
         HostFailure::Limit { .. } => "limit",
         HostFailure::Stopped => "stopped",

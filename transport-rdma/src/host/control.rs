@@ -4,6 +4,7 @@
 //! follow each other and never go back; the first failure of anything ends everything, since a workload without one of its queues has
 //! nothing left to measure. A host that stays goes round: its memory, ports and CPUs have one association after the other.
 
+mod device;
 mod links;
 mod staying;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use nvmf_core::host::Attached;
 use reactor::{Cpu, Gathering, Handle, Program, Progress, Rest, SharedArena, Slab, TimerId, Turn};
 
+use crate::host::control::device::Device;
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
 use crate::host::message::{Kind, MemoryKeys, Message};
@@ -100,6 +102,7 @@ pub struct HostControl<P: Provider> {
     /// The association's own timers, those that have fired included.
     timers: Vec<TimerId>,
     after_end: AfterEnd,
+    device: Device,
     phase: Phase,
 }
 
@@ -128,6 +131,7 @@ impl<P: Provider> HostControl<P> {
             is_looking: false,
             timers: Vec::new(),
             after_end,
+            device: Device::Present,
             phase,
         }
     }
@@ -171,6 +175,7 @@ impl<P: Provider> HostControl<P> {
             | Kind::Attach { .. }
             | Kind::Connected { .. }
             | Kind::Close { .. }
+            | Kind::NothingReturns
             | Kind::Destroyed { .. }
             | Kind::Start(_)
             | Kind::Failed(_)
@@ -264,16 +269,8 @@ impl<P: Provider> HostControl<P> {
             Event::AddressChanged { of: AddressUser::Connection(connection) } => {
                 self.lost(turn, connection, "this host's address has changed; connect again");
             }
-            Event::CompletionQueueError { port } => {
-                Step::PortFailed.trace(turn, port.0.into(), self.links.len() as u64);
-                let why = format!("completion queue {} of this host's device broke", port.0);
-                self.fail(turn, HostFailure::Disconnected { qid: 0, why });
-            }
-            Event::DeviceRemoved => {
-                Step::DeviceRemoved.trace(turn, 0, self.links.len() as u64);
-                let why = "the device was removed".to_owned();
-                self.fail(turn, HostFailure::Disconnected { qid: 0, why });
-            }
+            Event::CompletionQueueError { port } => self.completion_queue_broke(turn, port),
+            Event::DeviceRemoved => self.device_removed(turn),
             // A host does not listen.
             Event::ConnectRequest(request) => self.provider.reject(request, &[]),
             Event::TimewaitExit { .. }
@@ -360,9 +357,14 @@ impl<P: Provider> HostControl<P> {
             | Phase::Leaving(_)
             | Phase::Gone => return,
         }
+        self.report(turn, failure);
+        self.begin_end(turn);
+    }
+
+    /// Tells every workload.
+    fn report(&self, turn: &mut Turn<'_, Message<P>>, failure: HostFailure) {
         let failure = Arc::new(failure);
         turn.broadcast(|_cpu| Message(Kind::Failed(Arc::clone(&failure))));
-        self.begin_end(turn);
     }
 
     fn begin_end(&mut self, turn: &mut Turn<'_, Message<P>>) {
@@ -377,7 +379,7 @@ impl<P: Provider> HostControl<P> {
 
     /// Goes on with the end as far as it has come.
     fn settle(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        if matches!(self.phase, Phase::Ending) && self.links.is_empty() && self.memory_call_count == 0 {
+        if matches!(self.phase, Phase::Ending) && self.links_are_gone() && self.memory_call_count == 0 {
             for keys in [self.capsule_keys.take(), self.data_keys.take()].into_iter().flatten() {
                 self.memory_call_count += 1;
                 self.provider.begin_deregister(ticket(Call::Deregister, None), keys);

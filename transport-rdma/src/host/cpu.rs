@@ -20,7 +20,7 @@ use crate::host::message::{Kind, MemoryKeys, Message};
 use crate::host::options::{ADMIN_DATA_LEN, HostOptions};
 use crate::host::queue::{Queue, QueueFault, Stage, owner_of};
 use crate::host::workload::{Ended, Start, Workload};
-use crate::teardown::{DestroyResult, Retired, Swept, release};
+use crate::teardown::{DestroyResult, Retired, Returns, Swept, release};
 use crate::trace::{self, News, Step};
 use crate::verbs::{Completion, Port, Provider};
 
@@ -76,6 +76,7 @@ pub struct HostCpu<P: Provider, W> {
     /// Queues whose destroy call has come back.
     destroyed: Vec<(Handle<Queue>, DestroyResult)>,
     limbo: Limbo<Retired<Queue>>,
+    returns: Returns,
     presence: Presence,
     /// The last timers of the association's own, by kind.
     chores: [Option<TimerId>; CHORE_COUNT],
@@ -115,6 +116,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             draining: Vec::with_capacity(queue_count),
             destroyed: Vec::with_capacity(queue_count),
             limbo: Limbo::new(Grace::Messages, queue_count.max(1)),
+            returns: Returns::Come,
             presence: Presence::Staying,
             chores: [None; CHORE_COUNT],
             phase: Phase::Waiting,
@@ -143,7 +145,21 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         let timer = turn.arm(deadline_ns, TIMER_DRAIN | handle.to_bits());
         let has_begun = queue.begin_drain(DisconnectReason::Host);
         assert!(has_begun, "the control plane closes a queue once");
+        if self.returns == Returns::Never {
+            queue.nothing_returns();
+        }
         self.draining.push((handle, timer));
+    }
+
+    /// No drain waits for the device any more.
+    fn nothing_returns(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        self.returns = Returns::Never;
+        for &(handle, _) in &self.draining {
+            if let Some(queue) = self.queues.look_mut(handle) {
+                queue.nothing_returns();
+                trace::applied(turn, handle, News::Cut);
+            }
+        }
     }
 
     fn start(&mut self, turn: &Turn<'_, Message<P>>, attached: Arc<Attached>) {
@@ -376,6 +392,7 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             }
             Kind::Connected { queue } => self.connected(turn, queue),
             Kind::Close { queue } => self.close(turn, queue),
+            Kind::NothingReturns => self.nothing_returns(turn),
             Kind::Destroyed { queue, result } => self.destroyed.push((queue, result)),
             Kind::Start(attached) => self.start(turn, attached),
             Kind::Failed(failure) => self.failed(&failure),

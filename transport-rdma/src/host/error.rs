@@ -62,6 +62,14 @@ pub enum HostFailure {
         /// Why, as far as it is known.
         why: String,
     },
+    /// The host's own device gives nothing back any more. Every connection is dead.
+    #[error(
+        "this host's RDMA device {what}: every connection is dead, and this process makes no new one; start it again when the device is back"
+    )]
+    DeviceGone {
+        /// What is the matter with it.
+        what: &'static str,
+    },
     /// The controller refused or failed a command that it needs to become ready.
     #[error("queue {qid}: {error}")]
     Controller {

@@ -37,6 +37,8 @@ pub(super) enum Stage {
     Closing(Connection, Handle<Queue>),
     DestroyingQueuePair(Connection, Option<Handle<Queue>>),
     DestroyingConnection,
+    /// The queue pair could not be destroyed.
+    Quarantined(#[expect(dead_code, reason = "kept, since it cannot be destroyed")] Connection),
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Stage {
             Self::Closing(..) => ConnectionStage::Ending,
             Self::DestroyingQueuePair(..) => ConnectionStage::Destroying,
             Self::DestroyingConnection => ConnectionStage::Leaving,
+            Self::Quarantined(_) => ConnectionStage::Quarantined,
         }
     }
 }

@@ -42,6 +42,7 @@ impl<P: Provider> Message<P> {
             Kind::Attach { .. } => &"attach",
             Kind::Connected { .. } => &"connected",
             Kind::Close { .. } => &"close",
+            Kind::NothingReturns => &"nothing-returns",
             Kind::Destroyed { .. } => &"destroyed",
             Kind::Start(_) => &"start",
             Kind::Failed(_) => &"failed",
@@ -83,6 +84,8 @@ pub(super) enum Kind<P: Provider> {
     Close {
         queue: Handle<Queue>,
     },
+    /// The device was removed, or this CPU's completion queue broke: what is posted does not come back any more.
+    NothingReturns,
     /// The destroy call has come back: the completion queue is to be polled empty once.
     Destroyed {
         queue: Handle<Queue>,

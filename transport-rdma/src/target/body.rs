@@ -222,4 +222,9 @@ impl Bodies {
     pub(super) fn len(&self) -> usize {
         self.live_count
     }
+
+    /// Every body's handle.
+    pub(super) fn handles(&self) -> Vec<Handle<Qpair>> {
+        self.by_index.iter().flatten().map(|body| body.handle).collect()
+    }
 }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | here | what the control plane's program calls; shutdown; counters |
 //! | `connections` | each connection from its request to its end |
+//! | `device` | a device that is removed, completion queues that break |
+//! | `overdue` | what takes longer than it should |
 //! | `admission` | whether it may be made, where, and on which terms |
 //! | `record` | what a connection waits for |
 //!
@@ -12,6 +14,8 @@
 
 mod admission;
 mod connections;
+mod device;
+mod overdue;
 mod record;
 
 use std::collections::BTreeMap;
@@ -22,6 +26,8 @@ use std::sync::Arc;
 use reactor::{Cpu, Durations, Handle, Progress, Slab, Turn};
 
 pub(super) use admission::{CpuLoad, Limits, inline_len, send_count};
+use device::{Device, PortState};
+use overdue::Overdue;
 use record::Record;
 
 use super::CounterRow;
@@ -62,6 +68,8 @@ pub struct Control<P: Provider> {
     loads: Vec<CpuLoad>,
     records: Slab<Record, ConnectionRecord>,
     by_connection: BTreeMap<ConnectionId, Handle<ConnectionRecord>>,
+    device: Device,
+    overdue: Overdue,
     phase: Phase,
     counts: Counts,
     cpu_counters: Vec<Arc<CpuCounters>>,
@@ -101,6 +109,14 @@ struct Counts {
     rejected: [u64; RejectStatus::ALL.len()],
 }
 
+/// What a timer of this part is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+enum Timer {
+    LastLook = 0,
+    Overdue = 1,
+}
+
 /// What a ticket is for; its lower 56 bits are the record's handle, or a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -135,6 +151,8 @@ impl<P: Provider> Control<P> {
             regions: parts.regions,
             records: Slab::new(record_count),
             by_connection: BTreeMap::new(),
+            device: Device::Present,
+            overdue: Overdue::default(),
             phase: Phase::Serving,
             counts: Counts::default(),
             cpu_counters: parts.cpu_counters,
@@ -153,10 +171,11 @@ impl<P: Provider> Control<P> {
 
     /// A timer that this part armed.
     pub fn fire(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
-        let _ = token;
-        if let Phase::LastLooks { left } = self.phase {
+        if token == Timer::Overdue as u64 {
+            self.look_for_overdue(turn);
+        } else if let Phase::LastLooks { left } = self.phase {
             self.phase = Phase::LastLooks { left: left.saturating_sub(1) };
-            turn.arm(turn.now_ns() + LAST_LOOK_NS, 0);
+            turn.arm(turn.now_ns() + LAST_LOOK_NS, Timer::LastLook as u64);
         }
         self.advance_shutdown(turn);
     }
@@ -228,8 +247,16 @@ impl<P: Provider> Control<P> {
         plain("connections_live", self.records.len() as u64);
         plain("connections_quarantined_live", self.counts.quarantined);
         plain("stale_events", self.counts.stale_events);
+        plain("device_removed", u64::from(self.device == Device::Removed));
+        for (waits_for, count) in self.overdue.rows() {
+            all.push(("rdma_connections_overdue_live".into(), vec![("waits_for", waits_for.to_owned())], count));
+        }
         for (status, count) in RejectStatus::ALL.iter().zip(self.counts.rejected) {
             all.push(("rdma_connections_rejected".into(), vec![("status", status.to_string())], count));
+        }
+        for (cpu, load) in self.loads.iter().enumerate() {
+            let is_broken = u64::from(load.port == PortState::Broken);
+            all.push(("rdma_completion_queue_broken".into(), vec![("cpu", cpu.to_string())], is_broken));
         }
         for (cpu, counters) in self.cpu_counters.iter().enumerate() {
             for (name, value) in counters.list() {
@@ -291,7 +318,7 @@ impl<P: Provider> Control<P> {
                     Phase::Deregistering { region_count: regions.len() }
                 }
                 Phase::Deregistering { region_count: 0 } => {
-                    turn.arm(turn.now_ns() + LAST_LOOK_NS, 0);
+                    turn.arm(turn.now_ns() + LAST_LOOK_NS, Timer::LastLook as u64);
                     Phase::LastLooks { left: LAST_LOOKS }
                 }
                 Phase::LastLooks { left } if left == 0 || self.provider.live_count() == 0 => Phase::Drained,

@@ -20,7 +20,8 @@ use super::counters::CpuCounters;
 use super::data_path::DataPath;
 use super::message::{ConnectionRecord, Kind, Message, QueuePairOf, Terms, ToControl, ToCpu};
 use crate::teardown::{
-    AfterDestroy, DestroyResult, Destroying, Draining, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, release,
+    AfterDestroy, DestroyResult, Destroying, Draining, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, Returns,
+    release,
 };
 use crate::trace::{self, CUT, News, RETURNED, Step};
 use crate::verbs::{Port, Provider, VerbsError};
@@ -58,6 +59,7 @@ pub struct TargetCpu<P: Provider> {
     limbo: Limbo<Retired<Box<Body>>>,
     quarantined: usize,
     raises_last_wqe: bool,
+    returns: Returns,
     presence: Presence,
     counters: Arc<CpuCounters>,
     /// The port's and the channels'.
@@ -89,6 +91,7 @@ impl<P: Provider> TargetCpu<P> {
             limbo: Limbo::new(Grace::Messages, parts.queue_pair_count_max),
             quarantined: 0,
             raises_last_wqe: parts.raises_last_wqe,
+            returns: Returns::Come,
             presence: Presence::Serving,
             counters: parts.counters,
             wakes,
@@ -112,6 +115,7 @@ impl<P: Provider> TargetCpu<P> {
                 self.note(turn, qpair, News::LastWqeReached, Draining::last_wqe_reached);
             }
             ToCpu::QueuePairDestroyed { qpair, result } => self.queue_pair_destroyed(turn, qpair, result),
+            ToCpu::NothingReturns => self.nothing_returns(turn),
             ToCpu::Stop => self.presence = Presence::Leaving,
         }
     }
@@ -150,6 +154,9 @@ impl<P: Provider> TargetCpu<P> {
         spec: QpairSpec,
         terms: Terms,
     ) {
+        if self.returns == Returns::Never {
+            return self.refuse(turn, record, queue_pair);
+        }
         let Some(buffers) = self.take_receive_buffers(terms) else {
             return self.refuse(turn, record, queue_pair);
         };
@@ -227,6 +234,9 @@ impl<P: Provider> TargetCpu<P> {
             return trace::missed(turn, qpair, news);
         }
         let record = body.record;
+        if self.returns == Returns::Never {
+            body.draining_mut().map(Draining::nothing_returns);
+        }
         trace::applied(turn, qpair, news);
         Step::DrainBegun.trace(turn, qpair.to_bits(), trace::reason_number(reason));
         tracing::debug!(?qpair, ?reason, "queue pair drains");
@@ -237,6 +247,18 @@ impl<P: Provider> TargetCpu<P> {
         self.path.drop_waiting_capsules(qpair);
         self.group.begin_drain(turn, &mut self.path, qpair, reason);
         self.tell(turn, ToControl::Disconnect { record, qpair });
+    }
+
+    /// Every queue pair ends now, and no drain waits for the device any more.
+    fn nothing_returns(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        self.returns = Returns::Never;
+        for qpair in self.path.bodies.handles() {
+            self.begin_teardown(turn, qpair, DisconnectReason::DeviceGone, News::Cut);
+            if let Some(draining) = self.path.bodies.look_mut(qpair).and_then(Body::draining_mut) {
+                draining.nothing_returns();
+                trace::applied(turn, qpair, News::Cut);
+            }
+        }
     }
 
     /// Begins what the walk asked for. Beginning one may ask for others (an admin qpair's I/O qpairs).
@@ -325,7 +347,7 @@ impl<P: Provider> TargetCpu<P> {
             Quiet::Cut(_) => {
                 self.counters.cut.add(1);
                 Step::Quiet.trace(turn, qpair.to_bits(), CUT);
-                tracing::warn!(?qpair, "queue pair is cut off: its work did not return before the deadline");
+                tracing::warn!(?qpair, "queue pair is cut off: its work did not return in time, or cannot");
             }
         }
         let (name, destroying) = quiet.detach();

@@ -60,6 +60,8 @@ pub(crate) enum ToCpu<P: Provider> {
     LastWqeReached { qpair: Handle<Qpair> },
     /// The destroy call came back: answer to [`ToControl::Destroy`].
     QueuePairDestroyed { qpair: Handle<Qpair>, result: DestroyResult },
+    /// The device was removed, or this CPU's completion queue broke: what is posted does not come back any more.
+    NothingReturns,
     /// Everything is gone: leave.
     Stop,
 }
@@ -92,6 +94,7 @@ impl<P: Provider> Message<P> {
                 ToCpu::InErrorState { .. } => &"in-error-state",
                 ToCpu::LastWqeReached { .. } => &"last-wqe-reached",
                 ToCpu::QueuePairDestroyed { .. } => &"queue-pair-destroyed",
+                ToCpu::NothingReturns => &"nothing-returns",
                 ToCpu::Stop => &"stop",
             },
             Kind::ToControl(message) => match message {

@@ -3,6 +3,7 @@
 use reactor::{Cpu, Handle, Turn};
 
 use crate::binding::{AcceptData, RequestData};
+use crate::host::control::device::Device;
 use crate::host::control::{Call, HostControl, Phase, ticket};
 use crate::host::error::{HostFailure, rejection};
 use crate::host::link::{Link, Stage, Wanted};
@@ -180,7 +181,12 @@ impl<P: Provider> HostControl<P> {
             Some(Stage::Connecting(connection, queue) | Stage::Established(connection, queue)) => {
                 return self.end_attached(turn, handle, connection, queue);
             }
-            Some(other @ (Stage::Closing(..) | Stage::DestroyingQueuePair(..) | Stage::DestroyingConnection)) => other,
+            Some(
+                other @ (Stage::Closing(..)
+                | Stage::DestroyingQueuePair(..)
+                | Stage::DestroyingConnection
+                | Stage::Quarantined(_)),
+            ) => other,
         };
         self.put_stage(turn, handle, stage);
     }
@@ -193,7 +199,10 @@ impl<P: Provider> HostControl<P> {
         connection: Connection,
         queue: Handle<Queue>,
     ) {
-        self.provider.disconnect(connection.id());
+        // A removed device is asked for nothing but destroying.
+        if self.device == Device::Present {
+            self.provider.disconnect(connection.id());
+        }
         if let Some(cpu) = self.links.look(handle).map(|link| link.cpu).filter(|_| self.has_cpus()) {
             turn.send(cpu, Message(Kind::Close { queue }));
         }
@@ -235,13 +244,22 @@ impl<P: Provider> HostControl<P> {
         if let Some(queue) = queue.filter(|_| self.has_cpus()) {
             turn.send(cpu, Message(Kind::Destroyed { queue, result }));
         }
-        self.destroy_connection(turn, handle, connection);
+        match result {
+            DestroyResult::Done => self.destroy_connection(turn, handle, connection),
+            // A connection whose queue pair could not be destroyed cannot be destroyed either.
+            DestroyResult::Failed => self.put_stage(turn, handle, Stage::Quarantined(connection)),
+        }
     }
 
     fn destroy_connection(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Link>, connection: Connection) {
         self.by_connection.remove(&connection.id());
         self.put_stage(turn, handle, Stage::DestroyingConnection);
         self.provider.begin_destroy_connection(ticket(Call::Link, Some(handle)), connection);
+    }
+
+    /// What is quarantined does not count: it is never gone.
+    pub(super) fn links_are_gone(&self) -> bool {
+        self.links.iter().all(|(_, link)| matches!(link.stage, Some(Stage::Quarantined(_))))
     }
 
     /// Nothing is left of it.

@@ -78,6 +78,13 @@ impl Queue {
         })
     }
 
+    /// The device gives nothing back any more.
+    pub(in crate::host) fn nothing_returns(&mut self) {
+        if let Stage::Draining(draining) = &mut self.stage {
+            draining.nothing_returns();
+        }
+    }
+
     /// The deadline's timer has fired. False if it drains no more.
     pub(in crate::host) fn deadline_passed(&mut self) -> bool {
         let Stage::Draining(draining) = &mut self.stage else { return false };

@@ -5,6 +5,7 @@
 
 use nvmf_core::spec::ControllerSpec;
 
+use super::device::PortState;
 use crate::binding::{RejectStatus, RequestData};
 use crate::target::body::slot_count;
 use crate::target::message::Terms;
@@ -30,6 +31,8 @@ pub(in crate::target) struct CpuLoad {
     pub(in crate::target) queue_pair_count: usize,
     /// Entries of the completion queue.
     pub(in crate::target) completion_count: u32,
+    /// Whether it gets more.
+    pub(in crate::target) port: PortState,
 }
 
 /// Terms of the connection that is asked for.
@@ -108,7 +111,9 @@ pub(super) fn choose_cpu(limits: &Limits, loads: &mut [CpuLoad], terms: Terms) -
         shared => (limits.queue_pair_count_max.min(shared as usize), limits.completion_count.saturating_sub(shared)),
     };
     let has_room = |load: &CpuLoad| {
-        load.queue_pair_count < queue_pair_count_max && load.completion_count + completion_count <= completions
+        load.port == PortState::Works
+            && load.queue_pair_count < queue_pair_count_max
+            && load.completion_count + completion_count <= completions
     };
     let (cpu, load) = loads
         .iter_mut()

@@ -7,7 +7,8 @@ use nvmf_core::{DisconnectReason, QpairSpec};
 use reactor::{Handle, Turn};
 
 use super::admission::{self, give_back};
-use super::record::{AfterDestroy, Record, Stage};
+use super::device::Device;
+use super::record::{AfterDestroy, LastWqe, Record, Stage};
 use super::{Control, Phase, TicketKind, cpu_of};
 use crate::binding::{AcceptData, RejectData, RejectStatus};
 use crate::target::message::{ConnectionRecord, Message, QueuePairOf, ToControl, ToCpu};
@@ -30,8 +31,9 @@ impl<P: Provider> Control<P> {
                 Some(_) => self.counts.established += 1,
                 None => self.counts.stale_events += 1,
             },
-            // A host that died is told by its queue pair's flush first, where the provider notices.
-            Event::Disconnected { connection } => {
+            // A host that died is told by its queue pair's flush first, where the provider notices. The timewait begins with a disconnect, whose own
+            // event may have been lost; what keeps the number from being used again meanwhile is the provider's business.
+            Event::Disconnected { connection } | Event::TimewaitExit { connection } => {
                 if let Some(record) = self.find(turn, connection) {
                     self.end(turn, record, DisconnectReason::Host);
                 }
@@ -46,8 +48,6 @@ impl<P: Provider> Control<P> {
                     self.last_wqe_reached(turn, record);
                 }
             }
-            // The time in which late packets come is the provider's business: it keeps the number from being used again.
-            Event::TimewaitExit { .. } => {}
             Event::AddressChanged { of: AddressUser::Connection(connection) } => {
                 if let Some(record) = self.find(turn, connection) {
                     self.end(turn, record, DisconnectReason::AddressChanged);
@@ -56,22 +56,8 @@ impl<P: Provider> Control<P> {
             Event::AddressChanged { of: AddressUser::Listener(listener) } => {
                 tracing::warn!(?listener, "the address of a listener has changed");
             }
-            Event::CompletionQueueError { port } => {
-                tracing::error!(?port, "a completion queue broke: every connection of its CPU ends");
-                let ports = &self.ports;
-                let on_port = |record: &Record| ports.get(usize::from(record.cpu)) == Some(&port);
-                let records: Vec<_> =
-                    self.records.iter().filter(|(_, record)| on_port(record)).map(|(handle, _)| handle).collect();
-                Step::PortFailed.trace(turn, port.0.into(), records.len() as u64);
-                for record in records {
-                    self.end(turn, record, DisconnectReason::DeviceGone);
-                }
-            }
-            Event::DeviceRemoved => {
-                Step::DeviceRemoved.trace(turn, 0, self.records.len() as u64);
-                tracing::error!(provider = self.provider.name(), "the device is gone: every connection ends");
-                self.end_all(turn, DisconnectReason::DeviceGone);
-            }
+            Event::CompletionQueueError { port } => self.completion_queue_broke(turn, port),
+            Event::DeviceRemoved => self.device_removed(turn),
             Event::Unlistened { .. } => self.listener_gone(),
             Event::Deregistered { .. } => self.region_gone(),
             // Memory is registered before anything runs, and a target connects to nobody.
@@ -102,7 +88,7 @@ impl<P: Provider> Control<P> {
 
     fn take_request(&mut self, turn: &mut Turn<'_, Message<P>>, request: ConnectionRequest) {
         self.counts.requests += 1;
-        if self.phase != Phase::Serving {
+        if self.phase != Phase::Serving || self.device == Device::Removed {
             return self.reject(request, RejectStatus::NoResources);
         }
         let (data, terms) = match admission::terms(&self.limits, &request) {
@@ -114,7 +100,15 @@ impl<P: Provider> Control<P> {
         };
         let id = request.connection.id();
         let stage = Stage::Creating { request, queue_id: data.queue_id };
-        let record = Record { id, cpu: cpu_of(cpu).0, terms, entered: stage.word(), stage: Some(stage) };
+        let record = Record {
+            id,
+            cpu: cpu_of(cpu).0,
+            terms,
+            entered: stage.word(),
+            entered_ns: turn.now_ns(),
+            reported: None,
+            stage: Some(stage),
+        };
         let handle = match self.records.insert(record) {
             Ok(handle) => handle,
             Err(reactor::Full(mut record)) => {
@@ -128,6 +122,7 @@ impl<P: Provider> Control<P> {
         self.by_connection.insert(id, handle);
         Step::ConnectionRequested.trace(turn, handle.to_bits(), id.0);
         Step::StageEntered.trace(turn, handle.to_bits(), ConnectionStage::Creating.number().into());
+        self.watch(turn, ConnectionStage::Creating);
         let options = admission::queue_pair_options(&self.limits, terms);
         self.provider.begin_create_queue_pair(TicketKind::Create.ticket(handle), id, self.ports[cpu], options);
     }
@@ -197,9 +192,10 @@ impl<P: Provider> Control<P> {
                 self.counts.accepted += 1;
                 self.put_stage(turn, handle, Stage::Live { connection, qpair });
             }
-            Some(Stage::Unwanted { connection, reason }) => {
+            Some(Stage::Unwanted { connection, reason, last_wqe }) => {
                 self.put_stage(turn, handle, Stage::Ending { connection, qpair });
                 self.tell_cpu(turn, handle, ToCpu::Disconnect { qpair, reason });
+                self.hand_on(turn, handle, qpair, last_wqe);
             }
             stage => self.miss(turn, handle, stage),
         }
@@ -226,10 +222,17 @@ impl<P: Provider> Control<P> {
     // The end.
 
     /// A reason to end came up here: an event, or shutdown.
-    fn end(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>, reason: DisconnectReason) {
+    pub(super) fn end(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        reason: DisconnectReason,
+    ) {
         let stage = match self.take_stage(handle) {
             Some(Stage::Creating { request, .. }) => Stage::Abandoned { connection: request.connection },
-            Some(Stage::Adopting { request }) => Stage::Unwanted { connection: request.connection, reason },
+            Some(Stage::Adopting { request }) => {
+                Stage::Unwanted { connection: request.connection, reason, last_wqe: LastWqe::NotSeen }
+            }
             Some(Stage::Live { connection, qpair }) => {
                 self.tell_cpu(turn, handle, ToCpu::Disconnect { qpair, reason });
                 Stage::Ending { connection, qpair }
@@ -248,23 +251,54 @@ impl<P: Provider> Control<P> {
         handle: Handle<ConnectionRecord>,
         qpair: Handle<nvmf_core::Qpair>,
     ) {
-        let connection = match self.take_stage(handle) {
-            Some(Stage::Live { connection, .. } | Stage::Ending { connection, .. }) => connection,
+        let (connection, last_wqe) = match self.take_stage(handle) {
+            Some(Stage::Live { connection, .. } | Stage::Ending { connection, .. }) => (connection, LastWqe::NotSeen),
             // The CPU could not post its receives: it was never accepted.
-            Some(Stage::Adopting { request }) => request.connection,
-            Some(Stage::Unwanted { connection, .. }) => connection,
+            Some(Stage::Adopting { request }) => (request.connection, LastWqe::NotSeen),
+            Some(Stage::Unwanted { connection, last_wqe, .. }) => (connection, last_wqe),
             stage => return self.miss(turn, handle, stage),
         };
-        self.provider.disconnect(connection.id());
+        let id = connection.id();
         self.put_stage(turn, handle, Stage::Ending { connection, qpair });
-        self.tell_cpu(turn, handle, ToCpu::InErrorState { qpair });
+        // A removed device is asked for nothing but destroying, and its queue pairs are cut off.
+        if self.device == Device::Present {
+            self.provider.disconnect(id);
+            self.tell_cpu(turn, handle, ToCpu::InErrorState { qpair });
+        }
+        self.hand_on(turn, handle, qpair, last_wqe);
     }
 
+    /// It comes once in a queue pair's life: while nobody can be told of it, it is kept.
     fn last_wqe_reached(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>) {
-        let qpair = self.records.look(handle).and_then(|record| record.stage.as_ref()).and_then(Stage::qpair);
-        match qpair {
-            Some(qpair) => self.tell_cpu(turn, handle, ToCpu::LastWqeReached { qpair }),
-            None => self.counts.stale_events += 1,
+        let reason = DisconnectReason::PeerGone;
+        let stage = match self.take_stage(handle) {
+            Some(Stage::Creating { request, .. }) => Stage::Abandoned { connection: request.connection },
+            Some(Stage::Adopting { request }) => {
+                Stage::Unwanted { connection: request.connection, reason, last_wqe: LastWqe::Reached }
+            }
+            Some(Stage::Unwanted { connection, reason, .. }) => {
+                Stage::Unwanted { connection, reason, last_wqe: LastWqe::Reached }
+            }
+            // Its CPU begins the end, if nobody has.
+            Some(stage @ (Stage::Live { qpair, .. } | Stage::Ending { qpair, .. })) => {
+                self.hand_on(turn, handle, qpair, LastWqe::Reached);
+                stage
+            }
+            // Nobody waits for it: no CPU ever had the queue pair, or it is quiet.
+            stage => return self.miss(turn, handle, stage),
+        };
+        self.put_stage(turn, handle, stage);
+    }
+
+    fn hand_on(
+        &self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        qpair: Handle<nvmf_core::Qpair>,
+        last_wqe: LastWqe,
+    ) {
+        if last_wqe == LastWqe::Reached {
+            self.tell_cpu(turn, handle, ToCpu::LastWqeReached { qpair });
         }
     }
 
@@ -363,6 +397,9 @@ impl<P: Provider> Control<P> {
         let Some(record) = self.records.remove(handle) else { return };
         self.by_connection.remove(&record.id);
         Step::RecordForgotten.trace(turn, handle.to_bits(), record.id.0);
+        if let Some(reported) = record.reported {
+            self.overdue.has_come(reported);
+        }
         give_back(&self.limits, &mut self.loads[usize::from(record.cpu)], record.terms);
     }
 
@@ -393,9 +430,14 @@ impl<P: Provider> Control<P> {
             let entered = stage.word();
             if record.entered != entered {
                 record.entered = entered;
+                record.entered_ns = turn.now_ns();
+                if let Some(reported) = record.reported.take() {
+                    self.overdue.has_come(reported);
+                }
                 Step::StageEntered.trace(turn, handle.to_bits(), entered.number().into());
             }
             record.stage = Some(stage);
+            self.watch(turn, entered);
         }
     }
 

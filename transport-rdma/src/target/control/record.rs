@@ -38,6 +38,7 @@ pub(super) enum Stage {
     Unwanted {
         connection: Connection,
         reason: DisconnectReason,
+        last_wqe: LastWqe,
     },
     Live {
         connection: Connection,
@@ -65,6 +66,13 @@ pub(super) enum Stage {
     },
 }
 
+/// Whether LAST_WQE_REACHED came while nobody could be told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastWqe {
+    NotSeen,
+    Reached,
+}
+
 /// Who waits for a queue pair's destruction.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AfterDestroy {
@@ -83,29 +91,15 @@ pub(super) struct Record {
     pub(super) terms: Terms,
     /// The stage that the trace was told of last.
     pub(super) entered: ConnectionStage,
+    /// When.
+    pub(super) entered_ns: u64,
+    /// This stage, if it was reported to last too long.
+    pub(super) reported: Option<ConnectionStage>,
     /// `None` only while a step is being taken.
     pub(super) stage: Option<Stage>,
 }
 
 impl Stage {
-    /// The qpair on its CPU, where that can be told of.
-    pub(super) fn qpair(&self) -> Option<Handle<Qpair>> {
-        match self {
-            Self::Live { qpair, .. }
-            | Self::Ending { qpair, .. }
-            | Self::Destroying { then: AfterDestroy::TellCpu(qpair), .. } => Some(*qpair),
-            Self::Creating { .. }
-            | Self::Abandoned { .. }
-            | Self::Adopting { .. }
-            | Self::Unwanted { .. }
-            | Self::Rejecting { .. }
-            | Self::Destroying { then: AfterDestroy::DestroyConnection, .. }
-            | Self::Reaping { .. }
-            | Self::Leaving
-            | Self::Quarantined { .. } => None,
-        }
-    }
-
     /// Its word, for traces and logs.
     pub(super) fn word(&self) -> ConnectionStage {
         match self {

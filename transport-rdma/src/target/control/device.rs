@@ -1,0 +1,76 @@
+//! What is left of the device: all of it, some of its ports, nothing.
+//!
+//! A device that is removed, or a completion queue that breaks, gives nothing back any more: no flush, perhaps no event. So nothing is waited for but
+//! what is ours (block operations, messages) and the destroy calls, which end. The target stays up and says what it lacks. A device that comes back
+//! and a completion queue that is made anew are not supported: the process has to be started again.
+
+use nvmf_core::DisconnectReason;
+use reactor::Turn;
+
+use super::record::Record;
+use super::{Control, cpu_of};
+use crate::target::message::{Message, ToCpu};
+use crate::trace::Step;
+use crate::verbs::{PortId, Provider};
+
+/// Whether anything but destroying may be asked of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Device {
+    Present,
+    Removed,
+}
+
+/// Whether a CPU's port takes queue pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::target) enum PortState {
+    #[default]
+    Works,
+    /// Its completion queue broke.
+    Broken,
+}
+
+impl<P: Provider> Control<P> {
+    /// Everything on the device ends, and nothing is begun on it any more.
+    pub(super) fn device_removed(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        Step::DeviceRemoved.trace(turn, 0, self.records.len() as u64);
+        if self.device == Device::Removed {
+            return;
+        }
+        self.device = Device::Removed;
+        tracing::error!(
+            provider = self.provider.name(),
+            connection_count = self.records.len(),
+            "the RDMA device was removed: every connection ends, and none is accepted until this process is started again (a device that comes back is \
+             not supported yet)"
+        );
+        for cpu in 0..self.ports.len() {
+            turn.send(cpu_of(cpu), ToCpu::NothingReturns.into());
+        }
+        self.end_all(turn, DisconnectReason::DeviceGone);
+    }
+
+    /// Every queue pair of this port ends, and it gets no more.
+    pub(super) fn completion_queue_broke(&mut self, turn: &mut Turn<'_, Message<P>>, port: PortId) {
+        let Some(index) = self.ports.iter().position(|other| *other == port) else {
+            return self.counts.stale_events += 1;
+        };
+        let cpu = cpu_of(index);
+        let is_there = |record: &Record| record.cpu == cpu.0;
+        let records: Vec<_> =
+            self.records.iter().filter(|(_, record)| is_there(record)).map(|(handle, _)| handle).collect();
+        Step::PortFailed.trace(turn, port.0.into(), records.len() as u64);
+        if self.loads[index].port == PortState::Broken {
+            return;
+        }
+        self.loads[index].port = PortState::Broken;
+        tracing::error!(
+            cpu = cpu.0,
+            connection_count = records.len(),
+            "a completion queue broke: the connections of its CPU end, and it gets no more until this process is started again"
+        );
+        turn.send(cpu, ToCpu::NothingReturns.into());
+        for record in records {
+            self.end(turn, record, DisconnectReason::DeviceGone);
+        }
+    }
+}
