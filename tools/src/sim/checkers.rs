@@ -2,11 +2,21 @@
 //!
 //! | checker | what must hold |
 //! |---|---|
+//! | [`lives`] | each queue pair ends once, step by step, on its own CPU, and nothing reaches it after its end |
+//! | [`records`] | the control plane's record of a connection goes forward only, and goes once |
+//! | [`events`] | each event that is fetched is acknowledged, once |
+//! | [`outlives`] | a controller outlives its queue pairs |
+//! | [`conservation`] | nothing that is counted is lost or made |
 //! | [`baseline`] | at the end everything is back where it was |
 //!
 //! Checkers read what the target's CPUs note about the steps of lives ([`Noted`]), and look at counters; they change nothing.
 
 mod baseline;
+mod conservation;
+mod events;
+mod lives;
+mod outlives;
+mod records;
 
 use transport_rdma::soft::in_process::Fabric;
 
@@ -73,7 +83,14 @@ impl Checkers {
     /// One of each.
     #[must_use]
     pub fn all() -> Self {
-        Self(vec![Box::new(baseline::Baseline)])
+        Self(vec![
+            Box::new(lives::Lives::default()),
+            Box::new(records::Records::default()),
+            Box::new(events::Events::default()),
+            Box::new(outlives::Outlives::default()),
+            Box::new(conservation::Conservation::default()),
+            Box::new(baseline::Baseline),
+        ])
     }
 
     /// See [`Checker::noted`].

@@ -41,6 +41,7 @@ pub struct SimulatedTarget {
     cpus: Vec<Rc<RefCell<TargetCpu<P>>>>,
     orders: Rc<RefCell<VecDeque<Order>>>,
     device: Arc<SimulatedDevice>,
+    shared_receive_count: u64,
     /// By CPU: the record that comes next.
     next_records: Vec<u64>,
 }
@@ -72,7 +73,15 @@ impl SimulatedTarget {
         let orders = Rc::default();
         let program = ControlProgram { control: Rc::clone(&control), orders: Rc::clone(&orders) };
         mesh.install(Cpu(layout.cpu_count), program);
-        Self { mesh, control, cpus, orders, device, next_records: vec![0; usize::from(layout.cpu_count) + 1] }
+        Self {
+            mesh,
+            control,
+            cpus,
+            orders,
+            device,
+            shared_receive_count: u64::from(layout.shared_receive_count) * u64::from(layout.cpu_count),
+            next_records: vec![0; usize::from(layout.cpu_count) + 1],
+        }
     }
 
     /// CPUs, the control plane included.
@@ -91,6 +100,12 @@ impl SimulatedTarget {
     #[must_use]
     pub fn device(&self) -> &SimulatedDevice {
         &self.device
+    }
+
+    /// Receives of all its shared receive queues.
+    #[must_use]
+    pub fn shared_receive_count(&self) -> u64 {
+        self.shared_receive_count
     }
 
     /// The control plane, between its turns.

@@ -1,0 +1,110 @@
+//! The controller outlives its queue pairs (invariant 6).
+//!
+//! A lease on its controller is out for each I/O queue pair from the moment that it joins until it was *reaped*, which is later than closed, drained or
+//! destroyed. A controller goes when the last lease has come home, and nothing names it as its own after that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nvmf_core::trace::Step;
+use transport_rdma::trace::Step as TransportStep;
+
+use super::{Checker, View};
+use crate::sim::world::target::Noted;
+
+/// See the module. Places are handles with their CPU: see [`nvmf_core::trace::place`].
+#[derive(Default)]
+pub(super) struct Outlives {
+    /// Controllers, and the members that each has.
+    controllers: BTreeMap<u64, BTreeSet<u64>>,
+    /// Queue pairs that are adopted and not reaped.
+    queue_pairs: BTreeSet<u64>,
+}
+
+impl Outlives {
+    fn core(&mut self, step: Step, subject: u64, detail: u64) -> Result<(), String> {
+        match step {
+            Step::ControllerBorn => match self.controllers.insert(subject, BTreeSet::new()) {
+                Some(_) => Err(format!("controller {subject:#x} was born twice")),
+                None => Ok(()),
+            },
+            Step::MemberJoined => match self.controllers.get_mut(&detail) {
+                Some(members) if members.insert(subject) => Ok(()),
+                Some(_) => Err(format!("queue pair {subject:#x} joined controller {detail:#x} twice")),
+                None => Err(format!("queue pair {subject:#x} joined controller {detail:#x}, which is gone")),
+            },
+            Step::MemberLeft => {
+                if self.queue_pairs.contains(&subject) {
+                    return Err(format!("the lease of queue pair {subject:#x} came home before it was reaped"));
+                }
+                match self.controllers.get_mut(&detail) {
+                    Some(members) if members.remove(&subject) => Ok(()),
+                    Some(_) => Err(format!("queue pair {subject:#x} left controller {detail:#x}, and was no member")),
+                    None => Err(format!("queue pair {subject:#x} left controller {detail:#x}, which is gone")),
+                }
+            }
+            Step::ControllerGone | Step::ControllerRefused => match self.controllers.remove(&subject) {
+                Some(members) if members.is_empty() => Ok(()),
+                Some(members) => Err(format!("controller {subject:#x} is gone before its queue pairs {members:x?}")),
+                None => Err(format!("controller {subject:#x} is gone twice")),
+            },
+            Step::QpairOpened
+            | Step::QpairDrains
+            | Step::QpairClosed
+            | Step::ControllerAdmitted
+            | Step::ControllerCloses
+            | Step::IdGiven
+            | Step::IdFreed
+            | Step::QpairMissed
+            | Step::ControllerMissed => Ok(()),
+        }
+    }
+}
+
+impl Checker for Outlives {
+    fn name(&self) -> &'static str {
+        "outlives"
+    }
+
+    fn noted(&mut self, noted: &Noted) -> Result<(), String> {
+        let record = &noted.record;
+        if let Some(step) = Step::of(record) {
+            return self.core(step, record.subject, record.detail);
+        }
+        let place = u64::from(noted.cpu.0) << 56 | record.subject;
+        match TransportStep::of(record) {
+            Some(TransportStep::Adopted) => self.queue_pairs.insert(place),
+            Some(TransportStep::Reaped) => self.queue_pairs.remove(&place),
+            Some(_) | None => false,
+        };
+        Ok(())
+    }
+
+    fn at_rest(&mut self, _view: &View<'_>) -> Result<(), String> {
+        match self.controllers.first_key_value() {
+            Some((controller, members)) => Err(format!("controller {controller:#x} is left, with members {members:x?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_goes_last() {
+        let mut outlives = Outlives::default();
+        assert!(outlives.core(Step::ControllerBorn, 1, 0).is_ok());
+        assert!(outlives.core(Step::MemberJoined, 10, 1).is_ok());
+        outlives.queue_pairs.insert(10);
+        assert!(outlives.core(Step::MemberLeft, 10, 1).is_err(), "it was not reaped");
+        outlives.queue_pairs.remove(&10);
+        assert!(outlives.core(Step::MemberLeft, 10, 1).is_ok());
+        assert!(outlives.core(Step::ControllerGone, 1, 0).is_ok());
+        assert!(outlives.core(Step::ControllerGone, 1, 0).is_err(), "twice");
+        assert!(outlives.core(Step::MemberJoined, 11, 1).is_err(), "it is gone");
+        assert!(outlives.core(Step::ControllerBorn, 2, 0).is_ok());
+        assert!(outlives.core(Step::MemberJoined, 12, 2).is_ok());
+        assert!(outlives.core(Step::ControllerGone, 2, 0).is_err(), "it has a member");
+    }
+}
