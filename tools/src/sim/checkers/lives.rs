@@ -60,7 +60,9 @@ impl Lives {
             (Step::Retired, Some(Stage::DestroyReturned { how, has_failed })) if how == RETURNED || !has_failed => {
                 Some(Stage::Retired)
             }
-            (Step::Quarantined, Some(Stage::DestroyReturned { how: CUT, has_failed: true })) => Some(Stage::Quarantined),
+            (Step::Quarantined, Some(Stage::DestroyReturned { how: CUT, has_failed: true })) => {
+                Some(Stage::Quarantined)
+            }
             (Step::Reaped, Some(Stage::Retired)) => None,
             (Step::Applied, Some(stage)) => return applied(stage, detail),
             // A name that leads nowhere is what handles are for.
@@ -79,7 +81,9 @@ impl Lives {
 fn wrong(step: Step, stage: Option<Stage>) -> String {
     match stage {
         Some(stage) => format!("{:?} where its life is at {stage:?}", step.name()),
-        None => format!("{:?}, and this CPU has no such queue pair: it never adopted it, or it was reaped", step.name()),
+        None => {
+            format!("{:?}, and this CPU has no such queue pair: it never adopted it, or it was reaped", step.name())
+        }
     }
 }
 
@@ -135,17 +139,19 @@ impl Checker for Lives {
         if !self.steps.is_multiple_of(LOOK_INTERVAL) || view.target.device().outstanding_count() > 0 {
             return Ok(());
         }
-        let is_late = |stage: &Stage| match stage {
-            Stage::Draining { since_ns } => view.now_ns.saturating_sub(*since_ns) > DRAIN_NS_MAX,
-            _ => false,
-        };
+        let is_late = |stage: &Stage| matches!(stage, Stage::Draining { since_ns } if view.now_ns.saturating_sub(*since_ns) > DRAIN_NS_MAX);
         match self.stages.iter().find(|(_, stage)| is_late(stage)) {
             Some(((cpu, handle), stage)) => Err(format!("queue pair {handle:#x} on cpu {cpu} still drains: {stage:?}")),
             None => Ok(()),
         }
     }
 
-    fn at_rest(&mut self, _view: &View<'_>) -> Result<(), String> {
+    fn at_rest(&mut self, view: &View<'_>) -> Result<(), String> {
+        let quarantined_count = self.stages.values().filter(|stage| **stage == Stage::Quarantined).count() as u64;
+        let begun_count = view.target.count("rdma_disconnects");
+        if self.reaped_count + quarantined_count != begun_count {
+            return Err(format!("{begun_count} teardowns began, and {} queue pairs were reaped", self.reaped_count));
+        }
         self.stages.retain(|_, stage| *stage != Stage::Quarantined);
         match self.stages.first_key_value() {
             Some(((cpu, handle), stage)) => Err(format!("queue pair {handle:#x} on cpu {cpu} was left at {stage:?}")),

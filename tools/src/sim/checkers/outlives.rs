@@ -27,18 +27,20 @@ impl Outlives {
                 Some(_) => Err(format!("controller {subject:#x} was born twice")),
                 None => Ok(()),
             },
-            Step::MemberJoined => match self.controllers.get_mut(&detail) {
-                Some(members) if members.insert(subject) => Ok(()),
-                Some(_) => Err(format!("queue pair {subject:#x} joined controller {detail:#x} twice")),
+            Step::MemberJoined => match self.controllers.get_mut(&detail).map(|members| members.insert(subject)) {
+                Some(true) => Ok(()),
+                Some(false) => Err(format!("queue pair {subject:#x} joined controller {detail:#x} twice")),
                 None => Err(format!("queue pair {subject:#x} joined controller {detail:#x}, which is gone")),
             },
             Step::MemberLeft => {
                 if self.queue_pairs.contains(&subject) {
                     return Err(format!("the lease of queue pair {subject:#x} came home before it was reaped"));
                 }
-                match self.controllers.get_mut(&detail) {
-                    Some(members) if members.remove(&subject) => Ok(()),
-                    Some(_) => Err(format!("queue pair {subject:#x} left controller {detail:#x}, and was no member")),
+                match self.controllers.get_mut(&detail).map(|members| members.remove(&subject)) {
+                    Some(true) => Ok(()),
+                    Some(false) => {
+                        Err(format!("queue pair {subject:#x} left controller {detail:#x}, and was no member"))
+                    }
                     None => Err(format!("queue pair {subject:#x} left controller {detail:#x}, which is gone")),
                 }
             }
@@ -81,7 +83,9 @@ impl Checker for Outlives {
 
     fn at_rest(&mut self, _view: &View<'_>) -> Result<(), String> {
         match self.controllers.first_key_value() {
-            Some((controller, members)) => Err(format!("controller {controller:#x} is left, with members {members:x?}")),
+            Some((controller, members)) => {
+                Err(format!("controller {controller:#x} is left, with members {members:x?}"))
+            }
             None => Ok(()),
         }
     }
