@@ -5,6 +5,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | [`inside`] | what the simulated ports, which are built around this one, reach of it |
 //! | [`requester`] | sends, reads and writes: begun in order, completed in order, failed by the peer's state or by time |
 //! | [`responder`] | the peer's messages meet receives |
 //! | [`device`] | what all queue pairs of the port share; how one fails |
@@ -17,6 +18,8 @@
 //! - completions come in order per queue; what fails always completes, and after it everything is flushed;
 //! - a queue pair whose sends are all completed and that has no message waiting costs nothing per poll;
 //! - a wire's link is visited only between its attach and its detach, by this CPU.
+
+mod inside;
 
 mod device;
 mod requester;
@@ -37,6 +40,8 @@ pub use command::{
     LinkParameters, NicCounters, PortCommand, PortEvent, PortHandle, QueuePairControl, QueuePairSerial, WakePort,
     WakeProvider,
 };
+pub(in crate::soft) use completion_queue::{Credit, Entry};
+pub(in crate::soft) use inside::Outstanding;
 pub use queue_pair::QueuePair;
 pub use state::QueuePairState;
 
@@ -44,7 +49,7 @@ use std::os::fd::RawFd;
 
 use reactor::{Rest, doorbell};
 
-use self::completion_queue::{CompletionQueue, Credit};
+use self::completion_queue::CompletionQueue;
 use self::device::Device;
 use self::receive_queue::ReceiveQueue;
 use self::state::Move;
@@ -148,17 +153,6 @@ impl<W: Wire> Nic<W> {
                 }
                 None => self.device.end.counters().misses.add(1),
             },
-            PortCommand::Sweep { queue_pair, number } => {
-                let mut removed_count = 0;
-                let Device { completions, shared_receives, .. } = &mut self.device;
-                completions.sweep(number, |entry| {
-                    removed_count += 1;
-                    if let (Credit::SharedReceive, Some(shared)) = (entry.credit, shared_receives.as_mut()) {
-                        shared.credit();
-                    }
-                });
-                self.device.end.send(PortEvent::Swept { queue_pair, removed_count });
-            }
             PortCommand::Break => self.break_off(),
         }
     }
@@ -322,19 +316,51 @@ impl<W: Wire> Nic<W> {
             let Some(entry) = self.device.completions.pop() else { break };
             completions.push(entry.completion);
             count += 1;
-            if entry.credit == Credit::SharedReceive {
-                if let Some(shared) = &mut self.device.shared_receives {
-                    shared.credit();
-                }
-                continue;
-            }
-            if let Some(Some(queue_pair)) = self.slots.get_mut(entry.slot as usize)
-                && queue_pair.serial() == entry.serial
-            {
-                queue_pair.credit(entry.credit);
-            }
+            self.credit(&entry);
         }
         count
+    }
+
+    /// A completion was polled: its room is free.
+    #[inline]
+    pub(in crate::soft) fn credit(&mut self, entry: &Entry) {
+        if entry.credit == Credit::SharedReceive {
+            if let Some(shared) = &mut self.device.shared_receives {
+                shared.credit();
+            }
+            return;
+        }
+        if let Some(Some(queue_pair)) = self.slots.get_mut(entry.slot as usize)
+            && queue_pair.serial() == entry.serial
+        {
+            queue_pair.credit(entry.credit);
+        }
+    }
+
+    /// [`Port::poll`] but for giving completions out.
+    #[inline]
+    pub(in crate::soft) fn turn(&mut self, now_ns: u64) {
+        self.device.now_ns = now_ns;
+        // For what the last poll consumed and said, if nothing was posted since: see below.
+        self.device.wire.ring();
+        while let Some(command) = self.device.end.next_command() {
+            self.execute(command);
+        }
+        self.visit_all();
+        if self.device.completions.take_overrun() {
+            self.overrun();
+        }
+        // Peers that sleep are rung for with what this turn will post: one fence for both.
+        self.publish_dirty();
+        self.device.end.flush();
+    }
+
+    /// The completion queue has overrun: the port breaks.
+    #[cold]
+    pub(in crate::soft) fn overrun(&mut self) {
+        self.device.end.counters().overruns.add(1);
+        self.break_off();
+        self.device.end.send(PortEvent::CompletionQueueOverrun);
     }
 }
 
@@ -424,21 +450,7 @@ impl<W: Wire> Port for Nic<W> {
 
     #[inline]
     fn poll(&mut self, now_ns: u64, limit: usize, completions: &mut Vec<Completion>) -> usize {
-        self.device.now_ns = now_ns;
-        // For what the last poll consumed and said, if nothing was posted since: see below.
-        self.device.wire.ring();
-        while let Some(command) = self.device.end.next_command() {
-            self.execute(command);
-        }
-        self.visit_all();
-        if self.device.completions.take_overrun() {
-            self.device.end.counters().overruns.add(1);
-            self.break_off();
-            self.device.end.send(PortEvent::CompletionQueueOverrun);
-        }
-        // Peers that sleep are rung for with what this turn will post: one fence for both.
-        self.publish_dirty();
-        self.device.end.flush();
+        self.turn(now_ns);
         self.give(limit, completions)
     }
 

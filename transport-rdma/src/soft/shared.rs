@@ -260,7 +260,6 @@ impl SharedProvider {
                         self.worker.discard(link.into_core());
                         self.link_refused(queue_pair.0);
                     }
-                    PortEvent::Swept { .. } => {}
                     PortEvent::CompletionQueueOverrun => {
                         self.tally.completion_queue_overruns += 1;
                         tracing::error!(port, "completion queue overrun: its queue pairs are broken");

@@ -35,6 +35,10 @@ pub trait Rig {
     /// The provider.
     type Provider: Provider;
 
+    /// Turns after which everything that a disconnect returns is in the completion queue: where a NIC returns it when its CPU takes the command, three are
+    /// more than that.
+    const FLUSH_TURNS: usize = 3;
+
     /// Two machines that reach each other. Asked once per rig.
     fn machines(&mut self) -> [Self::Provider; 2];
 

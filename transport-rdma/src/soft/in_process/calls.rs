@@ -5,10 +5,15 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use super::bell::PortBell;
-use super::cm::{Awaited, Depths, Letter, Stage};
+use super::cm::{Awaited, Depths, Letter, Request, Stage};
 use super::ending::What;
+use super::ledger::Ledger;
 use super::link::{InProcessWire, Link};
-use super::provider::{InProcessPort, InProcessProvider, limit};
+use super::machine::{Leaving, PortRecord};
+use super::options::Calls;
+use super::port::InProcessPort;
+use super::provider::{InProcessProvider, limit};
+use super::stage::Stage as CompletionStage;
 use crate::soft::nic::{LinkParameters, Nic, NicOptions, PortCommand, QueuePair};
 use crate::verbs::{
     Access, Charge, ConnectParameters, Connection, ConnectionId, ConnectionRequest, DeviceAttributes, Event,
@@ -31,10 +36,9 @@ impl Provider for InProcessProvider {
     }
 
     fn attributes(&self) -> DeviceAttributes {
-        let world = self.world();
-        let mut attributes = world.options.attributes;
-        attributes.raises_last_wqe = world.options.raises_last_wqe;
-        attributes
+        let mut world = self.world();
+        let options = &world.machine(self.machine).options;
+        DeviceAttributes { raises_last_wqe: options.raises_last_wqe, ..options.attributes }
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {
@@ -46,11 +50,15 @@ impl Provider for InProcessProvider {
         limit("completion_count", u64::from(options.completion_count), u64::from(limits.completion_count_max))?;
         let (shared, shared_max) = (options.shared_receive_count, limits.shared_receive_count_max);
         limit("shared_receive_count", u64::from(shared), u64::from(shared_max))?;
+        if self.fails(Calls::CREATE_PORT) {
+            return Err(self.error(Calls::CREATE_PORT));
+        }
         let nic_options = {
-            let world = self.world();
+            let mut world = self.world();
+            let of_machine = &world.machine(self.machine).options;
             NicOptions {
-                rnr_timer_ns: world.options.rnr_timer_ns,
-                transport_timeout_ns: world.options.transport_timeout_ns,
+                rnr_timer_ns: of_machine.rnr_timer_ns,
+                transport_timeout_ns: of_machine.transport_timeout_ns,
                 send_len_max: limits.send_len_max,
                 transfer_len_max: limits.transfer_len_max,
                 shared_receive_segment_count_max: limits.segment_count_max,
@@ -60,9 +68,18 @@ impl Provider for InProcessProvider {
         let id = PortId(u32::try_from(self.ports.len()).unwrap_or(u32::MAX));
         let bell = Arc::new(PortBell::new(id, self.waking.clone()));
         let wire = InProcessWire::new(Arc::clone(&self.world), self.machine, Arc::clone(&bell));
-        let (nic, handle) = Nic::new(wire, options, nic_options, None, Some(Box::new(move || bell.ring())));
+        self.world().machine(self.machine).ports.push(PortRecord {
+            stage: CompletionStage::new(options.completion_count as usize),
+            bell: Arc::clone(&bell),
+            shared: Ledger::default(),
+            shared_outstanding: 0,
+            leaving: Vec::new(),
+            is_gone: false,
+        });
+        let ringing = Arc::clone(&bell);
+        let (nic, handle) = Nic::new(wire, options, nic_options, None, Some(Box::new(move || ringing.ring())));
         self.ports.push(handle);
-        Ok((id, nic))
+        Ok((id, InProcessPort::new(nic, Arc::clone(&self.world), self.machine, id, bell)))
     }
 
     fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access) {
@@ -72,6 +89,7 @@ impl Provider for InProcessProvider {
                 what: "remote access to private memory on the software fabric",
                 instead: "register a shared arena",
             }),
+            Memory::Private(_) | Memory::Shared(_) if self.fails(Calls::REGISTER) => Err(self.error(Calls::REGISTER)),
             Memory::Private(_) | Memory::Shared(_) => {
                 let machine = self.machine;
                 Ok(self.world().machine(machine).keys.register(memory, access))
@@ -82,12 +100,19 @@ impl Provider for InProcessProvider {
 
     fn begin_deregister(&mut self, ticket: Ticket, memory: RegisteredMemory) {
         let machine = self.machine;
-        let was_registered = self.world().machine(machine).keys.deregister(memory);
+        let was_registered = {
+            let mut world = self.world();
+            let machine = world.machine(machine);
+            machine.keys.deregister(memory, machine.options.device.keys)
+        };
         assert!(was_registered, "{memory:?} is deregistered and is no registered region");
         self.begin_ending(ticket, What::Deregister(memory));
     }
 
     fn allocate_window(&mut self, region: RegisteredMemory) -> Result<u32, VerbsError> {
+        if self.fails(Calls::ALLOCATE_WINDOW) {
+            return Err(self.error(Calls::ALLOCATE_WINDOW));
+        }
         let machine = self.machine;
         let key = self.world().machine(machine).keys.add_window(region);
         key.ok_or(VerbsError::NotBuilt {
@@ -97,6 +122,9 @@ impl Provider for InProcessProvider {
     }
 
     fn listen(&mut self, address: SocketAddr) -> Result<ListenerId, VerbsError> {
+        if self.fails(Calls::LISTEN) {
+            return Err(self.error(Calls::LISTEN));
+        }
         let id = ListenerId(self.next_id());
         let machine = self.machine;
         let mut world = self.world();
@@ -106,18 +134,15 @@ impl Provider for InProcessProvider {
         }
         world.listeners.insert(address, (machine, id));
         drop(world);
+        self.listeners.insert(id);
         self.listener_count += 1;
         Ok(id)
     }
 
     fn begin_unlisten(&mut self, ticket: Ticket, listener: ListenerId) {
-        let found = {
-            let mut world = self.world();
-            let before = world.listeners.len();
-            world.listeners.retain(|_, (_, id)| *id != listener);
-            world.listeners.len() != before
-        };
-        assert!(found, "{listener:?} is ended and does not exist");
+        assert!(self.listeners.remove(&listener), "{listener:?} is ended and does not exist");
+        let ours = (self.machine, listener);
+        self.world().listeners.retain(|_, of| *of != ours);
         for event in self.discard_events(Charge::Listener(listener)) {
             if let Event::ConnectRequest(request) = event {
                 self.reject(request, &[]);
@@ -142,23 +167,41 @@ impl Provider for InProcessProvider {
         let Some(connection) = self.connection_of(serial) else {
             panic!("{serial:?} is destroyed and does not belong to a connection");
         };
+        let mut world = self.world();
+        let choices = world.choices.clone();
+        let machine = world.machine(self.machine);
         assert!(
-            queue_pair.is_drained() || !self.world().options.forbids_destroy_with_work,
+            queue_pair.is_drained() || machine.is_removed || !machine.options.forbids_destroy_with_work,
             "the queue pair of {connection:?} is destroyed with work outstanding"
         );
-        let port = self.connections[&connection].queue_pair.as_ref().map(|member| member.port);
-        let sweeps = self.world().options.sweeps_on_destroy;
+        // A device that is gone answers EIO, which is success.
+        let fails = !machine.is_removed && machine.fails(Calls::DESTROY_QUEUE_PAIR, &choices);
         let number = queue_pair.number();
-        if let (Some(port), true) = (port, sweeps) {
-            self.command(port, PortCommand::Sweep { queue_pair: serial, number });
+        let Some(record) = machine.queue_pairs.get(&serial) else { panic!("{serial:?} is destroyed twice") };
+        let (port, is_on_shared) = (record.port, record.is_on_shared);
+        let swallows = is_on_shared
+            && choices.one_in("shared receive swallowed", machine.options.device.swallows_shared_receive_one_in);
+        let is_swept = machine.options.sweeps_on_destroy;
+        // A CPU that has left has nothing on its way.
+        let has_part = !machine.port(port).is_gone && (is_swept || swallows || machine.stages(port));
+        if has_part {
+            machine.port(port).leaving.push(Leaving { serial, number, is_swept, swallows });
+        }
+        drop(world);
+        if has_part {
+            self.ports[port.0 as usize].wake();
         }
         let link = queue_pair.into_link();
-        self.begin_ending(ticket, What::QueuePair { connection, serial, number, link, is_swept: !sweeps });
+        self.begin_ending(ticket, What::QueuePair { connection, serial, number, link, fails });
     }
 
     fn begin_resolve(&mut self, ticket: Ticket, address: SocketAddr) {
-        let id = self.add_connection(Stage::Resolved, address);
-        self.push_event(Event::Resolved { ticket, result: Ok(Connection::new(id)) });
+        let result = if self.fails(Calls::RESOLVE) {
+            Err(self.error(Calls::RESOLVE))
+        } else {
+            Ok(Connection::new(self.add_connection(Stage::Resolved, address)))
+        };
+        self.push_event(Event::Resolved { ticket, result });
     }
 
     fn connect(&mut self, connection: &Connection, parameters: ConnectParameters<'_>) {
@@ -168,7 +211,8 @@ impl Provider for InProcessProvider {
         let record = self.connections.get_mut(&id);
         let record = record.unwrap_or_else(|| panic!("{id:?} is connected and does not exist"));
         assert!(record.stage == Stage::Resolved, "{id:?} is connected in stage {:?}", record.stage);
-        assert!(record.queue_pair.is_some(), "{id:?} is connected without a queue pair");
+        let member = record.queue_pair.as_ref();
+        let number = member.unwrap_or_else(|| panic!("{id:?} is connected without a queue pair")).control.number();
         record.stage = Stage::Connecting;
         record.parameters = link_parameters(&parameters);
         let address = record.address;
@@ -177,8 +221,12 @@ impl Provider for InProcessProvider {
             self.refuse(id, format!("private data is {len} bytes, the limit is {CONNECT_PRIVATE_DATA_LEN_MAX}"));
             return;
         }
+        if self.fails(Calls::CONNECT) {
+            self.refuse(id, self.error(Calls::CONNECT).to_string());
+            return;
+        }
         let listener = self.world().listeners.get(&address).copied();
-        let Some((machine, listener)) = listener else {
+        let Some((machine, _)) = listener else {
             self.refuse(id, format!("nobody listens on {address}"));
             return;
         };
@@ -186,10 +234,9 @@ impl Provider for InProcessProvider {
         if let Some(record) = self.connections.get_mut(&id) {
             record.peer = Some((machine, ConnectionId(0)));
         }
-        let _ = listener;
         let private_data = parameters.private_data.to_vec();
         let depths = Depths::of(&parameters);
-        self.world().post(machine, Letter::Request { from, address, peer, private_data, depths });
+        self.post(machine, Letter::Request(Request { from, number, address, peer, private_data, depths }));
     }
 
     fn accept(&mut self, connection: &Connection, parameters: ConnectParameters<'_>) {
@@ -203,9 +250,14 @@ impl Provider for InProcessProvider {
         record.stage = Stage::Accepting;
         record.parameters = link_parameters(&parameters);
         let link_parameters = record.parameters;
+        if self.fails(Calls::ACCEPT) {
+            self.world().post(machine, Letter::Reject { to, reason: RejectReason::TimedOut });
+            self.refuse(id, self.error(Calls::ACCEPT).to_string());
+            return;
+        }
         let len = parameters.private_data.len();
         if len > ACCEPT_PRIVATE_DATA_LEN_MAX {
-            self.world().post(machine, Letter::Reject { to, reason: RejectReason::Consumer(Vec::new()) });
+            self.post(machine, Letter::Reject { to, reason: RejectReason::Consumer(Vec::new()) });
             self.refuse(id, format!("private data is {len} bytes, the limit is {ACCEPT_PRIVATE_DATA_LEN_MAX}"));
             return;
         }
@@ -228,18 +280,17 @@ impl Provider for InProcessProvider {
         let len = private_data.len();
         assert!(len <= REJECT_PRIVATE_DATA_LEN_MAX, "a rejection's private data is {len} bytes");
         let id = request.connection.id();
-        let record = self.connections.remove(&id);
+        let record = self.remove_connection(id);
         let record = record.unwrap_or_else(|| panic!("{id:?} is rejected and does not exist"));
         assert!(record.queue_pair.is_none(), "{id:?} is rejected and has a queue pair");
         self.discard_events(Charge::Connection(id));
         if let Some((machine, to)) = record.peer {
             let reason = RejectReason::Consumer(private_data.to_vec());
-            self.world().post(machine, Letter::Reject { to, reason });
+            self.post(machine, Letter::Reject { to, reason });
         }
     }
 
     fn disconnect(&mut self, connection: ConnectionId) {
-        let now_ns = self.now_ns;
         let Some(record) = self.connections.get_mut(&connection) else {
             assert!(!self.is_strict(), "{connection:?} is disconnected and does not exist");
             return;
@@ -253,10 +304,10 @@ impl Provider for InProcessProvider {
         let Some(record) = self.connections.get_mut(&connection) else { return };
         match record.stage {
             Stage::Accepting | Stage::Established => {
-                record.stage = Stage::Ended;
-                record.timewait_ns.get_or_insert(now_ns.saturating_add(self.timewait_ns));
-                if let Some((machine, to)) = record.peer {
-                    self.world().post(machine, Letter::Disconnect { to });
+                let peer = record.peer;
+                self.begin_timewait(connection);
+                if let Some((machine, to)) = peer {
+                    self.post(machine, Letter::Disconnect { to });
                 }
             }
             Stage::Connecting => record.stage = Stage::Ended,
@@ -275,9 +326,9 @@ impl Provider for InProcessProvider {
             match record.stage {
                 Stage::Requested => {
                     let reason = RejectReason::Consumer(Vec::new());
-                    self.world().post(machine, Letter::Reject { to, reason });
+                    self.post(machine, Letter::Reject { to, reason });
                 }
-                Stage::Accepting | Stage::Established => self.world().post(machine, Letter::Disconnect { to }),
+                Stage::Accepting | Stage::Established => self.post(machine, Letter::Disconnect { to }),
                 Stage::Resolved | Stage::Connecting | Stage::Ended => {}
             }
         }
@@ -290,27 +341,15 @@ impl Provider for InProcessProvider {
 
     fn next_event(&mut self, now_ns: u64) -> Option<Unacknowledged<InProcessPort>> {
         self.now_ns = now_ns;
+        if !self.world().machine(self.machine).runs() {
+            return None;
+        }
+        self.follow_orders();
         self.read_ports();
         self.read_mail();
         self.end_timewaits();
         self.progress_endings();
-        let mut due = None;
-        let mut earlier = Vec::new();
-        for (at, pending) in self.events.iter_mut().enumerate() {
-            // Events of one object keep their order.
-            let is_first = pending.charge == Charge::Nothing || !earlier.contains(&pending.charge);
-            earlier.push(pending.charge);
-            if pending.remaining > 0 {
-                pending.remaining -= 1;
-            } else if is_first && due.is_none() {
-                due = Some(at);
-            }
-        }
-        let pending = self.events.remove(due?);
-        if pending.charge != Charge::Nothing {
-            *self.unacknowledged.entry(pending.charge).or_insert(0) += 1;
-        }
-        Some(Unacknowledged::new(pending.event))
+        self.fetch()
     }
 
     fn acknowledge(&mut self, event: Unacknowledged<InProcessPort>) -> Event<InProcessPort> {

@@ -2,14 +2,15 @@
 
 use super::TicketKinds;
 use super::link::Link;
+use super::options::Calls;
 use super::provider::InProcessProvider;
 use crate::soft::nic::QueuePairSerial;
-use crate::verbs::{Charge, ConnectionId, Event, ListenerId, RegisteredMemory, Ticket};
+use crate::verbs::{Charge, ConnectionId, Event, ListenerId, RegisteredMemory, Ticket, VerbsError};
 
 /// What is being ended.
 pub(super) enum What {
     Deregister(RegisteredMemory),
-    QueuePair { connection: ConnectionId, serial: QueuePairSerial, number: u32, link: Option<Link>, is_swept: bool },
+    QueuePair { connection: ConnectionId, serial: QueuePairSerial, number: u32, link: Option<Link>, fails: bool },
     Connection(ConnectionId),
     Unlisten(ListenerId),
 }
@@ -35,19 +36,8 @@ pub(super) struct Ending {
 
 impl InProcessProvider {
     pub(super) fn begin_ending(&mut self, ticket: Ticket, what: What) {
-        let remaining = self.world().delay(what.name());
+        let remaining = self.delay(what.name());
         self.endings.push(Ending { ticket, remaining, what });
-    }
-
-    /// The CPU has removed the completions.
-    pub(super) fn set_swept(&mut self, of: QueuePairSerial) {
-        for ending in &mut self.endings {
-            if let What::QueuePair { serial, is_swept, .. } = &mut ending.what
-                && *serial == of
-            {
-                *is_swept = true;
-            }
-        }
     }
 
     /// One look at each.
@@ -65,15 +55,15 @@ impl InProcessProvider {
     }
 
     fn may_end(&self, what: &What) -> bool {
-        let never_ending = self.world().options.never_ending;
+        let never_ending = self.world().machine(self.machine).options.never_ending;
         match what {
             What::Deregister(region) => {
                 let is_copying = region.remote_key != 0 && self.world().is_copying(self.machine, region.remote_key);
                 !never_ending.contains(TicketKinds::DEREGISTER) && !is_copying
             }
-            What::QueuePair { connection, link, is_swept, .. } => {
+            What::QueuePair { connection, serial, link, .. } => {
                 !never_ending.contains(TicketKinds::DESTROY_QUEUE_PAIR)
-                    && *is_swept
+                    && !self.is_leaving(*serial)
                     && !self.is_charged(Charge::QueuePair(*connection))
                     && link.as_ref().is_none_or(|link| self.world().is_quiet(link))
             }
@@ -86,11 +76,19 @@ impl InProcessProvider {
         }
     }
 
+    /// Whether the port's CPU still has its part to do.
+    fn is_leaving(&self, serial: QueuePairSerial) -> bool {
+        let mut world = self.world();
+        let machine = world.machine(self.machine);
+        let port = machine.queue_pairs.get(&serial).map(|record| record.port);
+        port.is_some_and(|port| machine.port(port).leaving.iter().any(|leaving| leaving.serial == serial))
+    }
+
     fn end(&mut self, ending: Ending) {
         let Ending { ticket, what, .. } = ending;
         let event = match what {
             What::Deregister(_) => Event::Deregistered { ticket },
-            What::QueuePair { connection, number, link, .. } => {
+            What::QueuePair { connection, serial, number, link, fails } => {
                 if let Some(link) = link {
                     self.world().close(&link);
                 }
@@ -100,12 +98,15 @@ impl InProcessProvider {
                 }
                 self.free_number(number);
                 self.queue_pair_count -= 1;
-                Event::QueuePairDestroyed { ticket, result: Ok(()) }
+                self.world().machine(self.machine).queue_pairs.remove(&serial);
+                // It is gone all the same.
+                let result = if fails { Err(destroy_error()) } else { Ok(()) };
+                Event::QueuePairDestroyed { ticket, result }
             }
             What::Connection(id) => {
                 // Events that came since the call.
                 self.discard_events(Charge::Connection(id));
-                self.connections.remove(&id);
+                self.remove_connection(id);
                 Event::ConnectionDestroyed { ticket }
             }
             What::Unlisten(_) => {
@@ -115,4 +116,10 @@ impl InProcessProvider {
         };
         self.push_event(event);
     }
+}
+
+/// What a destroy on a broken device ends with.
+fn destroy_error() -> VerbsError {
+    let source = std::io::Error::from_raw_os_error(libc::EIO);
+    VerbsError::System { call: Calls::DESTROY_QUEUE_PAIR.name(), source }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use reactor::Segment;
 
+use super::options::Reuse;
 use crate::verbs::{Access, LocalSegment, Memory, RegisteredMemory};
 
 /// Where bytes are looked for.
@@ -46,6 +47,8 @@ struct Slot {
 pub(super) struct Keys {
     slots: Vec<Slot>,
     free: VecDeque<u32>,
+    /// Those that come again at once, with the same key.
+    ready: VecDeque<u32>,
     region_count: u64,
     window_count: u64,
 }
@@ -70,7 +73,7 @@ impl Keys {
     pub(super) fn new() -> Self {
         // Key 0 is never one.
         let none = Slot { generation: 0, entry: Entry::Free };
-        Self { slots: vec![none], free: VecDeque::new(), region_count: 0, window_count: 0 }
+        Self { slots: vec![none], free: VecDeque::new(), ready: VecDeque::new(), region_count: 0, window_count: 0 }
     }
 
     pub(super) fn region_count(&self) -> u64 {
@@ -93,19 +96,19 @@ impl Keys {
     }
 
     /// Ends a region's keys, and its windows. False if it is none.
-    pub(super) fn deregister(&mut self, region: RegisteredMemory) -> bool {
+    pub(super) fn deregister(&mut self, region: RegisteredMemory, reuse: Reuse) -> bool {
         if !matches!(self.entry(region.local_key), Ok(Entry::Local { .. })) {
             return false;
         }
         for slot in 1..self.slots.len() {
             if matches!(&self.slots[slot].entry, Entry::Window { region: of, .. } if *of == region) {
                 self.window_count -= 1;
-                self.remove(slot);
+                self.remove(slot, reuse);
             }
         }
-        self.remove(slot_of(region.local_key));
+        self.remove(slot_of(region.local_key), reuse);
         if region.remote_key != 0 {
-            self.remove(slot_of(region.remote_key));
+            self.remove(slot_of(region.remote_key), reuse);
         }
         self.region_count -= 1;
         true
@@ -202,7 +205,8 @@ impl Keys {
     }
 
     fn add(&mut self, entry: Entry) -> u32 {
-        let slot = if self.free.len() > FREE_KEPT { self.free.pop_front() } else { None };
+        let late = if self.free.len() > FREE_KEPT { self.free.pop_front() } else { None };
+        let slot = self.ready.pop_front().or(late);
         let slot = slot.unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: Entry::Free });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
@@ -213,12 +217,19 @@ impl Keys {
         slot << 8 | u32::from(place.generation)
     }
 
-    fn remove(&mut self, slot: usize) {
+    fn remove(&mut self, slot: usize, reuse: Reuse) {
         let place = &mut self.slots[slot];
         place.entry = Entry::Free;
-        place.generation = place.generation.wrapping_add(1);
         // Below 2^24: checked when it was added.
-        self.free.push_back(u32::try_from(slot).unwrap_or(u32::MAX));
+        let number = u32::try_from(slot).unwrap_or(u32::MAX);
+        match reuse {
+            Reuse::AtOnce => self.ready.push_back(number),
+            Reuse::Late => {
+                place.generation = place.generation.wrapping_add(1);
+                self.free.push_back(number);
+            }
+            Reuse::Never => place.generation = place.generation.wrapping_add(1),
+        }
     }
 }
 
@@ -263,12 +274,34 @@ mod tests {
             }
             slots.push(slot_of(region.remote_key));
             old.extend([region.remote_key, region.local_key]);
-            assert!(keys.deregister(region));
-            assert!(!keys.deregister(region));
+            assert!(keys.deregister(region, Reuse::Late));
+            assert!(!keys.deregister(region, Reuse::Late));
         }
         slots.sort_unstable();
         slots.dedup();
         assert!(slots.len() < 20, "slots are used again");
         assert_eq!((keys.region_count(), keys.window_count()), (0, 0));
+    }
+
+    #[test]
+    fn keys_come_again_at_once_or_never() {
+        let arena = Arc::new(SharedArena::new("keys", 4096, false).unwrap());
+        for (reuse, is_same) in [(Reuse::AtOnce, true), (Reuse::Never, false)] {
+            let mut keys = Keys::new();
+            let mut seen = Vec::new();
+            for _ in 0..8 {
+                let region = keys.register(Memory::Shared(Arc::clone(&arena)), Access::REMOTE_WRITE);
+                assert_eq!(seen.contains(&region), is_same && !seen.is_empty(), "{reuse:?}");
+                assert!(
+                    seen.iter()
+                        .all(|old: &RegisteredMemory| is_same || slot_of(old.local_key) != slot_of(region.local_key))
+                );
+                seen.push(region);
+                assert!(keys.deregister(region, reuse));
+                assert!(
+                    keys.find_remote(region.remote_key, arena.segment().address(), 1, Access::REMOTE_WRITE).is_err()
+                );
+            }
+        }
     }
 }

@@ -8,7 +8,8 @@ use reactor::Rest;
 
 use super::bell::PortBell;
 use super::keys::KeyError;
-use super::world::{Direction, MachineId, World};
+use super::machine::MachineId;
+use super::world::{Direction, World};
 use crate::soft::wire::{LinkState, MessageHeader, PeerFault, Transfer, Wire, WireFull};
 use crate::verbs::LocalSegment;
 
@@ -94,12 +95,6 @@ pub struct InProcessWire {
 impl InProcessWire {
     pub(super) fn new(world: Arc<Mutex<World>>, machine: MachineId, bell: Arc<PortBell>) -> Self {
         Self { world, machine, attached: BTreeMap::new(), bell, owed: Vec::new() }
-    }
-
-    /// Whether something has rung for the port since it was armed: what a descriptor would show.
-    #[must_use]
-    pub fn has_rung(&self) -> bool {
-        self.bell.has_rung()
     }
 
     fn owe(&mut self, link: &Link) {
@@ -214,9 +209,10 @@ impl Wire for InProcessWire {
             return true;
         }
         let world = self.world();
-        let checked = world.machines[self.machine.0].keys.check_local(segment, write);
+        let machine = &world.machines[self.machine.0];
+        let checked = machine.keys.check_local(segment, write);
         assert!(
-            !(world.options.is_strict && checked == Err(KeyError::Ended)),
+            !(machine.options.is_strict && checked == Err(KeyError::Ended)),
             "local key {:#x} was used after its deregistration",
             segment.local_key
         );

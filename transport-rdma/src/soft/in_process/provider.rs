@@ -1,21 +1,23 @@
 //! One machine's control plane on the fabric.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::bell::Waking;
-use super::cm::{Awaited, Depths, Letter, Place, Stage};
+use super::cm::{Awaited, Depths, Place, Stage};
 use super::ending::Ending;
-use super::link::{InProcessWire, Link, lock};
-use super::world::{MachineId, World};
+use super::events::Pending;
+use super::link::{Link, lock};
+use super::machine::{MachineId, QueuePairRecord};
+use super::options::{Calls, Reuse};
+use super::world::World;
 use crate::soft::nic::{
-    LinkParameters, Nic, PortCommand, PortEvent, PortHandle, QueuePair, QueuePairControl, QueuePairSerial,
+    LinkParameters, PortCommand, PortEvent, PortHandle, QueuePair, QueuePairControl, QueuePairSerial,
 };
-use crate::verbs::{Charge, ConnectionId, Event, PortId, Provider, QueuePairOptions, RejectReason, VerbsError};
-
-/// The port of this provider.
-pub type InProcessPort = Nic<InProcessWire>;
+use crate::verbs::{
+    Charge, ConnectionId, Event, ListenerId, PortId, Provider, QueuePairOptions, RejectReason, VerbsError,
+};
 
 /// A connection's queue pair.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ pub(super) struct Record {
     /// Where the listener is.
     pub(super) address: SocketAddr,
     pub(super) peer: Option<Place>,
+    /// The peer's queue pair number, on the passive side.
+    pub(super) peer_number: Option<u32>,
     pub(super) peer_depths: Depths,
     pub(super) parameters: LinkParameters,
     pub(super) queue_pair: Option<Member>,
@@ -38,12 +42,6 @@ pub(super) struct Record {
     pub(super) awaited: Option<Awaited>,
     /// When its timewait ends.
     pub(super) timewait_ns: Option<u64>,
-}
-
-pub(super) struct Pending {
-    pub(super) remaining: u32,
-    pub(super) charge: Charge,
-    pub(super) event: Event<InProcessPort>,
 }
 
 /// One machine on a [`super::Fabric`]. Dropping it is the machine's sudden end: its peers find their links gone.
@@ -57,10 +55,18 @@ pub struct InProcessProvider {
     pub(super) endings: Vec<Ending>,
     pub(super) events: Vec<Pending>,
     pub(super) unacknowledged: BTreeMap<Charge, u32>,
+    /// Old connections' peers and queue pair numbers, and until when those are not taken for new ones.
+    pub(super) timewaits: Vec<(MachineId, u32, u64)>,
+    /// Queue pairs whose LAST_WQE_REACHED waits for its moment.
+    last_wqes: Vec<QueuePairSerial>,
     next_id: u64,
     free_numbers: Vec<u32>,
+    /// Those that come again at once.
+    ready_numbers: Vec<u32>,
     next_number: u32,
     pub(super) queue_pair_count: usize,
+    /// Those that nobody has begun to end.
+    pub(super) listeners: BTreeSet<ListenerId>,
     pub(super) listener_count: usize,
     pub(super) waking: Option<Waking>,
 }
@@ -86,13 +92,23 @@ impl InProcessProvider {
             endings: Vec::new(),
             events: Vec::new(),
             unacknowledged: BTreeMap::new(),
+            timewaits: Vec::new(),
+            last_wqes: Vec::new(),
             next_id: 1,
             free_numbers: Vec::new(),
+            ready_numbers: Vec::new(),
             next_number: FIRST_NUMBER,
             queue_pair_count: 0,
+            listeners: BTreeSet::new(),
             listener_count: 0,
             waking: None,
         }
+    }
+
+    /// Its name on the fabric.
+    #[must_use]
+    pub fn id(&self) -> MachineId {
+        self.machine
     }
 
     /// What wakes the CPU of a port that sleeps: a simulation's [`reactor::Wake`], or a test's note. For ports that are made from here on; called
@@ -115,18 +131,26 @@ impl InProcessProvider {
         self.unacknowledged.contains_key(&charge)
     }
 
-    pub(super) fn push_event(&mut self, event: Event<InProcessPort>) {
-        let remaining = self.world().delay(event.name());
-        self.events.push(Pending { remaining, charge: event.charge(), event });
+    /// How many looks of this machine `what` takes.
+    pub(super) fn delay(&self, what: &'static str) -> u32 {
+        self.world().delay(self.machine, what)
     }
 
-    /// Unfetched events of an object that goes are discarded. Gives them back.
-    pub(super) fn discard_events(&mut self, charge: Charge) -> Vec<Event<InProcessPort>> {
-        let (of_it, others) =
-            std::mem::take(&mut self.events).into_iter().partition(|pending| pending.charge == charge);
-        self.events = others;
-        let of_it: Vec<Pending> = of_it;
-        of_it.into_iter().map(|pending| pending.event).collect()
+    /// Whether this call fails.
+    pub(super) fn fails(&self, call: Calls) -> bool {
+        let mut world = self.world();
+        let choices = world.choices.clone();
+        world.machine(self.machine).fails(call, &choices)
+    }
+
+    /// The error of a call that fails.
+    pub(super) fn error(&self, call: Calls) -> VerbsError {
+        let errno = if self.is_removed() { libc::EIO } else { libc::ENOMEM };
+        VerbsError::System { call: call.name(), source: std::io::Error::from_raw_os_error(errno) }
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.world().machine(self.machine).is_removed
     }
 
     pub(super) fn command(&mut self, port: PortId, command: PortCommand<Link>) {
@@ -140,6 +164,7 @@ impl InProcessProvider {
             stage,
             address,
             peer: None,
+            peer_number: None,
             peer_depths: none,
             parameters: LinkParameters { retry_count: 0, rnr_retry_count: 0 },
             queue_pair: None,
@@ -147,11 +172,22 @@ impl InProcessProvider {
             timewait_ns: None,
         };
         self.connections.insert(id, record);
+        self.world().machine(self.machine).connections.insert(id);
         id
     }
 
+    pub(super) fn remove_connection(&mut self, id: ConnectionId) -> Option<Record> {
+        self.world().machine(self.machine).connections.remove(&id);
+        self.connections.remove(&id)
+    }
+
     pub(super) fn free_number(&mut self, number: u32) {
-        self.free_numbers.push(number);
+        let reuse = self.world().machine(self.machine).options.device.numbers;
+        match reuse {
+            Reuse::Late => self.free_numbers.push(number),
+            Reuse::AtOnce => self.ready_numbers.push(number),
+            Reuse::Never => {}
+        }
     }
 
     pub(super) fn next_id(&mut self) -> u64 {
@@ -162,6 +198,9 @@ impl InProcessProvider {
 
     /// A number that no queue pair has: one that was freed a little while ago, if there is one, so that reuse is met.
     fn number(&mut self) -> u32 {
+        if let Some(number) = self.ready_numbers.pop() {
+            return number;
+        }
         if self.free_numbers.len() > FREE_NUMBERS_KEPT {
             return self.free_numbers.remove(0);
         }
@@ -170,7 +209,7 @@ impl InProcessProvider {
     }
 
     pub(super) fn is_strict(&self) -> bool {
-        self.world().options.is_strict
+        self.world().machine(self.machine).options.is_strict
     }
 
     pub(super) fn create(
@@ -186,6 +225,9 @@ impl InProcessProvider {
         limit("inline_len", u64::from(options.inline_len), u64::from(limits.inline_len_max))?;
         limit("queue pairs", self.queue_pair_count as u64 + 1, u64::from(limits.queue_pair_count_max))?;
         limit("port", u64::from(port.0) + 1, self.ports.len() as u64)?;
+        if self.fails(Calls::CREATE_QUEUE_PAIR) {
+            return Err(self.error(Calls::CREATE_QUEUE_PAIR));
+        }
         let serial = QueuePairSerial(self.next_id());
         let number = self.number();
         let record = self.connections.get_mut(&connection);
@@ -194,6 +236,8 @@ impl InProcessProvider {
         let (queue_pair, control) = QueuePair::new(serial, number, options)?;
         record.queue_pair = Some(Member { serial, port, control });
         self.queue_pair_count += 1;
+        let record = QueuePairRecord::new(number, port, options.shared_receive);
+        self.world().machine(self.machine).queue_pairs.insert(serial, record);
         Ok(queue_pair)
     }
 
@@ -202,17 +246,12 @@ impl InProcessProvider {
         for port in 0..self.ports.len() {
             while let Some(event) = self.ports[port].next_event() {
                 match event {
-                    PortEvent::LastWqe { queue_pair } => {
-                        if let Some(connection) = self.connection_of(queue_pair) {
-                            self.push_event(Event::LastWqeReached { connection });
-                        }
-                    }
+                    PortEvent::LastWqe { queue_pair } => self.receive_last_wqe(queue_pair),
                     PortEvent::Fatal { queue_pair } => {
                         if let Some(connection) = self.connection_of(queue_pair) {
                             self.push_event(Event::QueuePairFatal { connection });
                         }
                     }
-                    PortEvent::Swept { queue_pair, removed_count: _ } => self.set_swept(queue_pair),
                     PortEvent::Connected { queue_pair } => {
                         if let Some(connection) = self.connection_of(queue_pair) {
                             self.receive_connected(connection);
@@ -230,6 +269,36 @@ impl InProcessProvider {
                         self.push_event(Event::CompletionQueueError { port });
                     }
                 }
+            }
+        }
+        self.raise_last_wqes();
+    }
+
+    fn receive_last_wqe(&mut self, serial: QueuePairSerial) {
+        let (comes, fatal_first_one_in, choices) = {
+            let mut world = self.world();
+            let choices = world.choices.clone();
+            let machine = world.machine(self.machine);
+            (machine.raise_last_wqe(serial, &choices), machine.options.device.last_wqe.fatal_first_one_in, choices)
+        };
+        if !comes {
+            return;
+        }
+        if let Some(connection) = self.connection_of(serial)
+            && choices.one_in("QP_FATAL before LAST_WQE_REACHED", fatal_first_one_in)
+        {
+            self.push_event(Event::QueuePairFatal { connection });
+        }
+        self.last_wqes.push(serial);
+    }
+
+    /// Raises LAST_WQE_REACHED where its moment has come.
+    fn raise_last_wqes(&mut self) {
+        for serial in std::mem::take(&mut self.last_wqes) {
+            if !self.world().machine(self.machine).is_last_wqe_due(serial) {
+                self.last_wqes.push(serial);
+            } else if let Some(connection) = self.connection_of(serial) {
+                self.push_event(Event::LastWqeReached { connection });
             }
         }
     }
@@ -250,6 +319,7 @@ impl InProcessProvider {
                 ended.push(*id);
             }
         }
+        self.timewaits.retain(|(_, _, until_ns)| *until_ns > now_ns);
         for connection in ended {
             self.push_event(Event::TimewaitExit { connection });
         }
@@ -285,10 +355,6 @@ impl InProcessProvider {
 impl Drop for InProcessProvider {
     fn drop(&mut self) {
         let machine = self.machine;
-        let mut world = self.world();
-        world.kill(machine);
-        for peer in (0..world.machines.len()).map(MachineId) {
-            world.post(peer, Letter::PeerDied { machine });
-        }
+        self.world().kill(machine);
     }
 }

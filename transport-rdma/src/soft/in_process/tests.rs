@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use reactor::{Choices, SharedArena};
 
-use super::{Fabric, FabricOptions, InProcessPort, InProcessProvider};
+use super::{
+    CompletionFaults, DeviceFaults, EventKinds, Fabric, FabricOptions, InProcessPort, InProcessProvider, LastWqeFaults,
+    LastWqeMoment, ManagerFaults, Reuse,
+};
 use crate::verbs::contract::{self, MEMORY_LEN, Rig};
 
 struct SeededRig {
@@ -26,6 +29,23 @@ impl SeededRig {
             splits_copies: choices.one_in("splits_copies", 2),
             raises_last_wqe: choices.one_in("raises_last_wqe", 2),
             sweeps_on_destroy: choices.one_in("sweeps_on_destroy", 2),
+            device: DeviceFaults {
+                completions: CompletionFaults {
+                    looks_max: choices.below("looks_max", 6),
+                    is_split: choices.one_in("is_split", 2),
+                    is_mixed: choices.one_in("is_mixed", 2),
+                    ..CompletionFaults::default()
+                },
+                last_wqe: LastWqeFaults { moment: choices.one_of("moment", &MOMENTS), ..LastWqeFaults::default() },
+                numbers: choices.one_of("numbers", &REUSES),
+                keys: choices.one_of("keys", &REUSES),
+                ..DeviceFaults::default()
+            },
+            manager: ManagerFaults {
+                late: choices.one_of("late", &[EventKinds::empty(), EventKinds::all()]),
+                late_looks_max: 5,
+                ..ManagerFaults::default()
+            },
             ..FabricOptions::default()
         };
         let fabric = Fabric::with_options(seed, options);
@@ -33,8 +53,15 @@ impl SeededRig {
     }
 }
 
+const MOMENTS: [LastWqeMoment; 4] =
+    [LastWqeMoment::AtOnce, LastWqeMoment::Before, LastWqeMoment::Among, LastWqeMoment::After];
+const REUSES: [Reuse; 3] = [Reuse::Late, Reuse::AtOnce, Reuse::Never];
+
 impl Rig for SeededRig {
     type Provider = InProcessProvider;
+
+    // Each completion may be a batch, and each batch take its looks.
+    const FLUSH_TURNS: usize = 200;
 
     fn machines(&mut self) -> [InProcessProvider; 2] {
         [0, 1].map(|_| {
@@ -46,7 +73,7 @@ impl Rig for SeededRig {
     }
 
     fn is_woken(&mut self, port: &mut InProcessPort) -> bool {
-        port.wire().has_rung()
+        port.has_rung()
     }
 
     fn memory(&mut self, side: usize) -> Arc<SharedArena> {
@@ -59,6 +86,8 @@ impl Rig for SeededRig {
     }
 
     fn step(&mut self) -> u64 {
+        let found = self.fabric.audit();
+        assert!(found.is_empty(), "{}", found[0]);
         self.now_ns += self.step_ns;
         self.now_ns
     }

@@ -1,37 +1,30 @@
-//! What all machines of a fabric share: keys, links, mail between connection managers, the seed.
+//! What all machines of a fabric share: keys, links, mail between connection managers, the choices.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use reactor::{Choices, Segment};
 
 use super::FabricOptions;
+use super::audit::Discrepancy;
 use super::cm::Letter;
-use super::keys::{KeyError, Keys};
+use super::keys::KeyError;
 use super::link::{Arrival, End, Link, LinkId, Message};
+use super::machine::{Machine, MachineId};
 use crate::soft::wire::{LinkState, Transfer};
 use crate::verbs::{Access, ListenerId, LocalSegment};
-
-/// A machine's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct MachineId(pub(super) usize);
-
-/// One machine as the others see it.
-pub(super) struct Machine {
-    pub(super) keys: Keys,
-    /// Letters to its connection manager, each with how many looks it still takes.
-    pub(super) mail: VecDeque<(u32, Letter)>,
-    pub(super) is_alive: bool,
-}
 
 /// The fabric.
 pub(super) struct World {
     pub(super) choices: Choices,
+    /// What new machines begin with.
     pub(super) options: FabricOptions,
     pub(super) machines: Vec<Machine>,
     pub(super) listeners: BTreeMap<SocketAddr, (MachineId, ListenerId)>,
     links: BTreeMap<LinkId, [End; 2]>,
     next_link: u64,
+    /// Completions that nothing was posted for.
+    pub(super) strays: Vec<Discrepancy>,
 }
 
 /// Which way a copy goes.
@@ -50,11 +43,12 @@ impl World {
             listeners: BTreeMap::new(),
             links: BTreeMap::new(),
             next_link: 0,
+            strays: Vec::new(),
         }
     }
 
     pub(super) fn add_machine(&mut self) -> MachineId {
-        self.machines.push(Machine { keys: Keys::new(), mail: VecDeque::new(), is_alive: true });
+        self.machines.push(Machine::new(self.options.clone()));
         MachineId(self.machines.len() - 1)
     }
 
@@ -62,14 +56,26 @@ impl World {
         &mut self.machines[machine.0]
     }
 
-    /// How many looks the delivery of `what` takes.
-    pub(super) fn delay(&self, what: &'static str) -> u32 {
-        self.choices.between(what, 0, self.options.delay_max)
+    /// Rings for every port that sleeps: what held something back may have changed.
+    pub(super) fn ring_all(&self) {
+        for port in self.machines.iter().flat_map(|machine| &machine.ports) {
+            port.bell.ring_if_asleep();
+        }
+    }
+
+    /// A machine's addresses are nobody's any more.
+    pub(super) fn listeners_lose(&mut self, machine: MachineId) {
+        self.listeners.retain(|_, (of, _)| *of != machine);
+    }
+
+    /// How many looks the delivery of `what` to `machine` takes.
+    pub(super) fn delay(&self, machine: MachineId, what: &'static str) -> u32 {
+        self.choices.between(what, 0, self.machines[machine.0].options.delay_max)
     }
 
     /// Posts a letter. The dead get none.
     pub(super) fn post(&mut self, to: MachineId, letter: Letter) {
-        let delay = self.delay(letter.name());
+        let delay = self.delay(to, letter.name());
         let machine = self.machine(to);
         if machine.is_alive {
             machine.mail.push_back((delay, letter));
@@ -102,19 +108,31 @@ impl World {
 
     /// Destroys one end: closes it, and forgets the link with the second. Until [`Self::is_quiet`] a copy of the peer may be half way.
     pub(super) fn close(&mut self, link: &Link) {
-        let delay = self.delay("state of a link");
-        let Some(ends) = self.links.get_mut(&link.id) else { return };
-        let (end, peer) = pair(ends, link.side);
+        let Some(end) = self.end(link) else { return };
         end.is_closed = true;
         end.copy = None;
         if !is_error(end.said) {
             end.said = LinkState::Error;
-            peer.arrivals.push_back((delay, Arrival::State(LinkState::Error)));
-            wake(peer);
+            self.tell(link, LinkState::Error);
         }
-        if peer.is_closed {
+        if let Some(ends) = self.links.get_mut(&link.id)
+            && ends[1 - link.side].is_closed
+        {
             self.links.remove(&link.id);
         }
+    }
+
+    /// Sends a state on its way to the other end, unless nobody is left who could.
+    fn tell(&mut self, link: &Link, state: LinkState) {
+        let Self { links, choices, machines, .. } = self;
+        let Some(ends) = links.get_mut(&link.id) else { return };
+        let (end, peer) = pair(ends, link.side);
+        if machines[end.machine.0].is_silent() {
+            return;
+        }
+        let delay = choices.between("state of a link", 0, machines[peer.machine.0].options.delay_max);
+        peer.arrivals.push_back((delay, Arrival::State(state)));
+        wake(peer);
     }
 
     /// Whether no copy of the peer to or from this end is half way.
@@ -129,10 +147,12 @@ impl World {
 
     /// The machine stops in the midst of everything.
     pub(super) fn kill(&mut self, machine: MachineId) {
-        self.machine(machine).is_alive = false;
+        if !std::mem::replace(&mut self.machine(machine).is_alive, false) {
+            return;
+        }
         self.machine(machine).mail.clear();
         self.listeners.retain(|_, (of, _)| *of != machine);
-        let Self { links, choices, options, .. } = self;
+        let Self { links, choices, machines, .. } = self;
         for ends in links.values_mut() {
             for side in 0..2 {
                 let (end, peer) = pair(ends, side);
@@ -140,13 +160,16 @@ impl World {
                     end.is_closed = true;
                     end.copy = None;
                     end.said = LinkState::Gone;
-                    let delay = choices.between("state of a link", 0, options.delay_max);
+                    let delay = choices.between("state of a link", 0, machines[peer.machine.0].options.delay_max);
                     peer.arrivals.push_back((delay, Arrival::State(LinkState::Gone)));
                     wake(peer);
                 }
             }
         }
         links.retain(|_, ends| !ends.iter().all(|end| end.is_closed));
+        for peer in (0..self.machines.len()).map(MachineId) {
+            self.post(peer, Letter::PeerDied { machine });
+        }
     }
 
     // What the wire does.
@@ -177,12 +200,15 @@ impl World {
 
     /// Sends what was not published yet on its way. True if there was anything.
     pub(super) fn publish(&mut self, link: &Link) -> bool {
-        let Self { links, choices, options, .. } = self;
+        let Self { links, choices, machines, .. } = self;
         let Some(ends) = links.get_mut(&link.id) else { return false };
         let (end, peer) = pair(ends, link.side);
+        if machines[end.machine.0].is_mute() {
+            return false;
+        }
         let any = !end.unpublished.is_empty();
         for message in end.unpublished.drain(..) {
-            let delay = choices.between("message", 0, options.delay_max);
+            let delay = choices.between("message", 0, machines[peer.machine.0].options.delay_max);
             peer.arrivals.push_back((delay, Arrival::Message(message)));
         }
         any
@@ -190,11 +216,12 @@ impl World {
 
     /// Sends the count of consumed messages on its way. True if it has changed.
     pub(super) fn release(&mut self, link: &Link) -> bool {
-        let delay = self.delay("count of consumed messages");
-        let Some(ends) = self.links.get_mut(&link.id) else { return false };
+        let Self { links, choices, machines, .. } = self;
+        let Some(ends) = links.get_mut(&link.id) else { return false };
         let (end, peer) = pair(ends, link.side);
-        let is_news = end.released_count != end.taken_count;
+        let is_news = end.released_count != end.taken_count && !machines[end.machine.0].is_mute();
         if is_news {
+            let delay = choices.between("count of consumed messages", 0, machines[peer.machine.0].options.delay_max);
             end.released_count = end.taken_count;
             peer.arrivals.push_back((delay, Arrival::Consumed(end.taken_count)));
         }
@@ -210,20 +237,18 @@ impl World {
 
     /// Sends the state on its way; the gate for the peer's copies closes at once.
     pub(super) fn set_state(&mut self, link: &Link, state: LinkState) {
-        let delay = self.delay("state of a link");
-        let Some(ends) = self.links.get_mut(&link.id) else { return };
-        let (end, peer) = pair(ends, link.side);
+        let Some(end) = self.end(link) else { return };
         end.said = state;
         if is_error(state) {
             end.copy = None;
         }
-        peer.arrivals.push_back((delay, Arrival::State(state)));
+        self.tell(link, state);
     }
 
     /// Whether a message has room, and counts it.
     pub(super) fn send(&mut self, link: &Link, message: impl FnOnce() -> Message) -> bool {
-        let room = self.options.ring_message_count;
-        let Some(end) = self.end(link) else { return true };
+        let Some(end) = self.links.get_mut(&link.id).map(|ends| &mut ends[link.side]) else { return true };
+        let room = self.machines[end.machine.0].options.ring_message_count;
         if end.sent_count.wrapping_sub(end.consumed_count) >= room {
             return false;
         }
@@ -241,9 +266,16 @@ impl World {
         local: &[LocalSegment],
         direction: Direction,
     ) -> Transfer {
-        let in_two = self.options.splits_copies && self.choices.one_in("copy in two", 2);
-        let Some(ends) = self.links.get_mut(&link.id) else { return Transfer::Gone };
+        let Self { links, machines, choices, .. } = self;
+        let Some(ends) = links.get_mut(&link.id) else { return Transfer::Gone };
         let (end, peer) = pair(ends, link.side);
+        let us = end.machine;
+        if machines[us.0].is_mute() {
+            // Nothing moves, and a copy that is half way stays so.
+            return Transfer::Unfinished;
+        }
+        let splits = machines[us.0].options.splits_copies;
+        let in_two = splits && choices.one_in("copy in two", 2) || machines[us.0].stops_in_copy;
         let began = end.copy.take().is_some();
         if is_error(peer.said) || peer.is_closed {
             return Transfer::Gone;
@@ -258,11 +290,12 @@ impl World {
             Direction::Write => Access::REMOTE_WRITE,
             Direction::Read => Access::REMOTE_READ,
         };
-        let remote = match self.machines[machine.0].keys.find_remote(key, address, len, right) {
+        let keeper = &machines[machine.0];
+        let remote = match keeper.keys.find_remote(key, address, len, right) {
             Ok(remote) => remote,
             Err(error) => {
                 assert!(
-                    !(self.options.forbids_ended_remote_keys && error == KeyError::Ended),
+                    !(keeper.options.forbids_ended_remote_keys && error == KeyError::Ended),
                     "remote key {key:#x} was used after it had ended"
                 );
                 return Transfer::Denied;
@@ -272,6 +305,8 @@ impl World {
         if !began && in_two && half > 0 {
             copy_range(local, remote, direction, 0, half);
             end.copy = Some((machine, key));
+            let us = &mut machines[us.0];
+            us.is_stopped |= std::mem::take(&mut us.stops_in_copy);
             return Transfer::Unfinished;
         }
         copy_range(local, remote, direction, if began { half } else { 0 }, remote.len());

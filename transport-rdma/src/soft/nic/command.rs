@@ -43,14 +43,6 @@ pub enum PortCommand<L> {
         /// Which.
         queue_pair: QueuePairSerial,
     },
-    /// Removes the completions of a detached queue pair from the completion queue, as some drivers do while they destroy one, and
-    /// answers [`PortEvent::Swept`].
-    Sweep {
-        /// Which, for the answer.
-        queue_pair: QueuePairSerial,
-        /// Its number, which no other queue pair has before the answer.
-        number: u32,
-    },
     /// As after a device's fatal event: all queue pairs of the port go to the error state, and the completion queue is dead: nothing completes any more.
     Break,
 }
@@ -73,13 +65,6 @@ pub enum PortEvent<L> {
     Fatal {
         /// Which.
         queue_pair: QueuePairSerial,
-    },
-    /// [`PortCommand::Sweep`] is done.
-    Swept {
-        /// Which.
-        queue_pair: QueuePairSerial,
-        /// How many completions it took away.
-        removed_count: u32,
     },
     /// [`PortCommand::Connect`] came after the queue pair had left, or a second time.
     Unconnected {

@@ -6,7 +6,7 @@ use crate::verbs::{Completion, CompletionStatus, Received};
 /// Which queue gets room back when a completion is polled. Room comes back then and not before, as on devices: a program that posts by what it
 /// knows to have ended, rather than by what it polled, finds its queue full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Credit {
+pub(in crate::soft) enum Credit {
     /// The send queue, for this request and the unsignalled ones before it.
     Send(u32),
     /// The queue pair's receive queue.
@@ -17,12 +17,12 @@ pub(super) enum Credit {
 
 /// A completion and what polling it gives back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
-    pub(super) completion: Completion,
-    pub(super) credit: Credit,
+pub(in crate::soft) struct Entry {
+    pub(in crate::soft) completion: Completion,
+    pub(in crate::soft) credit: Credit,
     /// Whose: a slot may have another queue pair by the time of the poll.
-    pub(super) slot: u32,
-    pub(super) serial: QueuePairSerial,
+    pub(in crate::soft) slot: u32,
+    pub(in crate::soft) serial: QueuePairSerial,
 }
 
 /// A ring of completions.
@@ -70,23 +70,6 @@ impl CompletionQueue {
         // An empty queue begins anew: few entries are used over and over, and stay in the cache.
         self.head = if self.len == 0 { 0 } else { self.position(1) };
         entry
-    }
-
-    /// Takes away what belongs to `number`, in place, and hands each to `removed`.
-    pub(super) fn sweep(&mut self, number: u32, mut removed: impl FnMut(&Entry)) {
-        let mut kept = 0;
-        for offset in 0..self.len {
-            let entry = self.entries[self.position(offset)];
-            match entry {
-                Some(entry) if entry.completion.number == number => removed(&entry),
-                Some(_) | None => {
-                    let at = self.position(kept);
-                    self.entries[at] = entry;
-                    kept += 1;
-                }
-            }
-        }
-        self.len = kept;
     }
 
     /// Nothing completes any more.
@@ -161,22 +144,6 @@ mod tests {
         assert_eq!(ids(&mut queue), [0, 1]);
         queue.push(entry(3, 1));
         assert_eq!(ids(&mut queue), Vec::<u64>::new());
-    }
-
-    #[test]
-    fn sweep_takes_one_number_and_keeps_the_order_of_the_others() {
-        let mut queue = CompletionQueue::new(6);
-        queue.push(entry(90, 9));
-        queue.push(entry(91, 9));
-        assert_eq!(ids(&mut queue), [90, 91]);
-        for (id, number) in [(0, 1), (1, 2), (2, 1), (3, 3), (4, 1), (5, 2)] {
-            queue.push(entry(id, number));
-        }
-        let mut removed = Vec::new();
-        queue.sweep(1, |entry| removed.push(entry.completion.id));
-        assert_eq!(removed, [0, 2, 4]);
-        queue.push(entry(6, 3));
-        assert_eq!(ids(&mut queue), [1, 3, 5, 6]);
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl ReceiveQueue {
         self.len == 0
     }
 
+    /// Posted and not credited.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
     /// A completion of one was polled (or swept).
     #[inline]
     pub(super) fn credit(&mut self) {

@@ -78,6 +78,11 @@ impl SendQueue {
         self.outstanding as usize == self.ring.len()
     }
 
+    /// Posted and not credited.
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding as usize
+    }
+
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0

@@ -256,6 +256,12 @@ fn a_message_ends_no_window_of_another_queue_pair() {
     assert!(ends(&[0x1105, 0x2205], 0x1105));
 }
 
+/// A command that is answered: its queue pair is not here.
+fn unknown(serial: u64) -> PortCommand<()> {
+    let parameters = LinkParameters { retry_count: 0, rnr_retry_count: 0 };
+    PortCommand::Connect { queue_pair: QueuePairSerial(serial), link: (), parameters }
+}
+
 /// The provider is woken for what it can take, not for what has no room.
 #[test]
 fn a_provider_that_is_slow_is_not_woken_by_every_poll() {
@@ -265,7 +271,7 @@ fn a_provider_that_is_slow_is_not_woken_by_every_poll() {
     let port = PortOptions { completion_count: 64, shared_receive_count: 0 };
     let (mut nic, mut handle) = Nic::new(ScriptedWire(Arc::default()), port, NicOptions::default(), Some(wake), None);
     for serial in 0..400 {
-        handle.send(PortCommand::Sweep { queue_pair: QueuePairSerial(serial), number: 1 });
+        handle.send(unknown(serial));
     }
     nic.poll(1, 64, &mut Vec::new());
     handle.flush();
@@ -352,17 +358,17 @@ fn commands_without_room_wait() {
     let mut bench = Bench::new();
     assert!(bench.nic.detach(bench.name).is_some());
     for serial in 0..1000 {
-        bench.handle.send(PortCommand::Sweep { queue_pair: QueuePairSerial(serial), number: 1 });
+        bench.handle.send(unknown(serial));
     }
-    let mut swept = Vec::new();
-    while swept.len() < 1000 {
+    let mut answered = Vec::new();
+    while answered.len() < 1000 {
         bench.poll();
         while let Some(event) = bench.handle.next_event() {
-            let PortEvent::Swept { queue_pair, removed_count: 0 } = event else { panic!("{event:?}") };
-            swept.push(queue_pair.0);
+            let PortEvent::Unconnected { queue_pair, link: () } = event else { panic!("{event:?}") };
+            answered.push(queue_pair.0);
         }
     }
-    assert_eq!(swept, (0..1000).collect::<Vec<_>>());
+    assert_eq!(answered, (0..1000).collect::<Vec<_>>());
 }
 
 #[test]

@@ -380,8 +380,7 @@ impl<R: Rig> Pair<R> {
     /// Ends one end: disconnects, waits for `count` completions, detaches, destroys. What it completed is left for the case.
     pub(crate) fn end(&mut self, side: usize, end: End) {
         self.sides[side].provider.disconnect(end.id());
-        // All flushes are there when the CPU has taken the command; three turns are more than that.
-        self.steps(3);
+        self.steps(R::FLUSH_TURNS);
         self.destroy(side, end);
     }
 
