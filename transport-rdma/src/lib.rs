@@ -12,6 +12,7 @@
 pub mod binding;
 pub mod host;
 pub mod ibv;
+mod permit;
 pub mod soft;
 pub mod target;
 mod teardown;

@@ -6,35 +6,60 @@
 //! Invariants:
 //! 1. There is one [`Live`] for each attached queue pair, and nothing here can be copied: so the first trigger wins, and each step is taken once.
 //! 2. A [`Quiet`] is made by [`Draining::check`] alone. Either way no block operation of the queue pair runs, and no message of it is unanswered.
-//! 3. Memory of requests is released with a [`MemoryIsQuiet`] in hand: [`Returned`] (every work request was counted back), or [`Destroyed`] (the
+//! 3. A [`Live`] has its queue pair's permits, so nothing is posted without one; [`Draining`] only takes them back. [`Returned`] is made of all of
+//!    them, by value; [`Cut`] is what those that are out are surrendered to.
+//! 4. Memory of requests is released with a [`MemoryIsQuiet`] in hand: [`Returned`] (every work request was counted back), or [`Destroyed`] (the
 //!    destroy call came back, and the completion queue was polled empty since).
-//! 4. The object itself comes out of [`release`] alone, which takes the proof that its grace period is over by value.
+//! 5. The object itself comes out of [`release`] alone, which takes the proof that its grace period is over by value.
 
 use reactor::Reaped;
 
 use nvmf_core::DisconnectReason;
 
+#[cfg(debug_assertions)]
+use crate::permit::ProgramDropped;
+use crate::permit::{Allowance, Forfeit, GiveBack, NothingPosted, Permit, SendRoom};
 use crate::verbs::QueuePairName;
 
 /// The queue pair carries commands.
 #[derive(Debug)]
 pub(crate) struct Live {
     name: QueuePairName,
+    allowance: Allowance,
 }
 
 impl Live {
     /// It was attached under this name. Called once, right after.
-    pub(crate) fn attached(name: QueuePairName) -> Self {
-        Self { name }
+    pub(crate) fn attached(name: QueuePairName, allowance: Allowance) -> Self {
+        Self { name, allowance }
+    }
+
+    /// What may be posted.
+    #[inline]
+    pub(crate) fn allowance(&mut self) -> &mut Allowance {
+        &mut self.allowance
+    }
+
+    /// To look at.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn books(&self) -> &Allowance {
+        &self.allowance
+    }
+
+    /// The end of everything: see [`ProgramDropped`].
+    #[cfg(debug_assertions)]
+    pub(crate) fn surrender(self, proof: &ProgramDropped) {
+        self.allowance.surrender(proof);
     }
 
     /// First step, whoever triggered it.
     pub(crate) fn begin_drain(self, reason: DisconnectReason) -> Draining {
         Draining {
             name: self.name,
+            allowance: self.allowance,
             reason,
             error_state: ErrorState::Asked,
-            sends: Sends::Posted,
+            marker: Marker::NotTried,
             shared_receives: SharedReceives::MayBeTaken,
             patience: Patience::Waiting,
         }
@@ -50,15 +75,12 @@ enum ErrorState {
     Entered,
 }
 
-/// The send queue.
+/// The last request of the send queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sends {
-    /// Some may be posted.
-    Posted,
-    /// A last one was posted behind them.
-    Marked,
-    /// The last one came back, and so did all before it.
-    MarkerReturned,
+enum Marker {
+    NotTried,
+    /// It was posted, or refused by the device: either way once.
+    Tried,
 }
 
 /// What the queue pair took from a shared receive queue.
@@ -90,11 +112,8 @@ pub(crate) enum Returns {
 /// How the queue pair gets its receives, as far as draining goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReceiveSide {
-    /// Its own receive queue, with so many posted: all come back.
-    Own {
-        /// Not yet counted back.
-        posted_count: u32,
-    },
+    /// Its own receive queue: every receive comes back, and with it its permit.
+    Own,
     /// A shared one, on a device that says when the last was taken.
     SharedWithLastWqe,
     /// A shared one, on a device that never says: nothing can be proven, only waited and then cut.
@@ -104,8 +123,6 @@ pub(crate) enum ReceiveSide {
 /// What the owner can see at the end of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
-    /// Sends, READs and WRITEs that are not accounted for by a completion of theirs or of a later one.
-    pub(crate) send_count: u32,
     /// The receive side.
     pub(crate) receives: ReceiveSide,
     /// The completion queue was polled to empty in this turn, after this turn's messages.
@@ -118,9 +135,10 @@ pub(crate) struct Evidence {
 #[derive(Debug)]
 pub(crate) struct Draining {
     name: QueuePairName,
+    allowance: Allowance,
     reason: DisconnectReason,
     error_state: ErrorState,
-    sends: Sends,
+    marker: Marker,
     shared_receives: SharedReceives,
     patience: Patience,
 }
@@ -136,23 +154,52 @@ impl Draining {
         self.error_state = ErrorState::Entered;
     }
 
-    /// Whether a marker is to be posted now: in the error state (so that it cannot disturb the peer), once, and only behind something: a
-    /// WRITE that succeeded unsignalled says nothing, so only a later completion tells that it is done.
-    pub(crate) fn wants_marker(&self, send_count: u32) -> bool {
-        self.error_state == ErrorState::Entered
-            && self.sends == Sends::Posted
+    /// Where permits come back to.
+    #[inline]
+    pub(crate) fn give_back(&mut self) -> GiveBack<'_> {
+        self.allowance.give_back()
+    }
+
+    /// To look at.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn books(&self) -> &Allowance {
+        &self.allowance
+    }
+
+    /// The end of everything: see [`ProgramDropped`].
+    #[cfg(debug_assertions)]
+    pub(crate) fn surrender(self, proof: &ProgramDropped) {
+        self.allowance.surrender(proof);
+    }
+
+    /// What is posted and not accounted for.
+    pub(crate) fn posted_count(&self) -> u32 {
+        self.allowance.posted_count()
+    }
+
+    /// The permit for a marker, if one is to be posted now: in the error state (so that it cannot disturb the peer), once, and only behind
+    /// something: a WRITE that succeeded unsignalled says nothing, so only a later completion tells that it is done. The marker's own completion
+    /// accounts for everything before it, since requests of one queue complete in order.
+    pub(crate) fn take_marker(&mut self) -> Option<Permit<SendRoom>> {
+        let is_wanted = self.error_state == ErrorState::Entered
+            && self.marker == Marker::NotTried
             && self.patience != Patience::Pointless
-            && send_count > 0
+            && self.allowance.posted_send_count() > 0;
+        if !is_wanted {
+            return None;
+        }
+        self.marker = Marker::Tried;
+        self.allowance.take_marker()
     }
 
-    /// The marker was posted.
-    pub(crate) fn marker_posted(&mut self) {
-        self.sends = Sends::Marked;
+    /// Whether the marker was posted and has not come back.
+    pub(crate) fn marker_is_out(&self) -> bool {
+        self.marker == Marker::Tried && !self.allowance.has_marker() && self.allowance.posted_send_count() > 0
     }
 
-    /// The marker came back: requests of one queue complete in order, so everything before it is done.
-    pub(crate) fn marker_returned(&mut self) {
-        self.sends = Sends::MarkerReturned;
+    /// The device refused it: what is posted comes back by itself, or the deadline decides.
+    pub(crate) fn marker_refused(&mut self, permit: Permit<SendRoom>) {
+        self.allowance.keep_marker(permit);
     }
 
     /// LAST_WQE_REACHED came.
@@ -177,26 +224,31 @@ impl Draining {
         if evidence.operation_count > 0 {
             return Err(self);
         }
-        let sends_are_back = match self.sends {
-            Sends::MarkerReturned => true,
-            // Nothing was posted, or all of it is accounted for. While a marker is out it decides.
-            Sends::Posted => evidence.send_count == 0,
-            Sends::Marked => false,
-        };
         let receives_are_back = match evidence.receives {
-            ReceiveSide::Own { posted_count } => posted_count == 0,
+            // Their permits say so.
+            ReceiveSide::Own => true,
             // LAST_WQE does not say that the completions were polled: the queue has to be seen empty after it.
             ReceiveSide::SharedWithLastWqe => {
                 self.shared_receives == SharedReceives::LastTaken && evidence.completion_queue_empty
             }
             ReceiveSide::SharedWithoutLastWqe => false,
         };
-        if self.error_state == ErrorState::Entered && sends_are_back && receives_are_back {
-            return Ok(Quiet::Returned(Returned { name: self.name }));
-        }
-        match self.patience {
-            Patience::Over | Patience::Pointless => Ok(Quiet::Cut(Cut { name: self.name })),
-            Patience::Waiting => Err(self),
+        let Self { name, allowance, patience, .. } = self;
+        let allowance = if self.error_state == ErrorState::Entered && receives_are_back {
+            match allowance.all_back() {
+                Ok(nothing_posted) => return Ok(Quiet::Returned(Returned { name, _nothing_posted: nothing_posted })),
+                Err(allowance) => allowance,
+            }
+        } else {
+            allowance
+        };
+        match patience {
+            Patience::Over | Patience::Pointless => {
+                let cut = Cut { name };
+                allowance.surrender(&cut);
+                Ok(Quiet::Cut(cut))
+            }
+            Patience::Waiting => Err(Self { allowance, ..self }),
         }
     }
 }
@@ -214,13 +266,17 @@ pub(crate) enum Quiet {
 #[derive(Debug)]
 pub(crate) struct Returned {
     name: QueuePairName,
+    _nothing_posted: NothingPosted,
 }
 
-/// The queue pair is cut off with work outstanding: no proof of anything.
+/// The queue pair is cut off with work outstanding: no proof of anything but that nothing of it is posted or counted any more. Permits that are out are
+/// surrendered to it.
 #[derive(Debug)]
 pub(crate) struct Cut {
     name: QueuePairName,
 }
+
+impl Forfeit for Cut {}
 
 impl Quiet {
     /// Names the queue pair a last time, to detach it.
@@ -270,8 +326,14 @@ pub(crate) enum AfterDestroy {
     /// The normal end.
     Destroyed(Destroyed),
     /// It was cut off and could not be destroyed: its memory is not used again in this process' life.
-    Quarantined,
+    Quarantined(Quarantined),
 }
+
+/// Proof that whatever a queue pair has is given up.
+#[derive(Debug)]
+pub(crate) struct Quarantined(());
+
+impl Forfeit for Quarantined {}
 
 impl Destroying {
     /// The destroy call came back and the completion queue was polled empty since.
@@ -283,7 +345,7 @@ impl Destroying {
                 AfterDestroy::Destroyed(Destroyed { released: Released::Before })
             }
             (Proof::Cut, DestroyResult::Done) => AfterDestroy::Destroyed(Destroyed { released: Released::NotYet }),
-            (Proof::Cut, DestroyResult::Failed) => AfterDestroy::Quarantined,
+            (Proof::Cut, DestroyResult::Failed) => AfterDestroy::Quarantined(Quarantined(())),
         }
     }
 }
@@ -368,26 +430,64 @@ mod tests {
         }
     }
 
-    fn draining() -> Draining {
-        Live::attached(QueuePairName { index: 0, number: 1 }).begin_drain(DisconnectReason::Host)
+    use crate::permit::{OwnReceive, Permits, ReadDepth};
+
+    /// What is posted when the drain begins.
+    struct Posted {
+        sends: Permits<SendRoom>,
+        reads: Permits<ReadDepth>,
+        receives: Permits<OwnReceive>,
+    }
+
+    impl Posted {
+        fn give_sends(&mut self, draining: &mut Draining) {
+            draining.give_back().sends(self.sends.take_all());
+            draining.give_back().reads(self.reads.take_all());
+        }
+
+        fn give_receives(&mut self, draining: &mut Draining) {
+            while let Some(receive) = self.receives.take_one() {
+                draining.give_back().receive(receive);
+            }
+        }
+
+        fn surrender(self, cut: &Cut) {
+            self.sends.surrender(cut);
+            self.reads.surrender(cut);
+            self.receives.surrender(cut);
+        }
+    }
+
+    /// A queue pair with so many requests posted, one of them a READ where there are any, and so many receives.
+    fn draining(send_count: u32, receive_count: u32) -> (Draining, Posted) {
+        let mut live =
+            Live::attached(QueuePairName { index: 0, number: 1 }, Allowance::issue(8, 4, receive_count).with_marker());
+        let allowance = live.allowance();
+        let posted = Posted {
+            sends: allowance.sends.take_many(send_count).unwrap(),
+            reads: allowance.reads.take_many(send_count.min(1)).unwrap(),
+            receives: allowance.receives.take_many(receive_count).unwrap(),
+        };
+        (live.begin_drain(DisconnectReason::Host), posted)
     }
 
     /// Plays one order; after each piece of news compares with what the rules say in one line each.
     fn play(order: &[News], receives: Receives, completion_queue_empty: bool) {
-        let mut draining = draining();
+        let (mut draining, mut posted) = draining(3, if receives == Receives::Own { 2 } else { 0 });
         for count in 1..=order.len() {
             let seen = &order[..count];
             match seen[count - 1] {
                 News::InErrorState => draining.entered_error_state(),
                 News::LastWqe => draining.last_wqe_reached(),
                 News::Deadline => draining.deadline_passed(),
-                News::SendsBack | News::ReceivesBack | News::OperationsDone => {}
+                News::SendsBack => posted.give_sends(&mut draining),
+                News::ReceivesBack => posted.give_receives(&mut draining),
+                News::OperationsDone => {}
             }
             let has = |news| seen.contains(&news);
             let evidence = Evidence {
-                send_count: if has(News::SendsBack) { 0 } else { 3 },
                 receives: match receives {
-                    Receives::Own => ReceiveSide::Own { posted_count: if has(News::ReceivesBack) { 0 } else { 2 } },
+                    Receives::Own => ReceiveSide::Own,
                     Receives::Shared => ReceiveSide::SharedWithLastWqe,
                     Receives::SharedUnprovable => ReceiveSide::SharedWithoutLastWqe,
                 },
@@ -404,7 +504,10 @@ mod tests {
             match draining.check(&evidence) {
                 Ok(_) if !has(News::OperationsDone) => panic!("quiet with an operation under way: {context}"),
                 Ok(Quiet::Returned(_)) => return assert!(returned, "{context}"),
-                Ok(Quiet::Cut(_)) => return assert!(has(News::Deadline) && !returned, "{context}"),
+                Ok(Quiet::Cut(cut)) => {
+                    posted.surrender(&cut);
+                    return assert!(has(News::Deadline) && !returned, "{context}");
+                }
                 Err(still) => {
                     assert!(!has(News::OperationsDone) || !(returned || has(News::Deadline)), "{context}");
                     draining = still;
@@ -429,44 +532,57 @@ mod tests {
 
     #[test]
     fn the_marker_goes_out_once_in_the_error_state_and_only_behind_something() {
-        let mut draining = draining();
-        assert!(!draining.wants_marker(3), "not in the error state");
+        let evidence = Evidence { receives: ReceiveSide::Own, completion_queue_empty: false, operation_count: 0 };
+        let (mut idle, _) = draining(0, 0);
+        idle.entered_error_state();
+        assert!(idle.take_marker().is_none(), "nothing to wait for");
+        assert!(matches!(idle.check(&evidence), Ok(Quiet::Returned(_))));
+
+        let (mut draining, mut posted) = draining(3, 0);
+        assert!(draining.take_marker().is_none(), "not in the error state");
         draining.entered_error_state();
-        assert!(!draining.wants_marker(0), "nothing to wait for");
-        assert!(draining.wants_marker(3));
-        draining.marker_posted();
-        assert!(!draining.wants_marker(3));
-        let evidence = Evidence {
-            send_count: 3,
-            receives: ReceiveSide::Own { posted_count: 0 },
-            completion_queue_empty: false,
-            operation_count: 0,
-        };
+        let marker = draining.take_marker().unwrap();
+        assert!(draining.take_marker().is_none());
         let mut draining = draining.check(&evidence).unwrap_err();
-        draining.marker_returned();
-        assert!(matches!(draining.check(&evidence), Ok(Quiet::Returned(_))), "it accounts for what is silent");
+        posted.give_sends(&mut draining);
+        let mut draining = draining.check(&evidence).unwrap_err();
+        assert_eq!(draining.posted_count(), 1, "while the marker is out it decides");
+        draining.give_back().sends(marker.into());
+        assert!(matches!(draining.check(&evidence), Ok(Quiet::Returned(_))));
+    }
+
+    #[test]
+    fn a_marker_that_the_device_refused_is_not_tried_again() {
+        let evidence = Evidence { receives: ReceiveSide::Own, completion_queue_empty: false, operation_count: 0 };
+        let (mut draining, mut posted) = draining(1, 0);
+        draining.entered_error_state();
+        let marker = draining.take_marker().unwrap();
+        draining.marker_refused(marker);
+        assert!(draining.take_marker().is_none());
+        let mut draining = draining.check(&evidence).unwrap_err();
+        posted.give_sends(&mut draining);
+        assert!(matches!(draining.check(&evidence), Ok(Quiet::Returned(_))), "everything came back without it");
     }
 
     #[test]
     fn only_a_cut_queue_pair_that_could_not_be_destroyed_is_quarantined() {
         let quiet = |cut: bool| {
-            let mut draining = draining();
+            let (mut draining, posted) = draining(u32::from(cut), 0);
             draining.entered_error_state();
             if cut {
                 draining.deadline_passed();
             }
-            let evidence = Evidence {
-                send_count: u32::from(cut),
-                receives: ReceiveSide::Own { posted_count: 0 },
-                completion_queue_empty: true,
-                operation_count: 0,
-            };
-            draining.check(&evidence).unwrap().detach().1
+            let evidence = Evidence { receives: ReceiveSide::Own, completion_queue_empty: true, operation_count: 0 };
+            let quiet = draining.check(&evidence).unwrap();
+            if let Quiet::Cut(cut) = &quiet {
+                posted.surrender(cut);
+            }
+            quiet.detach().1
         };
         let end = |cut, result| quiet(cut).end(result, Swept::completion_queue_was_emptied());
         let release_owed = |after| match after {
             AfterDestroy::Destroyed(destroyed) => Some(destroyed.release_owed().is_some()),
-            AfterDestroy::Quarantined => None,
+            AfterDestroy::Quarantined(_) => None,
         };
         assert_eq!(release_owed(end(false, DestroyResult::Done)), Some(false));
         assert_eq!(release_owed(end(false, DestroyResult::Failed)), Some(false));

@@ -380,6 +380,16 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
     }
 }
 
+/// With the whole CPU: a queue that goes away by itself has to have its permits back.
+#[cfg(debug_assertions)]
+impl<P: Provider, W> Drop for HostCpu<P, W> {
+    fn drop(&mut self) {
+        for (_, queue) in self.queues.iter_mut() {
+            queue.abandon();
+        }
+    }
+}
+
 impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
     type Message = Message<P>;
 

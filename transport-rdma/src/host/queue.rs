@@ -2,7 +2,10 @@
 //!
 //! Owned by its CPU. A command has a *slot* from its submission until both its response has come and its send has completed: the response
 //! alone says nothing about our own device, which may still read the capsule to send it again. There are as many slots, capsule buffers, receives and places
-//! in the send queue as the queue takes commands, so that nothing can run short: the free list of slots is the only permit.
+//! in the send queue as the queue takes commands, so that nothing can run short: who has a free slot finds a permit for its send.
+//!
+//! Every request is signalled, so each comes back by itself, in whatever way it ends: a command's slot has the permit of its send until then, each receive its
+//! own. A completion of what is not out is no news of ours: it ends the connection.
 //!
 //! Everything in a response is the target's word: an identifier that names no outstanding command ends the connection. Identifiers carry
 //! a generation beside the slot, so that a response which is sent twice is not taken for that of the slot's next command.
@@ -16,6 +19,7 @@ use reactor::{Handle, Segment};
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkKind, WorkRequestId};
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
+use crate::permit::{Allowance, OwnReceive, Permit, SendRoom};
 use crate::teardown::Live;
 use crate::verbs::{
     Completion, CompletionStatus, Flags, LocalSegment, Port, PostError, QueuePairName, SendOperation, SendRequest,
@@ -60,6 +64,8 @@ pub(super) enum QueueFault {
     UnknownCommand { command_id: u16 },
     #[error("{operation} ended with {status:?}")]
     Transfer { operation: &'static str, status: CompletionStatus },
+    #[error("{operation} completed, which was not posted")]
+    NotPosted { operation: &'static str },
     #[error("posting {operation} failed: {error:?}")]
     Post { operation: &'static str, error: PostError },
 }
@@ -70,24 +76,26 @@ impl QueueFault {
             Self::ResponseLength { .. } | Self::UnknownCommand { .. } => {
                 HostFailure::Protocol { qid, what: self.to_string() }
             }
-            Self::Transfer { .. } | Self::Post { .. } => HostFailure::Disconnected { qid, why: self.to_string() },
+            Self::Transfer { .. } | Self::NotPosted { .. } | Self::Post { .. } => {
+                HostFailure::Disconnected { qid, why: self.to_string() }
+            }
         }
     }
 }
 
 /// What of a command is still out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Default)]
 enum Phase {
+    #[default]
     Free,
     /// Neither response nor send completion has come.
-    Posted,
+    Posted(Permit<SendRoom>),
     /// The response has come.
-    Responded,
+    Responded(Permit<SendRoom>),
     /// The send has completed.
     Sent,
 }
 
-#[derive(Clone, Copy)]
 struct CommandSlot {
     tag: u64,
     submit_ns: u64,
@@ -118,35 +126,35 @@ pub(super) struct Queue {
     handle: Handle<Queue>,
     slots: Box<[CommandSlot]>,
     free: Vec<u16>,
-    receive_count: usize,
     commands: Segment,
     responses: Segment,
     capsule_key: u32,
-    posted_send_count: u32,
-    posted_receive_count: u32,
+    /// For each receive: whether it is posted.
+    receives: Box<[Option<Permit<OwnReceive>>]>,
 }
 
 impl Queue {
     pub(super) fn new(options: &QueueOptions, name: QueuePairName, handle: Handle<Queue>) -> Self {
         let depth = usize::from(options.depth);
         let empty =
-            CommandSlot { tag: 0, submit_ns: 0, response: [0; RESPONSE_LEN], generation: 0, phase: Phase::Free };
+            |_| CommandSlot { tag: 0, submit_ns: 0, response: [0; RESPONSE_LEN], generation: 0, phase: Phase::Free };
+        let receive_count = receive_count(options.depth);
+        // At most DEPTH_MAX and one more. A host reads nothing, and needs no marker.
+        let allowance = Allowance::issue(u32::from(options.depth), 0, u32::try_from(receive_count).unwrap_or(u32::MAX));
         Self {
             link: options.link,
             qid: options.qid,
             number: options.number,
-            stage: Stage::Connecting(Live::attached(name)),
+            stage: Stage::Connecting(Live::attached(name, allowance)),
             name,
             handle,
-            slots: vec![empty; depth].into_boxed_slice(),
+            slots: (0..depth).map(empty).collect(),
             // The lowest slot on top: a shallow load stays in few cache lines.
             free: (0..options.depth).rev().collect(),
             commands: options.capsules.part(0, depth * COMMAND_LEN),
-            receive_count: receive_count(options.depth),
-            responses: options.capsules.part(depth * COMMAND_LEN, receive_count(options.depth) * RESPONSE_LEN),
+            responses: options.capsules.part(depth * COMMAND_LEN, receive_count * RESPONSE_LEN),
             capsule_key: options.capsule_key,
-            posted_send_count: 0,
-            posted_receive_count: 0,
+            receives: (0..receive_count).map(|_| None).collect(),
         }
     }
 
@@ -162,22 +170,31 @@ impl Queue {
 
     /// When the oldest outstanding command was submitted.
     pub(super) fn oldest_submit_ns(&self) -> Option<u64> {
-        self.slots.iter().filter(|slot| slot.phase != Phase::Free).map(|slot| slot.submit_ns).min()
+        self.slots.iter().filter(|slot| !matches!(slot.phase, Phase::Free)).map(|slot| slot.submit_ns).min()
     }
 
     /// Posts all receives, before the connection is made.
     pub(super) fn post_receives<Q: Port>(&mut self, port: &mut Q) -> Result<(), QueueFault> {
-        (0..self.receive_count).try_for_each(|slot| self.post_receive(port, slot))
+        (0..self.receives.len()).try_for_each(|slot| self.post_receive(port, slot))
     }
 
     fn post_receive<Q: Port>(&mut self, port: &mut Q, slot: usize) -> Result<(), QueueFault> {
         let memory = self.responses.part(slot * RESPONSE_LEN, RESPONSE_LEN);
         let segment = LocalSegment { memory, local_key: self.capsule_key };
         let id = work_id(WorkKind::Receive, self.handle, slot);
-        port.post_receive(self.name, id, &[segment])
-            .map_err(|error| QueueFault::Post { operation: "a receive", error })?;
-        self.posted_receive_count += 1;
-        Ok(())
+        let refused = |error| QueueFault::Post { operation: "a receive", error };
+        let receives = &mut self.stage.allowance().ok_or(refused(PostError::WrongState))?.receives;
+        let permit = receives.take().ok_or(refused(PostError::QueueFull))?;
+        match port.post_receive(self.name, id, &[segment]) {
+            Ok(()) => {
+                self.receives[slot] = Some(permit);
+                Ok(())
+            }
+            Err(error) => {
+                receives.give(permit);
+                Err(refused(error))
+            }
+        }
     }
 
     /// Sends the command that `command` makes of its identifier. The caller has seen [`Self::room`], or that no command is out. `in_capsule` is
@@ -190,7 +207,9 @@ impl Queue {
         command: impl FnOnce(u16) -> [u8; COMMAND_LEN],
         in_capsule: Option<LocalSegment>,
     ) -> Result<(), QueueFault> {
+        let sends = &mut self.stage.allowance().expect("the caller has seen that it carries commands").sends;
         let number = self.free.pop().expect("the caller has seen room");
+        let permit = sends.take().expect("there is a send for each slot, and it is back before the slot is free");
         let index = usize::from(number);
         let slot = &mut self.slots[index];
         let command = command(command_id(number, slot.generation));
@@ -211,33 +230,43 @@ impl Queue {
         let request = SendRequest { id, operation: SendOperation::Send, flags: Flags::SIGNALED, segments };
         if let Err(error) = port.post_send(self.name, &request) {
             self.free.push(number);
+            sends.give(permit);
             return Err(QueueFault::Post { operation: "a command", error });
         }
         slot.tag = tag;
         slot.submit_ns = now_ns;
-        slot.phase = Phase::Posted;
-        self.posted_send_count += 1;
+        slot.phase = Phase::Posted(permit);
         Ok(())
     }
 
     /// The send of the command in slot `index` has completed.
     pub(super) fn sent(&mut self, index: usize, status: CompletionStatus) -> Result<Option<Finished>, QueueFault> {
-        self.posted_send_count -= 1;
+        // After a cut it comes too late to count.
+        let Some(mut give_back) = self.stage.give_back() else { return Ok(None) };
+        let not_posted = QueueFault::NotPosted { operation: "a command's send" };
+        let slot = self.slots.get_mut(index).ok_or(not_posted)?;
+        let has_response = match std::mem::take(&mut slot.phase) {
+            Phase::Posted(send) => {
+                give_back.sends(send.into());
+                false
+            }
+            Phase::Responded(send) => {
+                give_back.sends(send.into());
+                true
+            }
+            phase @ (Phase::Free | Phase::Sent) => {
+                slot.phase = phase;
+                return Err(not_posted);
+            }
+        };
+        slot.phase = Phase::Sent;
         if !self.carries_commands() {
             return Ok(None);
         }
         if status != CompletionStatus::Success {
             return Err(QueueFault::Transfer { operation: "a command's send", status });
         }
-        let slot = &mut self.slots[index];
-        match slot.phase {
-            Phase::Posted => {
-                slot.phase = Phase::Sent;
-                Ok(None)
-            }
-            Phase::Responded => Ok(Some(self.finish(index))),
-            Phase::Free | Phase::Sent => panic!("a send completed twice: qid {} slot {index}", self.qid),
-        }
+        Ok(has_response.then(|| self.finish(index)))
     }
 
     /// Receive number `receive` has completed.
@@ -247,7 +276,9 @@ impl Queue {
         receive: usize,
         completion: &Completion,
     ) -> Result<Option<Finished>, QueueFault> {
-        self.posted_receive_count -= 1;
+        let Some(mut give_back) = self.stage.give_back() else { return Ok(None) };
+        let posted = self.receives.get_mut(receive).and_then(Option::take);
+        give_back.receive(posted.ok_or(QueueFault::NotPosted { operation: "a response's receive" })?);
         if !self.carries_commands() {
             return Ok(None);
         }
@@ -269,17 +300,20 @@ impl Queue {
         if command_id >> SLOT_BITS != id_generation(slot.generation) {
             return Err(unknown);
         }
-        match slot.phase {
-            Phase::Posted => {
+        match std::mem::take(&mut slot.phase) {
+            Phase::Posted(send) => {
                 slot.response = response;
-                slot.phase = Phase::Responded;
+                slot.phase = Phase::Responded(send);
                 Ok(None)
             }
             Phase::Sent => {
                 slot.response = response;
                 Ok(Some(self.finish(index)))
             }
-            Phase::Free | Phase::Responded => Err(unknown),
+            phase @ (Phase::Free | Phase::Responded(_)) => {
+                slot.phase = phase;
+                Err(unknown)
+            }
         }
     }
 

@@ -1,11 +1,17 @@
 //! A queue pair's body: everything about it that changes. Owned by the CPU of its poll group, alone.
 //!
-//! Invariants:
-//! 1. A slot is either in `free_slots`, or with the NVMe layer, or its response is posted: then its completion frees it.
-//! 2. `send_room` + requests posted and not accounted for = the send queue's room less one: the marker's place is never given away. The request that
-//!    takes the last of it is signalled, so that room always comes back.
-//! 3. `command_count` counts capsules received whose response is not posted: those that wait for a slot included. At most `depth`.
+//! Invariants, all of which [`Body::audit`] looks at:
+//! 1. Every permit of the queue pair is in exactly one place. Send queue room: at hand, the marker's, or with the requests that a completion will account
+//!    for ([`PostedSends`]). Read depth: at hand, or with the slot whose READ is out. Own receives: at hand, or with the receive that is posted. Commands: at
+//!    hand, with a capsule that waits for a slot, or with the slot.
+//! 2. Every slot is in exactly one place ([`Place`]): free, which is in `free_slots`; with its command; or its response is posted, whose completion frees it.
+//! 3. The request that takes the last of the send queue's room is signalled, so that room always comes back.
 //! 4. Both waiting queues are bounded by the slots: a slot has at most one pull, one push in parts and one response under way.
+//!
+//! Permits of what may be posted are in [`Live`]: so a queue pair that drains has none to take.
+
+#[cfg(any(test, debug_assertions))]
+mod audit;
 
 use std::collections::VecDeque;
 
@@ -14,13 +20,20 @@ use nvmf_core::{DisconnectReason, Qpair};
 use reactor::{Handle, Segment, TimerId};
 
 use super::message::{ConnectionRecord, Terms};
-use crate::teardown::{Destroying, Draining, Live};
+#[cfg(debug_assertions)]
+use crate::permit::ProgramDropped;
+use crate::permit::{
+    Allowance, CommandRoom, Forfeit, GiveBack, Ledger, OwnReceive, Permit, Permits, ReadDepth, SendRoom,
+};
+use crate::teardown::{Destroying, Draining, Live, Quarantined};
 use crate::verbs::QueuePairName;
 
 /// Where the queue pair is in its life. Retired bodies are in limbo, in no table.
 #[derive(Debug)]
 pub(super) enum Life {
     Live(Live),
+    /// The device refused a request: posts nothing more, since what would follow relies on it. Its end begins after the batch.
+    Broken(Live),
     /// Its timer fires at the deadline. It holds a handle, so it is cancelled before the next step.
     Draining(Draining, TimerId),
     Destroying(Destroying),
@@ -28,11 +41,69 @@ pub(super) enum Life {
     Quarantined,
 }
 
-/// One slot's posted work.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where a slot is.
+#[derive(Debug, Default)]
+pub(super) enum Place {
+    #[default]
+    Free,
+    /// With its command: at the NVMe layer, or its response waits for room.
+    Command(Permit<CommandRoom>),
+    /// Its response is posted: the host may have sent another command in its place.
+    ResponsePosted,
+}
+
+/// One slot.
+#[derive(Debug)]
 pub(super) struct SlotWork {
-    /// READs of its pull that have not completed, those that wait included.
-    pub(super) read_count: u32,
+    pub(super) place: Place,
+    /// Of its pull's READs that are posted.
+    pub(super) reads: Permits<ReadDepth>,
+    /// READs of its pull that have not succeeded, those that wait included.
+    pub(super) part_count: u32,
+}
+
+impl SlotWork {
+    const FREE: Self = Self { place: Place::Free, reads: Permits::NONE, part_count: 0 };
+}
+
+/// Requests in the send queue that no completion has accounted for. Requests of one send queue complete in order: so a completion accounts for all
+/// that were posted since the signalled one before it.
+#[derive(Debug)]
+pub(super) struct PostedSends {
+    /// For each signalled request, oldest first: the permits that its completion gives back, its own included.
+    signalled: VecDeque<Permits<SendRoom>>,
+    /// Of requests posted since the last signalled one.
+    unsignalled: Permits<SendRoom>,
+}
+
+impl PostedSends {
+    /// A request was posted.
+    #[inline]
+    pub(super) fn push(&mut self, permit: Permit<SendRoom>, is_signalled: bool) {
+        self.unsignalled.put(permit);
+        if is_signalled {
+            self.signalled.push_back(self.unsignalled.take_all());
+        }
+    }
+
+    /// The oldest signalled request succeeded, and with it all that were posted before it. `None` if there is none: the device says it twice.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Permits<SendRoom>> {
+        self.signalled.pop_front()
+    }
+
+    /// The last of them came back, or will never.
+    fn take_all(&mut self) -> Permits<SendRoom> {
+        let mut all = self.unsignalled.take_all();
+        for permits in self.signalled.drain(..) {
+            all.merge(permits);
+        }
+        all
+    }
+
+    fn count(&self) -> u32 {
+        self.unsignalled.count() + self.signalled.iter().map(Permits::count).sum::<u32>()
+    }
 }
 
 /// What is left of a pull that found no room.
@@ -50,40 +121,41 @@ pub(super) enum WaitingSend {
     Response { slot: Slot, invalidate: Option<u32> },
 }
 
-/// A capsule that waits for a slot: its receive and how many bytes came.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct WaitingCapsule {
+/// A capsule that was admitted, and needs a slot: its receive and how many bytes came.
+#[derive(Debug)]
+pub(super) struct Capsule {
     pub(super) receive: u32,
     pub(super) len: u32,
+    pub(super) command: Permit<CommandRoom>,
 }
 
 /// A queue pair that has its own receives. Empty where the receives are shared.
 #[derive(Debug, Default)]
 pub(super) struct OwnReceives {
     pub(super) buffers: Vec<reactor::Buffer>,
-    pub(super) posted_count: u32,
+    /// For each buffer: whether it is posted.
+    pub(super) posted: Box<[Option<Permit<OwnReceive>>]>,
 }
 
 #[derive(Debug)]
 pub(super) struct Body {
-    pub(super) handle: Handle<Qpair>,
     pub(super) record: Handle<ConnectionRecord>,
-    pub(super) name: QueuePairName,
     /// `None` only while a step is being taken.
     pub(super) life: Option<Life>,
-    pub(super) depth: u32,
-    pub(super) command_count: u32,
+    pub(super) work: Work,
+}
+
+/// Apart from its life, so that both can be borrowed: who posts has a [`Live`], for its permits, and this.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) handle: Handle<Qpair>,
+    pub(super) name: QueuePairName,
+    /// What the host may have outstanding: a capsule that comes takes one, which its response gives back when it is posted.
+    pub(super) commands: Ledger<CommandRoom>,
     pub(super) free_slots: Vec<Slot>,
     pub(super) slots: Box<[SlotWork]>,
-    pub(super) send_room_max: u32,
-    pub(super) send_room: u32,
-    pub(super) read_room: u32,
-    /// For each signalled request posted, oldest first: how many requests its completion accounts for, itself included. Requests of one send
-    /// queue complete in order.
-    signalled: VecDeque<u32>,
-    /// Requests posted since the last signalled one.
-    unsignalled_count: u32,
-    pub(super) waiting_capsules: VecDeque<WaitingCapsule>,
+    pub(super) posted: PostedSends,
+    pub(super) waiting_capsules: VecDeque<Capsule>,
     pub(super) waiting_pulls: VecDeque<WaitingPull>,
     pub(super) waiting_sends: VecDeque<WaitingSend>,
     pub(super) receives: OwnReceives,
@@ -99,27 +171,26 @@ impl Body {
         buffers: Vec<reactor::Buffer>,
     ) -> Self {
         let slot_count = slot_count(terms.depth);
-        let send_room_max = terms.send_count - 1;
-        Self {
+        // One receive for each buffer: none where they are shared.
+        let receive_count = u32::try_from(buffers.len()).unwrap_or(u32::MAX);
+        let allowance = Allowance::issue(terms.send_count, u32::from(terms.read_depth), receive_count).with_marker();
+        let work = Work {
             handle,
-            record,
             name,
-            life: Some(Life::Live(Live::attached(name))),
-            depth: u32::from(terms.depth),
-            command_count: 0,
+            commands: Ledger::issue(u32::from(terms.depth)),
             // Lowest slot last: it is taken first.
             free_slots: (0..slot_count).rev().collect(),
-            slots: vec![SlotWork::default(); usize::from(slot_count)].into_boxed_slice(),
-            send_room_max,
-            send_room: send_room_max,
-            read_room: u32::from(terms.read_depth),
-            signalled: VecDeque::with_capacity(send_room_max as usize),
-            unsignalled_count: 0,
+            slots: (0..slot_count).map(|_| SlotWork::FREE).collect(),
+            posted: PostedSends {
+                signalled: VecDeque::with_capacity(terms.send_count as usize),
+                unsignalled: Permits::NONE,
+            },
             waiting_capsules: VecDeque::with_capacity(usize::from(terms.depth)),
             waiting_pulls: VecDeque::with_capacity(usize::from(slot_count)),
             waiting_sends: VecDeque::with_capacity(2 * usize::from(slot_count)),
-            receives: OwnReceives { buffers, posted_count: 0 },
-        }
+            receives: OwnReceives { posted: buffers.iter().map(|_| None).collect(), buffers },
+        };
+        Self { record, life: Some(Life::Live(Live::attached(name, allowance))), work }
     }
 
     #[inline]
@@ -127,13 +198,30 @@ impl Body {
         matches!(self.life, Some(Life::Live(_)))
     }
 
+    /// What may post, and what of.
+    #[inline]
+    pub(super) fn live_mut(&mut self) -> Option<(&mut Live, &mut Work)> {
+        match &mut self.life {
+            Some(Life::Live(live)) => Some((live, &mut self.work)),
+            Some(Life::Broken(_) | Life::Draining(..) | Life::Destroying(_) | Life::Quarantined) | None => None,
+        }
+    }
+
+    /// Nothing more is posted: something was refused that what follows would rely on.
+    pub(super) fn break_off(&mut self) {
+        self.life = match self.life.take() {
+            Some(Life::Live(live)) => Some(Life::Broken(live)),
+            other => other,
+        };
+    }
+
     /// First trigger wins: true if this call began the teardown.
     pub(super) fn begin_drain(&mut self, reason: DisconnectReason, arm: impl FnOnce() -> TimerId) -> bool {
         match self.life.take() {
-            Some(Life::Live(live)) => {
+            Some(Life::Live(live) | Life::Broken(live)) => {
                 self.life = Some(Life::Draining(live.begin_drain(reason), arm()));
-                self.waiting_pulls.clear();
-                self.waiting_sends.clear();
+                self.work.waiting_pulls.clear();
+                self.work.waiting_sends.clear();
                 true
             }
             other => {
@@ -147,29 +235,106 @@ impl Body {
     pub(super) fn draining_mut(&mut self) -> Option<&mut Draining> {
         match &mut self.life {
             Some(Life::Draining(draining, _)) => Some(draining),
-            Some(Life::Live(_) | Life::Destroying(_) | Life::Quarantined) | None => None,
+            Some(Life::Live(_) | Life::Broken(_) | Life::Destroying(_) | Life::Quarantined) | None => None,
         }
     }
 
-    /// A request was posted.
+    // Completions.
+
+    /// A signalled request succeeded. False if none was out: then nothing is given back.
     #[inline]
-    pub(super) fn take_send_room(&mut self, signalled: bool) {
-        self.send_room -= 1;
-        self.unsignalled_count += 1;
-        if signalled {
-            self.signalled.push_back(std::mem::take(&mut self.unsignalled_count));
+    pub(super) fn sends_returned(&mut self) -> bool {
+        let Some(mut give_back) = give_back(&mut self.life) else { return false };
+        let Some(permits) = self.work.posted.pop() else { return false };
+        give_back.sends(permits);
+        true
+    }
+
+    /// A READ of this slot succeeded. False if none was out.
+    #[inline]
+    pub(super) fn read_returned(&mut self, slot: Slot) -> bool {
+        let Some(mut give_back) = give_back(&mut self.life) else { return false };
+        let Some(read) = self.work.slots[usize::from(slot)].reads.take_one() else { return false };
+        give_back.reads(read.into());
+        self.sends_returned()
+    }
+
+    /// A receive came back, whatever came of it. False if it was not posted.
+    #[inline]
+    pub(super) fn receive_returned(&mut self, number: u32) -> bool {
+        let Some(mut give_back) = give_back(&mut self.life) else { return false };
+        let Some(receive) = self.work.receives.posted.get_mut(number as usize).and_then(Option::take) else {
+            return false;
+        };
+        give_back.receive(receive);
+        true
+    }
+
+    /// The marker came back, and so did everything before it: also what failed, of which some said so and some did not. False if none was out.
+    pub(super) fn marker_returned(&mut self) -> bool {
+        let Some(Life::Draining(draining, _)) = &mut self.life else { return false };
+        if !draining.marker_is_out() {
+            return false;
+        }
+        let mut give_back = draining.give_back();
+        give_back.sends(self.work.posted.take_all());
+        for work in &mut self.work.slots {
+            give_back.reads(work.reads.take_all());
+        }
+        true
+    }
+
+    // The end.
+
+    /// What is out never comes back, or comes too late to count.
+    pub(super) fn surrender_posted(&mut self, cut: &impl Forfeit) {
+        self.work.posted.take_all().surrender(cut);
+        for work in &mut self.work.slots {
+            work.reads.take_all().surrender(cut);
+        }
+        for receive in self.work.receives.posted.iter_mut().filter_map(Option::take) {
+            receive.surrender(cut);
         }
     }
 
-    /// A signalled request succeeded, and with it all that were posted before it.
-    #[inline]
-    pub(super) fn give_send_room(&mut self) {
-        self.send_room += self.signalled.pop_front().unwrap_or(0);
+    /// The NVMe layer has no slot any more.
+    pub(super) fn release_slots(&mut self) {
+        self.work.free_slots.clear();
+        for (slot, work) in (0..).zip(&mut self.work.slots) {
+            if let Place::Command(command) = std::mem::take(&mut work.place) {
+                self.work.commands.give(command);
+            }
+            work.part_count = 0;
+            self.work.free_slots.push(slot);
+        }
     }
 
-    /// Requests that no completion has accounted for.
-    pub(super) fn send_count(&self) -> u32 {
-        self.send_room_max - self.send_room
+    /// Kept for ever, with its slots as they are.
+    pub(super) fn quarantine(&mut self, proof: &Quarantined) {
+        self.surrender_commands(proof);
+        self.life = Some(Life::Quarantined);
+    }
+
+    fn surrender_commands(&mut self, proof: &impl Forfeit) {
+        for work in &mut self.work.slots {
+            if let Place::Command(command) = std::mem::take(&mut work.place) {
+                command.surrender(proof);
+            }
+        }
+        for capsule in self.work.waiting_capsules.drain(..) {
+            capsule.command.surrender(proof);
+        }
+        std::mem::replace(&mut self.work.commands, Ledger::issue(0)).surrender(proof);
+    }
+}
+
+/// Where permits come back to, as long as the device may return what was posted.
+#[inline]
+fn give_back(life: &mut Option<Life>) -> Option<GiveBack<'_>> {
+    match life {
+        Some(Life::Live(live) | Life::Broken(live)) => Some(live.allowance().give_back()),
+        Some(Life::Draining(draining, _)) => Some(draining.give_back()),
+        Some(Life::Destroying(_) | Life::Quarantined) | None => None,
     }
 }
 
@@ -191,20 +356,20 @@ impl Bodies {
     }
 
     pub(super) fn insert(&mut self, body: Box<Body>) {
-        let place = &mut self.by_index[body.handle.index()];
-        assert!(place.is_none(), "the NVMe layer gave a handle whose index has a body: {:?}", body.handle);
+        let place = &mut self.by_index[body.work.handle.index()];
+        assert!(place.is_none(), "the NVMe layer gave a handle whose index has a body: {:?}", body.work.handle);
         *place = Some(body);
         self.live_count += 1;
     }
 
     #[inline]
     pub(super) fn look(&self, handle: Handle<Qpair>) -> Option<&Body> {
-        self.by_index.get(handle.index())?.as_deref().filter(|body| body.handle == handle)
+        self.by_index.get(handle.index())?.as_deref().filter(|body| body.work.handle == handle)
     }
 
     #[inline]
     pub(super) fn look_mut(&mut self, handle: Handle<Qpair>) -> Option<&mut Body> {
-        self.by_index.get_mut(handle.index())?.as_deref_mut().filter(|body| body.handle == handle)
+        self.by_index.get_mut(handle.index())?.as_deref_mut().filter(|body| body.work.handle == handle)
     }
 
     /// For receive permits, which name the index only: while one is out the body cannot go.
@@ -225,6 +390,22 @@ impl Bodies {
 
     /// Every body's handle.
     pub(super) fn handles(&self) -> Vec<Handle<Qpair>> {
-        self.by_index.iter().flatten().map(|body| body.handle).collect()
+        self.by_index.iter().flatten().map(|body| body.work.handle).collect()
+    }
+}
+
+/// With the whole CPU: a body that goes away by itself has to have its permits back.
+#[cfg(debug_assertions)]
+impl Drop for Bodies {
+    fn drop(&mut self) {
+        for mut body in self.by_index.drain(..).flatten() {
+            match body.life.take() {
+                Some(Life::Live(live) | Life::Broken(live)) => live.surrender(&ProgramDropped),
+                Some(Life::Draining(draining, _)) => draining.surrender(&ProgramDropped),
+                Some(Life::Destroying(_) | Life::Quarantined) | None => {}
+            }
+            body.surrender_posted(&ProgramDropped);
+            body.surrender_commands(&ProgramDropped);
+        }
     }
 }

@@ -145,7 +145,7 @@ impl<P: Provider> Control<P> {
             provider: parts.provider,
             core: parts.core,
             limits: parts.limits,
-            loads: vec![CpuLoad::default(); parts.ports.len()],
+            loads: parts.ports.iter().map(|_| CpuLoad::new(&parts.limits)).collect(),
             ports: parts.ports,
             listeners: parts.listeners,
             regions: parts.regions,

@@ -288,17 +288,17 @@ impl<P: Provider> TargetCpu<P> {
         let operation_count = self.group.outstanding_count(qpair);
         let completion_queue_empty = self.path.completion_queue_is_empty();
         let is_shared = self.path.shared.is_some();
-        let Some(body) = self.path.bodies.look_mut(qpair) else { return true };
-        let send_count = body.send_count();
         let receives = match (is_shared, self.raises_last_wqe) {
-            (false, _) => ReceiveSide::Own { posted_count: body.receives.posted_count },
+            (false, _) => ReceiveSide::Own,
             (true, true) => ReceiveSide::SharedWithLastWqe,
             (true, false) => ReceiveSide::SharedWithoutLastWqe,
         };
-        if body.draining_mut().is_some_and(|draining| draining.wants_marker(send_count)) {
-            self.post_marker(turn, qpair);
+        if let Some(posted) = self.path.post_marker(qpair) {
+            Step::MarkerPosted.trace(turn, qpair.to_bits(), posted.is_ok().into());
         }
         let Some(body) = self.path.bodies.look_mut(qpair) else { return true };
+        #[cfg(debug_assertions)]
+        body.audit();
         let (draining, timer) = match body.life.take() {
             Some(Life::Draining(draining, timer)) => (draining, timer),
             other => {
@@ -307,7 +307,7 @@ impl<P: Provider> TargetCpu<P> {
             }
         };
         let reason = draining.reason();
-        match draining.check(&Evidence { send_count, receives, completion_queue_empty, operation_count }) {
+        match draining.check(&Evidence { receives, completion_queue_empty, operation_count }) {
             Err(draining) => {
                 body.life = Some(Life::Draining(draining, timer));
                 false
@@ -323,18 +323,6 @@ impl<P: Provider> TargetCpu<P> {
         }
     }
 
-    /// If the device refuses it the deadline decides.
-    fn post_marker(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>) {
-        let posted = self.path.post_marker(qpair);
-        if let Err(error) = &posted {
-            tracing::debug!(?qpair, ?error, "no marker");
-        }
-        Step::MarkerPosted.trace(turn, qpair.to_bits(), posted.is_ok().into());
-        if let Some(draining) = self.path.bodies.look_mut(qpair).and_then(Body::draining_mut) {
-            draining.marker_posted();
-        }
-    }
-
     /// Quiet: after a full return the memory is free at once; then the queue pair goes home to be destroyed.
     fn become_quiet(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>, quiet: Quiet) {
         match &quiet {
@@ -344,9 +332,12 @@ impl<P: Provider> TargetCpu<P> {
                 self.release_requests(qpair, returned);
                 Step::RequestsReleased.trace(turn, qpair.to_bits(), RETURNED);
             }
-            Quiet::Cut(_) => {
+            Quiet::Cut(cut) => {
                 self.counters.cut.add(1);
                 Step::Quiet.trace(turn, qpair.to_bits(), CUT);
+                if let Some(body) = self.path.bodies.look_mut(qpair) {
+                    body.surrender_posted(cut);
+                }
                 tracing::warn!(?qpair, "queue pair is cut off: its work did not return in time, or cannot");
             }
         }
@@ -367,6 +358,9 @@ impl<P: Provider> TargetCpu<P> {
     /// The NVMe layer's buffers, permits and leases, with a proof that no device touches them.
     fn release_requests(&mut self, qpair: Handle<Qpair>, _proof: &impl MemoryIsQuiet) {
         self.group.release_requests(&mut self.path, qpair);
+        if let Some(body) = self.path.bodies.look_mut(qpair) {
+            body.release_slots();
+        }
     }
 
     /// The destroy call came back: Quiet → Retired, once the completion queue was seen empty.
@@ -386,19 +380,19 @@ impl<P: Provider> TargetCpu<P> {
                     Step::RequestsReleased.trace(turn, qpair.to_bits(), CUT);
                 }
                 let Some(body) = self.path.bodies.remove(qpair) else { return };
-                self.path.forget_number(body.name.number, qpair);
+                self.path.forget_number(body.work.name.number, qpair);
                 self.counters.count_retired();
                 Step::Retired.trace(turn, qpair.to_bits(), body.record.to_bits());
                 if self.limbo.retire(turn, destroyed.retire(body)).is_err() {
                     unreachable!("the limbo has a place for every body");
                 }
             }
-            AfterDestroy::Quarantined => {
+            AfterDestroy::Quarantined(proof) => {
                 tracing::error!(?qpair, "queue pair could be neither drained nor destroyed: its memory is given up");
                 self.counters.quarantined_live.add(1);
                 self.quarantined += 1;
                 if let Some(body) = self.path.bodies.look_mut(qpair) {
-                    body.life = Some(Life::Quarantined);
+                    body.quarantine(&proof);
                     Step::Quarantined.trace(turn, qpair.to_bits(), body.record.to_bits());
                 }
             }
@@ -420,10 +414,11 @@ impl<P: Provider> TargetCpu<P> {
     fn reap(&mut self, turn: &mut Turn<'_, Message<P>>) {
         while let Some(reaped) = self.limbo.reap(turn) {
             let mut body = release(reaped);
-            self.counters.count_reaped(turn.now_ns() - self.teardown_begins_ns[body.handle.index()]);
-            self.give_receive_buffers(std::mem::take(&mut body.receives.buffers));
-            Step::Reaped.trace(turn, body.handle.to_bits(), body.record.to_bits());
-            self.group.close(turn, body.handle);
+            let qpair = body.work.handle;
+            self.counters.count_reaped(turn.now_ns() - self.teardown_begins_ns[qpair.index()]);
+            self.give_receive_buffers(std::mem::take(&mut body.work.receives.buffers));
+            Step::Reaped.trace(turn, qpair.to_bits(), body.record.to_bits());
+            self.group.close(turn, qpair);
             self.tell(turn, ToControl::Reaped { record: body.record });
         }
     }

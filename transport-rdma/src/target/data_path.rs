@@ -12,7 +12,8 @@
 //! Invariants:
 //! 1. A receive is posted again before the response of its command is (the NVMe layer gives it back first): a host that sends within its
 //!    depth never finds the queue empty.
-//! 2. Nothing is posted to a queue pair that drains, but its marker.
+//! 2. Nothing is posted but by a live queue pair ([`Live`]), which has the permits; and a marker by one that drains.
+//! 3. After a request that the device refused nothing more is posted for its queue pair: a response must not follow a push that was not posted.
 
 mod arrivals;
 mod posting;
@@ -25,12 +26,12 @@ use nvmf_core::transport::{RemoteBuffer, Slot};
 use nvmf_core::{Arrival, DisconnectReason, Qpair, Receive, Transport};
 use reactor::{Handle, Progress, RegionId, Segment, Turn};
 
-use super::body::{Bodies, Body};
+use super::body::{Bodies, Body, Work};
 use super::counters::CpuCounters;
 use super::region::RegionKeys;
 use super::shared_receive::SharedReceives;
 use crate::binding::{WorkKind, WorkRequestId};
-use crate::teardown::Swept;
+use crate::teardown::{Live, Swept};
 use crate::verbs::{Completion, Port, PostError};
 
 /// Completions taken in one poll: bounds a turn, and is what one doorbell pays for.
@@ -144,9 +145,9 @@ impl<Q: Port> DataPath<Q> {
     /// Posts a new queue pair's receives. False if the device refuses one: the queue pair is to end.
     pub(super) fn post_first_receives(&mut self, qpair: Handle<Qpair>) -> bool {
         let Some(body) = self.bodies.look_mut(qpair) else { return false };
-        for index in 0..body.receives.buffers.len() {
-            let posted = post_own_receive(&mut self.port, &self.keys, self.index_shift, body, index);
-            if posted.is_err() {
+        for index in 0..body.work.receives.buffers.len() {
+            let Some((live, work)) = body.live_mut() else { return false };
+            if post_own_receive(&mut self.port, &self.keys, self.index_shift, (live, work), index).is_err() {
                 return false;
             }
         }
@@ -154,17 +155,31 @@ impl<Q: Port> DataPath<Q> {
         true
     }
 
-    /// Posts the last request of a draining queue pair: a WRITE of nothing, which touches no memory at either side.
-    pub(super) fn post_marker(&mut self, qpair: Handle<Qpair>) -> Result<(), PostError> {
-        let Some(body) = self.bodies.look_mut(qpair) else { return Err(PostError::WrongState) };
+    /// Posts the last request of a draining queue pair, if it is time: a WRITE of nothing, which touches no memory at either side. If the device
+    /// refuses it, what is posted comes back by itself, or the deadline decides. `None` if it is not time.
+    pub(super) fn post_marker(&mut self, qpair: Handle<Qpair>) -> Option<Result<(), PostError>> {
+        let body = self.bodies.look_mut(qpair)?;
+        let name = body.work.name;
+        let draining = body.draining_mut()?;
+        let permit = draining.take_marker()?;
         let id = request_id(self.index_shift, WorkKind::Marker, qpair, 0);
         self.doorbell = Doorbell::Due;
-        posting::post_marker(&mut self.port, body.name, id)
+        let posted = posting::post_marker(&mut self.port, name, id);
+        match posted {
+            Ok(()) => body.work.posted.push(permit, true),
+            Err(error) => {
+                tracing::debug!(?qpair, ?error, "no marker");
+                draining.marker_refused(permit);
+            }
+        }
+        Some(posted)
     }
 
     /// Gives the receives of capsules that wait for a slot back: the queue pair drains, and they will never get one.
     pub(super) fn drop_waiting_capsules(&mut self, qpair: Handle<Qpair>) {
-        while let Some(capsule) = self.bodies.look_mut(qpair).and_then(|body| body.waiting_capsules.pop_front()) {
+        while let Some(body) = self.bodies.look_mut(qpair) {
+            let Some(capsule) = body.work.waiting_capsules.pop_front() else { break };
+            body.work.commands.give(capsule.command);
             if self.shared.is_some() {
                 self.repost_shared(capsule.receive);
             }
@@ -243,12 +258,11 @@ impl<Q: Port> Transport for DataPath<Q> {
         let Some(body) = self.bodies.at_mut(index as usize) else {
             return self.counters.stale_handles.add(1);
         };
-        if !body.is_live() {
-            return;
-        }
+        let Some((live, work)) = body.live_mut() else { return };
         self.doorbell = Doorbell::Due;
-        if post_own_receive(&mut self.port, &self.keys, self.index_shift, body, number as usize).is_err() {
-            self.endings.push((body.handle, DisconnectReason::TransportError));
+        if post_own_receive(&mut self.port, &self.keys, self.index_shift, (live, work), number as usize).is_err() {
+            body.break_off();
+            self.endings.push((body.work.handle, DisconnectReason::TransportError));
         }
     }
 
@@ -280,21 +294,33 @@ impl<Q: Port> Transport for DataPath<Q> {
     }
 }
 
-/// Posts receive `number` of a queue pair's own receive queue.
+/// Posts receive `number` of a queue pair's own receive queue. It has its permit until it comes back.
 fn post_own_receive<Q: Port>(
     port: &mut Q,
     keys: &RegionKeys,
     index_shift: u32,
-    body: &mut Body,
+    (live, work): (&mut Live, &mut Work),
     number: usize,
 ) -> Result<(), PostError> {
-    let Some(buffer) = body.receives.buffers.get(number) else { return Err(PostError::Malformed) };
+    let receives = &mut work.receives;
+    let (Some(buffer), Some(posted)) = (receives.buffers.get(number), receives.posted.get_mut(number)) else {
+        return Err(PostError::Malformed);
+    };
     let Some(segment) = keys.local(buffer.segment()) else { return Err(PostError::Malformed) };
-    let number = u32::try_from(number).map_err(|_| PostError::Malformed)?;
-    let id = request_id(index_shift, WorkKind::Receive, body.handle, number);
-    port.post_receive(body.name, id, &[segment])?;
-    body.receives.posted_count += 1;
-    Ok(())
+    assert!(posted.is_none(), "receive {number} of {:?} is posted already", work.handle);
+    // There are as many as buffers.
+    let Some(permit) = live.allowance().receives.take() else { return Err(PostError::QueueFull) };
+    let id = request_id(index_shift, WorkKind::Receive, work.handle, u32::try_from(number).unwrap_or(u32::MAX));
+    match port.post_receive(work.name, id, &[segment]) {
+        Ok(()) => {
+            *posted = Some(permit);
+            Ok(())
+        }
+        Err(error) => {
+            live.allowance().receives.give(permit);
+            Err(error)
+        }
+    }
 }
 
 /// The `wr_id` of a queue pair's slot or receive. The limits were checked when the target was built.

@@ -10,11 +10,15 @@
 use nvmf_core::Qpair;
 use reactor::{Handle, Segment};
 
+#[cfg(debug_assertions)]
+use crate::permit::ProgramDropped;
+use crate::permit::{Ledger, Permit, SharedReceive};
+
 /// Where a buffer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Place {
     /// Posted.
-    Queue,
+    Queue(Permit<SharedReceive>),
     /// With a command, or waiting for a slot.
     Out,
 }
@@ -44,6 +48,8 @@ pub(super) struct SharedReceives {
     memory: Segment,
     buffer_len: usize,
     buffers: Vec<SharedBuffer>,
+    /// The queue's places: those that are out are with the buffers that are posted.
+    places: Ledger<SharedReceive>,
     /// By number, sorted.
     takers: Vec<Taker>,
     attached_count: u64,
@@ -61,6 +67,7 @@ impl SharedReceives {
             buffers: (0..count)
                 .map(|_| SharedBuffer { generation: 0, place: Place::Out, sequence: 0, passed_at: None })
                 .collect(),
+            places: Ledger::issue(count),
             takers: Vec::new(),
             attached_count: 0,
             posted_count: 0,
@@ -84,8 +91,10 @@ impl SharedReceives {
     pub(super) fn post(&mut self, index: u32) -> u32 {
         self.posted_count += 1;
         let buffer = &mut self.buffers[index as usize];
+        assert!(matches!(buffer.place, Place::Out), "shared receive {index} is posted already");
+        let permit = self.places.take().expect("the queue has a place for each buffer");
         buffer.generation = buffer.generation.wrapping_add(1);
-        buffer.place = Place::Queue;
+        buffer.place = Place::Queue(permit);
         buffer.sequence = self.posted_count;
         buffer.passed_at = None;
         buffer.generation
@@ -93,26 +102,40 @@ impl SharedReceives {
 
     /// It could not be posted.
     pub(super) fn post_failed(&mut self, index: u32) {
-        self.buffers[index as usize].place = Place::Out;
+        self.put_out(index as usize);
     }
 
     /// A completion of it came. False if it is not the posting that we wait for.
     #[inline]
     pub(super) fn take(&mut self, index: u32, generation: u32) -> bool {
         match self.buffers.get_mut(index as usize) {
-            Some(buffer) if buffer.generation == generation && buffer.place == Place::Queue => {
-                buffer.place = Place::Out;
-                self.newest_returned = self.newest_returned.max(buffer.sequence);
-                true
+            Some(buffer) if buffer.generation == generation => {
+                let sequence = buffer.sequence;
+                let was_posted = self.put_out(index as usize);
+                if was_posted {
+                    self.newest_returned = self.newest_returned.max(sequence);
+                }
+                was_posted
             }
             Some(_) | None => false,
+        }
+    }
+
+    /// It is posted no more: its place in the queue is free. False if it was out before.
+    fn put_out(&mut self, index: usize) -> bool {
+        match std::mem::replace(&mut self.buffers[index].place, Place::Out) {
+            Place::Queue(permit) => {
+                self.places.give(permit);
+                true
+            }
+            Place::Out => false,
         }
     }
 
     /// Whether a posted receive was passed by, twice by as many as there are.
     fn is_passed(&self, buffer: &SharedBuffer) -> bool {
         let passed = 2 * self.buffers.len() as u64;
-        buffer.place == Place::Queue && buffer.sequence + passed < self.newest_returned
+        matches!(buffer.place, Place::Queue(_)) && buffer.sequence + passed < self.newest_returned
     }
 
     /// Receives that are passed by: swallowed, or in the middle of a message.
@@ -130,7 +153,7 @@ impl SharedReceives {
             }
             let passed_at = *self.buffers[index].passed_at.get_or_insert(self.attached_count);
             if oldest > passed_at {
-                self.buffers[index].place = Place::Out;
+                self.put_out(index);
                 recovered.extend(u32::try_from(index));
             }
         }
@@ -157,6 +180,19 @@ impl SharedReceives {
     pub(super) fn owner(&self, number: u32) -> Option<Handle<Qpair>> {
         let at = self.takers.binary_search_by_key(&number, |taker| taker.number).ok()?;
         Some(self.takers[at].qpair)
+    }
+}
+
+/// With the whole CPU: what is posted goes with the queue.
+#[cfg(debug_assertions)]
+impl Drop for SharedReceives {
+    fn drop(&mut self) {
+        for buffer in &mut self.buffers {
+            if let Place::Queue(permit) = std::mem::replace(&mut buffer.place, Place::Out) {
+                permit.surrender(&ProgramDropped);
+            }
+        }
+        std::mem::replace(&mut self.places, Ledger::issue(0)).surrender(&ProgramDropped);
     }
 }
 

@@ -2,7 +2,10 @@
 
 use nvmf_core::DisconnectReason;
 
-use crate::host::queue::Queue;
+use crate::host::queue::{Phase, Queue};
+#[cfg(debug_assertions)]
+use crate::permit::ProgramDropped;
+use crate::permit::{Allowance, Forfeit, GiveBack};
 use crate::teardown::{
     AfterDestroy, DestroyResult, Destroying, Draining, Evidence, Live, Quiet, ReceiveSide, Retired, Swept,
 };
@@ -26,6 +29,27 @@ pub(in crate::host) enum Stage {
     Destroying(Destroying),
     /// The destroy call has come back.
     Over,
+}
+
+impl Stage {
+    /// What may be posted, unless the queue cannot go on.
+    pub(super) fn allowance(&mut self) -> Option<&mut Allowance> {
+        match self {
+            Self::Connecting(live) | Self::Joining(live) | Self::Live(live) => Some(live.allowance()),
+            Self::Broken(_) | Self::Draining(_) | Self::Destroying(_) | Self::Over => None,
+        }
+    }
+
+    /// Where permits come back to, as long as the device may return what was posted.
+    pub(super) fn give_back(&mut self) -> Option<GiveBack<'_>> {
+        match self {
+            Self::Connecting(live) | Self::Joining(live) | Self::Live(live) | Self::Broken(live) => {
+                Some(live.allowance().give_back())
+            }
+            Self::Draining(draining) => Some(draining.give_back()),
+            Self::Destroying(_) | Self::Over => None,
+        }
+    }
 }
 
 impl Queue {
@@ -98,24 +122,24 @@ impl Queue {
             unreachable!("only draining queues are checked")
         };
         let evidence = Evidence {
-            send_count: self.posted_send_count,
-            receives: ReceiveSide::Own { posted_count: self.posted_receive_count },
+            receives: ReceiveSide::Own,
             // Matters only with a shared receive queue.
             completion_queue_empty: false,
             operation_count: 0,
         };
+        let posted_count = draining.posted_count();
         match draining.check(&evidence) {
             Err(draining) => {
                 self.stage = Stage::Draining(draining);
                 None
             }
             Ok(quiet) => {
-                let how = match quiet {
+                let how = match &quiet {
                     Quiet::Returned(_) => RETURNED,
                     Quiet::Cut(_) => CUT,
                 };
-                if how == CUT {
-                    let posted_count = self.posted_send_count + self.posted_receive_count;
+                if let Quiet::Cut(cut) = &quiet {
+                    self.surrender_posted(cut);
                     tracing::warn!(self.qid, posted_count, "queue pair is cut off: its work did not return in time");
                 }
                 let (name, destroying) = quiet.detach();
@@ -123,6 +147,31 @@ impl Queue {
                 Some((name, how))
             }
         }
+    }
+
+    /// What is out never comes back, or comes too late to count.
+    fn surrender_posted(&mut self, cut: &impl Forfeit) {
+        for slot in &mut self.slots {
+            if let Phase::Posted(send) | Phase::Responded(send) = std::mem::take(&mut slot.phase) {
+                send.surrender(cut);
+            }
+        }
+        for receive in self.receives.iter_mut().filter_map(Option::take) {
+            receive.surrender(cut);
+        }
+    }
+
+    /// The end of everything: see [`ProgramDropped`].
+    #[cfg(debug_assertions)]
+    pub(in crate::host) fn abandon(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Connecting(live) | Stage::Joining(live) | Stage::Live(live) | Stage::Broken(live) => {
+                live.surrender(&ProgramDropped);
+            }
+            Stage::Draining(draining) => draining.surrender(&ProgramDropped),
+            Stage::Destroying(_) | Stage::Over => {}
+        }
+        self.surrender_posted(&ProgramDropped);
     }
 
     /// Destroying → retired (to wait for what is late), or its memory is given up.
@@ -133,7 +182,7 @@ impl Queue {
         match destroying.end(result, swept) {
             // A host uses a queue's memory once: there is nothing to release before.
             AfterDestroy::Destroyed(destroyed) => Some(destroyed.retire(self)),
-            AfterDestroy::Quarantined => None,
+            AfterDestroy::Quarantined(_) => None,
         }
     }
 

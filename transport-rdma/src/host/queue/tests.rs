@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 
 use super::*;
-use crate::teardown::{DestroyResult, Swept};
+use crate::teardown::{DestroyResult, Retired, Swept};
 use crate::verbs::Received;
 use nvmf_core::DisconnectReason;
 use nvmf_core::host::flush;
@@ -15,6 +15,7 @@ struct PaperPort {
     sends: Vec<(u64, [u8; COMMAND_LEN])>,
     receives: Vec<(u64, Segment)>,
     refuses: Option<PostError>,
+    refuses_receives: bool,
 }
 
 impl Port for PaperPort {
@@ -26,6 +27,9 @@ impl Port for PaperPort {
         Some(())
     }
     fn post_receive(&mut self, _name: QueuePairName, id: u64, segments: &[LocalSegment]) -> Result<(), PostError> {
+        if self.refuses_receives {
+            return Err(PostError::WrongState);
+        }
         self.receives.push((id, segments[0].memory));
         Ok(())
     }
@@ -59,7 +63,56 @@ impl Port for PaperPort {
 
 const DEPTH: u16 = 3;
 
-fn live() -> (Queue, PaperPort) {
+/// Whatever a test did: everything comes back in the end, each by itself.
+struct Ending(Option<Queue>);
+
+impl Ending {
+    fn end(mut self, result: DestroyResult) -> Option<Retired<Queue>> {
+        self.0.take().unwrap().end(result, Swept::completion_queue_was_emptied())
+    }
+}
+
+impl std::ops::Deref for Ending {
+    type Target = Queue;
+    fn deref(&self) -> &Queue {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl std::ops::DerefMut for Ending {
+    fn deref_mut(&mut self) -> &mut Queue {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let Some(mut queue) = self.0.take().filter(|_| !std::thread::panicking()) else { return };
+        queue.begin_drain(DisconnectReason::Host);
+        if !matches!(queue.stage, Stage::Draining(_)) {
+            return;
+        }
+        let status = CompletionStatus::WorkRequestFlushed;
+        for slot in 0..queue.slots.len() {
+            if matches!(queue.slots[slot].phase, Phase::Posted(_) | Phase::Responded(_)) {
+                assert_eq!(queue.check_drain(), None);
+                assert!(queue.sent(slot, status).unwrap().is_none());
+            }
+        }
+        for receive in 0..queue.receives.len() {
+            if queue.receives[receive].is_some() {
+                assert_eq!(queue.check_drain(), None);
+                let completion = Completion { id: 0, status, number: 0x11, len: 0, received: Received::default() };
+                assert!(queue.received(&mut PaperPort::default(), receive, &completion).unwrap().is_none());
+            }
+        }
+        assert!(queue.check_drain().is_some());
+        let ended = queue.end(DestroyResult::Failed, Swept::completion_queue_was_emptied());
+        assert!(ended.is_some(), "everything came back: a destroy that fails gives nothing up");
+    }
+}
+
+fn live() -> (Ending, PaperPort) {
     let arena = Arena::new(capsule_memory_len(DEPTH), false).unwrap();
     let capsules = arena.segment().part(0, capsule_memory_len(DEPTH));
     let options =
@@ -69,7 +122,7 @@ fn live() -> (Queue, PaperPort) {
     let mut queue = Queue::new(&options, name, Handle::from_bits(0x0500_0002));
     queue.post_receives(&mut port).unwrap();
     assert!(queue.established() && queue.joined());
-    (queue, port)
+    (Ending(Some(queue)), port)
 }
 
 /// The command's identifier.
@@ -177,7 +230,40 @@ fn a_drain_counts_everything_back_before_it_lets_go() {
     assert_eq!(queue.check_drain(), None, "a send is still out");
     assert!(queue.sent(0, CompletionStatus::WorkRequestFlushed).unwrap().is_none());
     assert!(queue.check_drain().is_some());
-    assert!(queue.end(DestroyResult::Done, Swept::completion_queue_was_emptied()).is_some());
+    assert!(queue.end(DestroyResult::Done).is_some());
+}
+
+/// C8 and its kin: one posting, two completions.
+#[test]
+fn what_completes_twice_is_a_fault_and_counts_once() {
+    let (mut queue, mut port) = live();
+    let id = submit(&mut queue, &mut port, 1);
+    assert!(sent(&mut queue, 0, &port).unwrap().is_none());
+    let twice = sent(&mut queue, 0, &port).unwrap_err();
+    assert_eq!(twice, QueueFault::NotPosted { operation: "a command's send" });
+    assert!(matches!(twice.into_failure(1), HostFailure::Disconnected { qid: 1, .. }));
+    let first = port.receives[0];
+    assert!(respond(&mut queue, &mut port, id, 16).unwrap().is_some());
+    port.refuses_receives = true;
+    port.receives.insert(0, first);
+    assert!(respond(&mut queue, &mut port, id, 16).is_err(), "an old response");
+    port.receives.insert(0, first);
+    let twice = respond(&mut queue, &mut port, id, 16).unwrap_err();
+    assert_eq!(twice, QueueFault::NotPosted { operation: "a response's receive" });
+    assert_eq!(queue.room(), 3);
+}
+
+/// After a cut, completions come too late to count.
+#[test]
+fn what_comes_after_a_cut_changes_nothing() {
+    let (mut queue, mut port) = live();
+    let id = submit(&mut queue, &mut port, 1);
+    queue.begin_drain(DisconnectReason::Host);
+    queue.deadline_passed();
+    assert!(queue.check_drain().is_some());
+    assert!(sent(&mut queue, 0, &port).unwrap().is_none());
+    assert!(respond(&mut queue, &mut port, id, 16).unwrap().is_none());
+    assert!(queue.end(DestroyResult::Done).is_some());
 }
 
 #[test]
@@ -186,5 +272,5 @@ fn the_deadline_cuts_and_a_failed_destroy_gives_the_memory_up() {
     queue.begin_drain(DisconnectReason::Host);
     queue.deadline_passed();
     assert!(queue.check_drain().is_some());
-    assert!(queue.end(DestroyResult::Failed, Swept::completion_queue_was_emptied()).is_none());
+    assert!(queue.end(DestroyResult::Failed).is_none());
 }

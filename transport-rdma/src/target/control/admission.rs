@@ -1,15 +1,20 @@
 //! Whether a connection may be made, on which CPU and on which terms: every limit has its reject status.
 //!
 //! What a connection needs until its very end (places in tables and limbo, completion queue entries, receives) is reserved here, so that
-//! nothing in teardown can fail for want of room.
+//! nothing in teardown can fail for want of room. A connection's record holds what was reserved for it, by value, until it is forgotten.
 
 use nvmf_core::spec::ControllerSpec;
 
 use super::device::PortState;
 use crate::binding::{RejectStatus, RequestData};
+#[cfg(debug_assertions)]
+use crate::permit::ProgramDropped;
+use crate::permit::{CompletionRoom, Forfeit, Ledger, Permits, QueuePairRoom};
 use crate::target::body::slot_count;
 use crate::target::message::Terms;
-use crate::verbs::{ConnectionRequest, DeviceAttributes, QueuePairOptions};
+#[cfg(debug_assertions)]
+use crate::verbs::Provider;
+use crate::verbs::{ConnectionRequest, DeviceAttributes, QueuePairOptions, VerbsError};
 
 /// What limits the connections of this target.
 #[derive(Clone, Copy, Debug)]
@@ -24,15 +29,71 @@ pub(in crate::target) struct Limits {
     pub(in crate::target) completion_count: u32,
 }
 
-/// What a CPU has given away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A CPU's room.
+#[derive(Debug)]
 pub(in crate::target) struct CpuLoad {
-    /// Queue pairs, from the request until they are reaped.
-    pub(in crate::target) queue_pair_count: usize,
-    /// Entries of the completion queue.
-    pub(in crate::target) completion_count: u32,
+    /// For queue pairs, from the request until they are reaped.
+    queue_pairs: Ledger<QueuePairRoom>,
+    completions: Ledger<CompletionRoom>,
     /// Whether it gets more.
     pub(in crate::target) port: PortState,
+}
+
+impl CpuLoad {
+    /// All of it is free. The shared receives take entries of the completion queue for themselves, and each queue pair needs one for its Connect.
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (queue_pair_count, completion_count) = match limits.shared_receive_count {
+            0 => (limits.queue_pair_count_max, limits.completion_count),
+            shared => {
+                (limits.queue_pair_count_max.min(shared as usize), limits.completion_count.saturating_sub(shared))
+            }
+        };
+        Self {
+            queue_pairs: Ledger::issue(u32::try_from(queue_pair_count).unwrap_or(u32::MAX)),
+            completions: Ledger::issue(completion_count),
+            port: PortState::Works,
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn give_back(&mut self, reservation: Reservation) {
+        self.queue_pairs.give_many(reservation.queue_pair);
+        self.completions.give_many(reservation.completions);
+    }
+
+    /// A queue pair could not be destroyed: its room is never given again.
+    pub(super) fn write_off(&mut self, reservation: Reservation, proof: &Undestroyed) {
+        self.queue_pairs.write_off(reservation.queue_pair, proof);
+        self.completions.write_off(reservation.completions, proof);
+    }
+}
+
+/// What one connection takes of its CPU's room.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Reservation {
+    queue_pair: Permits<QueuePairRoom>,
+    /// An entry for each of its work requests: each may fail, and completes then.
+    completions: Permits<CompletionRoom>,
+}
+
+impl Reservation {
+    /// All of it: nothing stays here.
+    pub(super) fn take(&mut self) -> Self {
+        Self { queue_pair: self.queue_pair.take_all(), completions: self.completions.take_all() }
+    }
+}
+
+/// Proof that a queue pair's room in the completion queue is lost: its destroy call failed.
+pub(super) struct Undestroyed(());
+
+impl Forfeit for Undestroyed {}
+
+impl Undestroyed {
+    /// What the call said.
+    pub(super) fn because(_error: &VerbsError) -> Self {
+        Self(())
+    }
 }
 
 /// Terms of the connection that is asked for.
@@ -102,31 +163,130 @@ pub(in crate::target) fn inline_len(device: &DeviceAttributes) -> u32 {
     if device.inline_len_max >= RESPONSE_LEN { RESPONSE_LEN } else { 0 }
 }
 
-/// The least loaded CPU that has room, the first of equals. Its load is raised.
-pub(super) fn choose_cpu(limits: &Limits, loads: &mut [CpuLoad], terms: Terms) -> Option<usize> {
+/// The least loaded CPU that has room, the first of equals, and what is reserved there.
+pub(super) fn choose_cpu(limits: &Limits, loads: &mut [CpuLoad], terms: Terms) -> Option<(usize, Reservation)> {
     let completion_count = completion_count(limits, terms);
-    // The shared receives are taken by the receive queue's own entries in the completion queue, and each queue pair needs one for its Connect.
-    let (queue_pair_count_max, completions) = match limits.shared_receive_count {
-        0 => (limits.queue_pair_count_max, limits.completion_count),
-        shared => (limits.queue_pair_count_max.min(shared as usize), limits.completion_count.saturating_sub(shared)),
-    };
     let has_room = |load: &CpuLoad| {
         load.port == PortState::Works
-            && load.queue_pair_count < queue_pair_count_max
-            && load.completion_count + completion_count <= completions
+            && load.queue_pairs.at_hand_count() > 0
+            && load.completions.at_hand_count() >= completion_count
     };
     let (cpu, load) = loads
         .iter_mut()
         .enumerate()
         .filter(|(_, load)| has_room(load))
-        .min_by_key(|(_, load)| load.queue_pair_count)?;
-    load.queue_pair_count += 1;
-    load.completion_count += completion_count;
-    Some(cpu)
+        .min_by_key(|(_, load)| load.queue_pairs.out_count())?;
+    let queue_pair = load.queue_pairs.take()?.into();
+    match load.completions.take_many(completion_count) {
+        Some(completions) => Some((cpu, Reservation { queue_pair, completions })),
+        None => {
+            load.queue_pairs.give_many(queue_pair);
+            None
+        }
+    }
 }
 
-/// A connection is gone.
-pub(super) fn give_back(limits: &Limits, load: &mut CpuLoad, terms: Terms) {
-    load.queue_pair_count -= 1;
-    load.completion_count -= completion_count(limits, terms);
+/// With the whole control plane: a record that goes away by itself has to give its reservation back.
+#[cfg(debug_assertions)]
+impl<P: Provider> Drop for super::Control<P> {
+    fn drop(&mut self) {
+        for (_, record) in self.records.iter_mut() {
+            let Reservation { queue_pair, completions } = record.reservation.take();
+            queue_pair.surrender(&ProgramDropped);
+            completions.surrender(&ProgramDropped);
+        }
+        for load in self.loads.drain(..) {
+            load.queue_pairs.surrender(&ProgramDropped);
+            load.completions.surrender(&ProgramDropped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::body::{Bodies, Body};
+    use crate::verbs::QueuePairName;
+
+    const TERMS: Terms = Terms { depth: 4, read_depth: 2, send_count: 20 };
+
+    fn limits(queue_pair_count_max: usize, shared_receive_count: u32, completion_count: u32) -> Limits {
+        let device = DeviceAttributes {
+            queue_pair_count_max: 64,
+            work_request_count_max: 1024,
+            completion_count_max: 4096,
+            shared_receive_count_max: 64,
+            segment_count_max: 1,
+            inline_len_max: 16,
+            read_responder_count_max: 4,
+            read_initiator_count_max: 4,
+            send_len_max: 1 << 16,
+            transfer_len_max: 1 << 16,
+            raises_last_wqe: true,
+        };
+        let controller = ControllerSpec::default();
+        Limits { controller, device, queue_pair_count_max, shared_receive_count, completion_count }
+    }
+
+    /// All entries that a connection's work requests can fill.
+    #[test]
+    fn a_connection_reserves_an_entry_for_each_permit_of_its_queue_pair() {
+        for shared in [0, 8] {
+            let limits = limits(1, shared, 1000);
+            let arena = reactor::Arena::new(4096, false).unwrap();
+            let home = reactor::Home { cpu: reactor::Cpu(0), pool: 0 };
+            let mut pool = reactor::Pool::new(home, arena.segment(), 64);
+            let receive_count = usize::try_from(queue_pair_options(&limits, TERMS).receive_count).unwrap();
+            let buffers = std::iter::from_fn(|| pool.take()).take(receive_count).collect();
+            let name = QueuePairName { index: 0, number: 1 };
+            let (qpair, record) = (reactor::Handle::from_bits(0), reactor::Handle::from_bits(0));
+            let mut bodies = Bodies::new(1);
+            bodies.insert(Box::new(Body::new(qpair, record, name, TERMS, buffers)));
+            let allowance = bodies.at_mut(0).unwrap().live_mut().unwrap().0.allowance();
+            let postable = allowance.sends.issued_count() + allowance.receives.issued_count();
+            assert_eq!(postable, completion_count(&limits, TERMS), "shared receives: {shared}");
+        }
+    }
+
+    /// F10: what is reserved comes back, and no more is reserved than there is.
+    #[test]
+    fn room_is_reserved_once_and_comes_back() {
+        let limits = limits(8, 0, 60);
+        let mut loads = [CpuLoad::new(&limits), CpuLoad::new(&limits)];
+        for _ in 0..3 {
+            let mut reserved: Vec<_> = std::iter::from_fn(|| choose_cpu(&limits, &mut loads, TERMS)).collect();
+            let cpus: Vec<_> = reserved.iter().map(|(cpu, _)| *cpu).collect();
+            assert_eq!(cpus, [0, 1, 0, 1], "25 entries each, of 60");
+            for (cpu, reservation) in reserved.drain(..) {
+                loads[cpu].give_back(reservation);
+            }
+            assert!(loads.iter().all(|load| load.completions.out_count() + load.queue_pairs.out_count() == 0));
+        }
+    }
+
+    #[test]
+    fn shared_receives_have_their_entries_and_each_queue_pair_one_for_its_connect() {
+        let limits = limits(8, 2, 100);
+        let mut loads = [CpuLoad::new(&limits)];
+        assert_eq!(loads[0].completions.at_hand_count(), 98);
+        let reserved: Vec<_> = std::iter::from_fn(|| choose_cpu(&limits, &mut loads, TERMS)).collect();
+        assert_eq!(reserved.len(), 2);
+        for (_, reservation) in reserved {
+            loads[0].give_back(reservation);
+        }
+    }
+
+    #[test]
+    fn the_room_of_what_could_not_be_destroyed_is_never_given_again() {
+        let limits = limits(2, 0, 1000);
+        let mut loads = [CpuLoad::new(&limits)];
+        let (_, mut reservation) = choose_cpu(&limits, &mut loads, TERMS).unwrap();
+        let error = VerbsError::Limit { what: "anything", value: 1, limit: 0 };
+        loads[0].write_off(reservation.take(), &Undestroyed::because(&error));
+        loads[0].give_back(reservation);
+        assert_eq!((loads[0].queue_pairs.issued_count(), loads[0].completions.issued_count()), (1, 975));
+        let (_, last) = choose_cpu(&limits, &mut loads, TERMS).unwrap();
+        assert!(choose_cpu(&limits, &mut loads, TERMS).is_none());
+        loads[0].give_back(last);
+    }
 }

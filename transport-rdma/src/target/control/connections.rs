@@ -6,7 +6,7 @@
 use nvmf_core::{DisconnectReason, QpairSpec};
 use reactor::{Handle, Turn};
 
-use super::admission::{self, give_back};
+use super::admission::{self, Undestroyed};
 use super::device::Device;
 use super::record::{AfterDestroy, LastWqe, Record, Stage};
 use super::{Control, Phase, TicketKind, cpu_of};
@@ -95,7 +95,7 @@ impl<P: Provider> Control<P> {
             Ok(agreed) => agreed,
             Err(status) => return self.reject(request, status),
         };
-        let Some(cpu) = admission::choose_cpu(&self.limits, &mut self.loads, terms) else {
+        let Some((cpu, reservation)) = admission::choose_cpu(&self.limits, &mut self.loads, terms) else {
             return self.reject(request, RejectStatus::NoResources);
         };
         let id = request.connection.id();
@@ -104,6 +104,7 @@ impl<P: Provider> Control<P> {
             id,
             cpu: cpu_of(cpu).0,
             terms,
+            reservation,
             entered: stage.word(),
             entered_ns: turn.now_ns(),
             reported: None,
@@ -112,7 +113,7 @@ impl<P: Provider> Control<P> {
         let handle = match self.records.insert(record) {
             Ok(handle) => handle,
             Err(reactor::Full(mut record)) => {
-                give_back(&self.limits, &mut self.loads[cpu], terms);
+                self.loads[cpu].give_back(record.reservation);
                 if let Some(Stage::Creating { request, .. }) = record.stage.take() {
                     self.reject(request, RejectStatus::NoResources);
                 }
@@ -325,13 +326,13 @@ impl<P: Provider> Control<P> {
         handle: Handle<ConnectionRecord>,
         result: Result<(), VerbsError>,
     ) {
-        let failed = result.is_err();
+        let failed = result.as_ref().err().map(Undestroyed::because);
         if let Err(error) = result {
             tracing::error!(%error, "a queue pair could not be destroyed");
         }
         match self.take_stage(handle) {
             Some(Stage::Destroying { connection, then: AfterDestroy::TellCpu(qpair) }) => {
-                let result = if failed { DestroyResult::Failed } else { DestroyResult::Done };
+                let result = if failed.is_some() { DestroyResult::Failed } else { DestroyResult::Done };
                 self.keep_or(turn, handle, connection, failed, |this, turn, connection| {
                     this.put_stage(turn, handle, Stage::Reaping { connection });
                 });
@@ -356,11 +357,14 @@ impl<P: Provider> Control<P> {
         turn: &mut Turn<'_, Message<P>>,
         handle: Handle<ConnectionRecord>,
         connection: Connection,
-        failed: bool,
+        failed: Option<Undestroyed>,
         go_on: impl FnOnce(&mut Self, &mut Turn<'_, Message<P>>, Connection),
     ) {
-        if failed {
+        if let Some(proof) = failed {
             self.counts.quarantined += 1;
+            if let Some(record) = self.records.look_mut(handle) {
+                self.loads[usize::from(record.cpu)].write_off(record.reservation.take(), &proof);
+            }
             self.put_stage(turn, handle, Stage::Quarantined { connection });
         } else {
             go_on(self, turn, connection);
@@ -400,7 +404,7 @@ impl<P: Provider> Control<P> {
         if let Some(reported) = record.reported {
             self.overdue.has_come(reported);
         }
-        give_back(&self.limits, &mut self.loads[usize::from(record.cpu)], record.terms);
+        self.loads[usize::from(record.cpu)].give_back(record.reservation);
     }
 
     /// Refuses, and says why.

@@ -17,6 +17,7 @@
 use nvmf_core::{DisconnectReason, Qpair};
 use reactor::Handle;
 
+use super::admission::Reservation;
 use crate::binding::RejectStatus;
 use crate::target::message::Terms;
 use crate::trace::ConnectionStage;
@@ -89,6 +90,8 @@ pub(super) struct Record {
     /// Which CPU's room it takes.
     pub(super) cpu: u16,
     pub(super) terms: Terms,
+    /// Its part of that room. Nothing, once it is quarantined.
+    pub(super) reservation: Reservation,
     /// The stage that the trace was told of last.
     pub(super) entered: ConnectionStage,
     /// When.

@@ -1,6 +1,10 @@
 //! Completions become arrivals: step 1 of the walk.
 //!
 //! A failed completion tells only its `wr_id`: whose it was, and what kind, is in there. It ends its queue pair after the batch.
+//!
+//! A completion that succeeded gives permits back: a receive its own, a signalled request its own and those of all before it. A failed request
+//! gives none: from the first failure on everything is returned, signalled or not, so counting them one by one would count some twice. The
+//! marker, which is behind them all, accounts for what is left. A completion for which nothing is out is stale: it is counted and has no effect.
 
 use nvmf_core::transport::Slot;
 use nvmf_core::{Arrival, DisconnectReason, Qpair, Receive};
@@ -8,7 +12,7 @@ use reactor::{Handle, Segment};
 
 use super::{CompletionQueue, DataPath, POLL_LIMIT, permit_id};
 use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
-use crate::target::body::{Body, WaitingCapsule};
+use crate::target::body::{Body, Capsule, Place, SlotWork};
 use crate::verbs::{Completion, CompletionStatus, Port};
 
 impl<Q: Port> DataPath<Q> {
@@ -38,12 +42,14 @@ impl<Q: Port> DataPath<Q> {
             return self.counters.stale_completions.add(1);
         };
         if id.kind == WorkKind::Receive {
-            body.receives.posted_count = body.receives.posted_count.saturating_sub(1);
-        }
-        if id.kind == WorkKind::Marker
-            && let Some(draining) = body.draining_mut()
-        {
-            return draining.marker_returned();
+            if !body.receive_returned(number) {
+                return self.counters.stale_completions.add(1);
+            }
+        } else if id.kind == WorkKind::Marker {
+            if !body.marker_returned() {
+                self.counters.stale_completions.add(1);
+            }
+            return;
         }
         if completion.status != CompletionStatus::Success {
             return self.take_failure(qpair, completion.status);
@@ -76,11 +82,11 @@ impl<Q: Port> DataPath<Q> {
         let body = owner.and_then(|qpair| self.bodies.look_mut(qpair));
         match body {
             Some(body) if completion.status == CompletionStatus::Success && body.is_live() => {
-                let qpair = body.handle;
+                let qpair = body.work.handle;
                 self.take_capsule(qpair, id.index, completion.len, arrivals);
             }
             Some(body) => {
-                let qpair = body.handle;
+                let qpair = body.work.handle;
                 if completion.status != CompletionStatus::Success {
                     self.take_failure(qpair, completion.status);
                 }
@@ -101,21 +107,24 @@ impl<Q: Port> DataPath<Q> {
         if !body.is_live() {
             return;
         }
-        if body.command_count >= body.depth || (len as usize) < COMMAND_LEN {
+        let command = if len as usize >= COMMAND_LEN { body.work.commands.take() } else { None };
+        let Some(command) = command else {
             self.endings.push((qpair, DisconnectReason::Protocol));
             if self.shared.is_some() {
                 self.repost_shared(receive);
             }
             return;
-        }
-        body.command_count += 1;
-        let capsule = WaitingCapsule { receive, len };
+        };
+        let capsule = Capsule { receive, len, command };
         // In order: behind those that wait already.
-        let slot = if body.waiting_capsules.is_empty() { body.free_slots.pop() } else { None };
+        let slot = if body.work.waiting_capsules.is_empty() { body.work.free_slots.pop() } else { None };
         match slot {
-            Some(slot) => self.hand_over(qpair, slot, capsule, arrivals),
+            Some(slot) => {
+                body.work.slots[usize::from(slot)].place = Place::Command(capsule.command);
+                self.hand_over(qpair, slot, receive, len, arrivals);
+            }
             None => {
-                body.waiting_capsules.push_back(capsule);
+                body.work.waiting_capsules.push_back(capsule);
                 self.counters.slot_waits.add(1);
             }
         }
@@ -125,17 +134,24 @@ impl<Q: Port> DataPath<Q> {
     #[inline]
     fn take_response_sent(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
-        body.give_send_room();
-        let Some((slot, _)) = slot_of(body, number) else {
+        let Some((slot, work)) = slot_of(body, number) else {
             return self.counters.stale_completions.add(1);
         };
+        let is_posted = matches!(work.place, Place::ResponsePosted);
+        if !is_posted || !body.sends_returned() {
+            return self.counters.stale_completions.add(1);
+        }
+        body.work.slots[usize::from(slot)].place = Place::Free;
         if !body.is_live() {
-            return;
+            return body.work.free_slots.push(slot);
         }
         arrivals.push(Arrival::Finished { qpair, slot });
-        match body.waiting_capsules.pop_front() {
-            Some(capsule) => self.hand_over(qpair, slot, capsule, arrivals),
-            None => body.free_slots.push(slot),
+        match body.work.waiting_capsules.pop_front() {
+            Some(Capsule { receive, len, command }) => {
+                body.work.slots[usize::from(slot)].place = Place::Command(command);
+                self.hand_over(qpair, slot, receive, len, arrivals);
+            }
+            None => body.work.free_slots.push(slot),
         }
         self.post_waiting(qpair);
     }
@@ -143,7 +159,9 @@ impl<Q: Port> DataPath<Q> {
     /// A WRITE completed: there is room again.
     fn take_write(&mut self, qpair: Handle<Qpair>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
-        body.give_send_room();
+        if !body.sends_returned() {
+            return self.counters.stale_completions.add(1);
+        }
         self.post_waiting(qpair);
     }
 
@@ -151,13 +169,14 @@ impl<Q: Port> DataPath<Q> {
     #[inline]
     fn take_read(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
-        body.give_send_room();
-        body.read_room += 1;
-        let Some((slot, work)) = slot_of(body, number) else {
+        let slot = slot_of(body, number).map(|(slot, _)| slot);
+        let Some(slot) = slot.filter(|slot| body.read_returned(*slot)) else {
             return self.counters.stale_completions.add(1);
         };
-        work.read_count = work.read_count.saturating_sub(1);
-        let pulled = work.read_count == 0;
+        let work = &mut body.work.slots[usize::from(slot)];
+        // A part is out until it succeeds, so there is one.
+        work.part_count -= 1;
+        let pulled = work.part_count == 0;
         if !body.is_live() {
             return;
         }
@@ -168,15 +187,15 @@ impl<Q: Port> DataPath<Q> {
     }
 
     #[inline]
-    fn hand_over(&mut self, qpair: Handle<Qpair>, slot: Slot, capsule: WaitingCapsule, arrivals: &mut Vec<Arrival>) {
-        let Some(memory) = self.receive_segment(qpair, capsule.receive) else { return };
+    fn hand_over(&mut self, qpair: Handle<Qpair>, slot: Slot, receive: u32, len: u32, arrivals: &mut Vec<Arrival>) {
+        let Some(memory) = self.receive_segment(qpair, receive) else { return };
         let mut command = [0; COMMAND_LEN];
         memory.read(0, &mut command);
         // The device wrote no more than the buffer has; a provider that says otherwise must not make us read past it.
-        let len = (capsule.len as usize).min(memory.len());
+        let len = (len as usize).min(memory.len());
         let data = (len > COMMAND_LEN).then(|| memory.part(COMMAND_LEN, len - COMMAND_LEN));
         self.counters.commands.add(1);
-        arrivals.push(Arrival::Command { qpair, slot, command, data, receive: Receive { id: capsule.receive } });
+        arrivals.push(Arrival::Command { qpair, slot, command, data, receive: Receive { id: receive } });
     }
 
     #[inline]
@@ -185,7 +204,7 @@ impl<Q: Port> DataPath<Q> {
             return Some(shared.segment(receive));
         }
         let (_, number) = self.split(receive);
-        Some(self.bodies.look(qpair)?.receives.buffers.get(number as usize)?.segment())
+        Some(self.bodies.look(qpair)?.work.receives.buffers.get(number as usize)?.segment())
     }
 
     /// Its queue pair is in the error state. The teardown begins after the batch; where it has begun this is what it waits for.
@@ -198,9 +217,9 @@ impl<Q: Port> DataPath<Q> {
 
 /// The slot that a completion names, if there is one.
 #[inline]
-fn slot_of(body: &mut Body, number: u32) -> Option<(Slot, &mut crate::target::body::SlotWork)> {
+fn slot_of(body: &mut Body, number: u32) -> Option<(Slot, &mut SlotWork)> {
     let slot = Slot::try_from(number).ok()?;
-    Some((slot, body.slots.get_mut(usize::from(slot))?))
+    Some((slot, body.work.slots.get_mut(usize::from(slot))?))
 }
 
 /// What a failed completion says about who ended the connection: a flush that we did not ask for is the peer's doing, or its absence.

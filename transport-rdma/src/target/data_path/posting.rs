@@ -1,7 +1,7 @@
 //! Transfers and responses become work requests; what finds no room waits in order.
 //!
-//! Room is a permit that moves: taken when a request is posted, given back when its completion, or that of a later signalled request,
-//! says that it is done. Pulls wait by themselves (for read depth too), so that a response never waits for a READ of another command.
+//! Room is a permit that moves: taken for a request that is about to be posted, kept by what stands for it, and given back when its completion, or that of a
+//! later signalled request, says that it is done. Pulls wait by themselves (for read depth too), so that a response never waits for a READ of another command.
 
 use nvmf_core::transport::{RemoteBuffer, Slot};
 use nvmf_core::{Arrival, DisconnectReason, Qpair};
@@ -9,9 +9,11 @@ use reactor::{Counter, Handle, Segment};
 
 use super::{DataPath, Doorbell, request_id};
 use crate::binding::{RESPONSE_LEN, WorkKind};
-use crate::target::body::{Body, WaitingPull, WaitingSend};
+use crate::permit::{Permit, SendRoom};
+use crate::target::body::{Place, WaitingPull, WaitingSend, Work};
 use crate::target::counters::CpuCounters;
 use crate::target::region::RegionKeys;
+use crate::teardown::Live;
 use crate::verbs::{Flags, Port, PostError, QueuePairName, SendOperation, SendRequest};
 
 /// What posting needs besides the body: fields of the data path, borrowed apart from its bodies.
@@ -47,8 +49,8 @@ impl<Q: Port> DataPath<Q> {
             self.early.push(Arrival::Pulled { qpair, slot });
             return;
         }
-        let Some((body, mut poster)) = self.parts(qpair) else { return };
-        let done = poster.pull_in_order(body, WaitingPull { slot, from, into });
+        let Some((live, work, mut poster)) = self.parts(qpair) else { return };
+        let done = poster.pull_in_order(live, work, WaitingPull { slot, from, into });
         self.after_posting(qpair, done);
     }
 
@@ -56,9 +58,9 @@ impl<Q: Port> DataPath<Q> {
         if from.is_empty() {
             return;
         }
-        let Some((body, mut poster)) = self.parts(qpair) else { return };
+        let Some((live, work, mut poster)) = self.parts(qpair) else { return };
         poster.counters.pushed_bytes.add(from.len() as u64);
-        let done = poster.send_in_order(body, WaitingSend::Push { slot, from, to });
+        let done = poster.send_in_order(live, work, WaitingSend::Push { slot, from, to });
         self.after_posting(qpair, done);
     }
 
@@ -69,21 +71,21 @@ impl<Q: Port> DataPath<Q> {
         response: [u8; RESPONSE_LEN],
         invalidate: Option<u32>,
     ) {
-        let Some((body, mut poster)) = self.parts(qpair) else { return };
+        let Some((live, work, mut poster)) = self.parts(qpair) else { return };
         // The slot's own place: nobody reads it before the request is posted, nor writes it before the slot comes again.
         poster.response_segment(qpair, slot).write(0, &response);
-        let done = poster.send_in_order(body, WaitingSend::Response { slot, invalidate });
+        let done = poster.send_in_order(live, work, WaitingSend::Response { slot, invalidate });
         self.after_posting(qpair, done);
     }
 
     /// A completion gave room back.
     #[inline]
     pub(super) fn post_waiting(&mut self, qpair: Handle<Qpair>) {
-        let Some((body, mut poster)) = self.parts(qpair) else { return };
-        if body.waiting_sends.is_empty() && body.waiting_pulls.is_empty() {
+        let Some((live, work, mut poster)) = self.parts(qpair) else { return };
+        if work.waiting_sends.is_empty() && work.waiting_pulls.is_empty() {
             return;
         }
-        let done = poster.post_waiting(body);
+        let done = poster.post_waiting(live, work);
         self.after_posting(qpair, done);
     }
 
@@ -92,20 +94,21 @@ impl<Q: Port> DataPath<Q> {
         self.doorbell = Doorbell::Due;
         if let Err(error) = done {
             tracing::debug!(?qpair, ?error, "a request was refused");
+            if let Some(body) = self.bodies.look_mut(qpair) {
+                body.break_off();
+            }
             self.endings.push((qpair, DisconnectReason::TransportError));
         }
     }
 
-    /// The body, if commands may still be posted for it.
+    /// The body, if something may still be posted for it.
     #[inline]
-    fn parts(&mut self, qpair: Handle<Qpair>) -> Option<(&mut Body, Poster<'_, Q>)> {
+    fn parts(&mut self, qpair: Handle<Qpair>) -> Option<(&mut Live, &mut Work, Poster<'_, Q>)> {
         let Some(body) = self.bodies.look_mut(qpair) else {
             self.counters.stale_handles.add(1);
             return None;
         };
-        if !body.is_live() {
-            return None;
-        }
+        let (live, work) = body.live_mut()?;
         let poster = Poster {
             port: &mut self.port,
             keys: &self.keys,
@@ -115,7 +118,7 @@ impl<Q: Port> DataPath<Q> {
             transfer_len_max: self.transfer_len_max,
             inline_responses: self.inline_responses,
         };
-        Some((body, poster))
+        Some((live, work, poster))
     }
 }
 
@@ -124,16 +127,16 @@ type Posted<T> = Result<Outcome<T>, PostError>;
 
 impl<Q: Port> Poster<'_, Q> {
     /// As much as there is room for; responses first, since they end commands.
-    fn post_waiting(&mut self, body: &mut Body) -> Result<(), PostError> {
-        while let Some(send) = body.waiting_sends.pop_front() {
-            if let Outcome::Waits(rest, _) = self.send(body, send)? {
-                body.waiting_sends.push_front(rest);
+    fn post_waiting(&mut self, live: &mut Live, work: &mut Work) -> Result<(), PostError> {
+        while let Some(send) = work.waiting_sends.pop_front() {
+            if let Outcome::Waits(rest, _) = self.send(live, work, send)? {
+                work.waiting_sends.push_front(rest);
                 break;
             }
         }
-        while let Some(pull) = body.waiting_pulls.pop_front() {
-            if let Outcome::Waits(rest, _) = self.pull(body, pull)? {
-                body.waiting_pulls.push_front(rest);
+        while let Some(pull) = work.waiting_pulls.pop_front() {
+            if let Outcome::Waits(rest, _) = self.pull(live, work, pull)? {
+                work.waiting_pulls.push_front(rest);
                 break;
             }
         }
@@ -142,45 +145,53 @@ impl<Q: Port> Poster<'_, Q> {
 
     /// Behind those that wait already.
     #[inline]
-    fn pull_in_order(&mut self, body: &mut Body, pull: WaitingPull) -> Result<(), PostError> {
+    fn pull_in_order(&mut self, live: &mut Live, work: &mut Work, pull: WaitingPull) -> Result<(), PostError> {
         self.counters.pulled_bytes.add(u64::from(pull.from.len));
-        body.slots[usize::from(pull.slot)].read_count = pull.from.len.div_ceil(self.transfer_len_max);
-        let outcome =
-            if body.waiting_pulls.is_empty() { self.pull(body, pull)? } else { Outcome::Waits(pull, NoRoom::Reads) };
+        work.slots[usize::from(pull.slot)].part_count = pull.from.len.div_ceil(self.transfer_len_max);
+        let outcome = if work.waiting_pulls.is_empty() {
+            self.pull(live, work, pull)?
+        } else {
+            Outcome::Waits(pull, NoRoom::Reads)
+        };
         if let Outcome::Waits(rest, room) = outcome {
             self.wait_counter(room).add(1);
-            body.waiting_pulls.push_back(rest);
+            work.waiting_pulls.push_back(rest);
         }
         Ok(())
     }
 
     /// Behind those that wait already.
     #[inline]
-    fn send_in_order(&mut self, body: &mut Body, send: WaitingSend) -> Result<(), PostError> {
-        let outcome =
-            if body.waiting_sends.is_empty() { self.send(body, send)? } else { Outcome::Waits(send, NoRoom::Sends) };
+    fn send_in_order(&mut self, live: &mut Live, work: &mut Work, send: WaitingSend) -> Result<(), PostError> {
+        let outcome = if work.waiting_sends.is_empty() {
+            self.send(live, work, send)?
+        } else {
+            Outcome::Waits(send, NoRoom::Sends)
+        };
         if let Outcome::Waits(rest, room) = outcome {
             self.wait_counter(room).add(1);
-            body.waiting_sends.push_back(rest);
+            work.waiting_sends.push_back(rest);
         }
         Ok(())
     }
 
     /// RDMA READs, each signalled: its completion is the only news of the data.
     #[inline]
-    fn pull(&mut self, body: &mut Body, mut pull: WaitingPull) -> Posted<WaitingPull> {
+    fn pull(&mut self, live: &mut Live, work: &mut Work, mut pull: WaitingPull) -> Posted<WaitingPull> {
         while pull.from.len > 0 {
-            if body.read_room == 0 {
-                return Ok(Outcome::Waits(pull, NoRoom::Reads));
-            }
-            if body.send_room == 0 {
+            let Some(read) = live.allowance().reads.take() else { return Ok(Outcome::Waits(pull, NoRoom::Reads)) };
+            let Some(send) = live.allowance().sends.take() else {
+                live.allowance().reads.give(read);
                 return Ok(Outcome::Waits(pull, NoRoom::Sends));
-            }
+            };
             let len = pull.from.len.min(self.transfer_len_max);
             let operation = SendOperation::Read { address: pull.from.address, key: pull.from.key };
             let into = pull.into.part(0, len as usize);
-            self.post(body, WorkKind::Read, pull.slot, operation, Flags::SIGNALED, into)?;
-            body.read_room -= 1;
+            if let Err(refused) = self.post(work, send, pull.slot, operation, Flags::SIGNALED, into) {
+                live.allowance().reads.give(read);
+                return Err(refused.give_back(live));
+            }
+            work.slots[usize::from(pull.slot)].reads.put(read);
             pull.from.len -= len;
             // What a host names may wrap; the device's check of bounds says so.
             pull.from.address = pull.from.address.wrapping_add(u64::from(len));
@@ -190,12 +201,14 @@ impl<Q: Port> Poster<'_, Q> {
     }
 
     #[inline]
-    fn send(&mut self, body: &mut Body, send: WaitingSend) -> Posted<WaitingSend> {
+    fn send(&mut self, live: &mut Live, work: &mut Work, send: WaitingSend) -> Posted<WaitingSend> {
         match send {
-            WaitingSend::Push { slot, from, to } => self.push(body, slot, from, to),
-            WaitingSend::Response { .. } if body.send_room == 0 => Ok(Outcome::Waits(send, NoRoom::Sends)),
+            WaitingSend::Push { slot, from, to } => self.push(live, work, slot, from, to),
             WaitingSend::Response { slot, invalidate } => {
-                self.response(body, slot, invalidate)?;
+                let Some(permit) = live.allowance().sends.take() else {
+                    return Ok(Outcome::Waits(send, NoRoom::Sends));
+                };
+                self.response(live, work, permit, slot, invalidate)?;
                 Ok(Outcome::Posted)
             }
         }
@@ -203,15 +216,23 @@ impl<Q: Port> Poster<'_, Q> {
 
     /// RDMA WRITEs, unsignalled: the response that follows accounts for them; unless there is no room for one to follow.
     #[inline]
-    fn push(&mut self, body: &mut Body, slot: Slot, mut from: Segment, mut to: RemoteBuffer) -> Posted<WaitingSend> {
+    fn push(
+        &mut self,
+        live: &mut Live,
+        work: &mut Work,
+        slot: Slot,
+        mut from: Segment,
+        mut to: RemoteBuffer,
+    ) -> Posted<WaitingSend> {
         while !from.is_empty() {
-            if body.send_room == 0 {
+            let Some(permit) = live.allowance().sends.take() else {
                 return Ok(Outcome::Waits(WaitingSend::Push { slot, from, to }, NoRoom::Sends));
-            }
+            };
             let len = from.len().min(self.transfer_len_max as usize);
             let operation = SendOperation::Write { address: to.address, key: to.key };
-            let flags = if body.send_room == 1 { Flags::SIGNALED } else { Flags::empty() };
-            self.post(body, WorkKind::Write, slot, operation, flags, from.part(0, len))?;
+            let flags = if live.allowance().sends.at_hand_count() == 0 { Flags::SIGNALED } else { Flags::empty() };
+            self.post(work, permit, slot, operation, flags, from.part(0, len))
+                .map_err(|refused| refused.give_back(live))?;
             from = from.part(len, from.len() - len);
             to.address = to.address.wrapping_add(len as u64);
         }
@@ -220,15 +241,27 @@ impl<Q: Port> Poster<'_, Q> {
 
     /// The SEND of 16 bytes. From here on the host may use the command's place in the queue again.
     #[inline]
-    fn response(&mut self, body: &mut Body, slot: Slot, invalidate: Option<u32>) -> Result<(), PostError> {
+    fn response(
+        &mut self,
+        live: &mut Live,
+        work: &mut Work,
+        permit: Permit<SendRoom>,
+        slot: Slot,
+        invalidate: Option<u32>,
+    ) -> Result<(), PostError> {
         let operation = match invalidate {
             Some(key) => SendOperation::SendWithInvalidate(key),
             None => SendOperation::Send,
         };
         let flags = if self.inline_responses { Flags::SIGNALED | Flags::INLINE } else { Flags::SIGNALED };
-        let from = self.response_segment(body.handle, slot);
-        self.post(body, WorkKind::Send, slot, operation, flags, from)?;
-        body.command_count = body.command_count.saturating_sub(1);
+        let from = self.response_segment(work.handle, slot);
+        self.post(work, permit, slot, operation, flags, from).map_err(|refused| refused.give_back(live))?;
+        match std::mem::replace(&mut work.slots[usize::from(slot)].place, Place::ResponsePosted) {
+            Place::Command(command) => work.commands.give(command),
+            place @ (Place::Free | Place::ResponsePosted) => {
+                unreachable!("a response for slot {slot} of {:?}, which is {place:?}", work.handle)
+            }
+        }
         self.counters.responses.add(1);
         Ok(())
     }
@@ -239,21 +272,26 @@ impl<Q: Port> Poster<'_, Q> {
         self.responses.part(index as usize * RESPONSE_LEN, RESPONSE_LEN)
     }
 
+    /// The permit stays with what is posted, or comes back.
     #[inline]
     fn post(
         &mut self,
-        body: &mut Body,
-        kind: WorkKind,
+        work: &mut Work,
+        permit: Permit<SendRoom>,
         slot: Slot,
         operation: SendOperation,
         flags: Flags,
         memory: Segment,
-    ) -> Result<(), PostError> {
-        let Some(segment) = self.keys.local(memory) else { return Err(PostError::Malformed) };
-        let id = request_id(self.index_shift, kind, body.handle, u32::from(slot));
-        self.port.post_send(body.name, &SendRequest { id, operation, flags, segments: &[segment] })?;
-        body.take_send_room(flags.contains(Flags::SIGNALED));
-        Ok(())
+    ) -> Result<(), Refused> {
+        let Some(segment) = self.keys.local(memory) else { return Err(Refused(PostError::Malformed, permit)) };
+        let id = request_id(self.index_shift, kind_of(operation), work.handle, u32::from(slot));
+        match self.port.post_send(work.name, &SendRequest { id, operation, flags, segments: &[segment] }) {
+            Ok(()) => {
+                work.posted.push(permit, flags.contains(Flags::SIGNALED));
+                Ok(())
+            }
+            Err(error) => Err(Refused(error, permit)),
+        }
     }
 
     fn wait_counter(&self, room: NoRoom) -> &Counter {
@@ -261,6 +299,31 @@ impl<Q: Port> Poster<'_, Q> {
             NoRoom::Sends => &self.counters.send_room_waits,
             NoRoom::Reads => &self.counters.read_depth_waits,
         }
+    }
+}
+
+/// The device did not take a request.
+struct Refused(PostError, Permit<SendRoom>);
+
+impl Refused {
+    #[cold]
+    fn give_back(self, live: &mut Live) -> PostError {
+        live.allowance().sends.give(self.1);
+        self.0
+    }
+}
+
+/// What its completion will be known by.
+#[inline]
+fn kind_of(operation: SendOperation) -> WorkKind {
+    match operation {
+        SendOperation::Read { .. } => WorkKind::Read,
+        SendOperation::Write { .. } => WorkKind::Write,
+        SendOperation::Send | SendOperation::SendWithImmediate(_) | SendOperation::SendWithInvalidate(_) => {
+            WorkKind::Send
+        }
+        SendOperation::BindWindow { .. } => WorkKind::Bind,
+        SendOperation::LocalInvalidate(_) => WorkKind::Invalidate,
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
+use std::sync::mpsc;
 
-use reactor::Rest;
+use reactor::{Rest, TimerId};
 
 use super::*;
-use crate::target::body::Body;
+use crate::target::body::{Body, Life};
 use crate::target::message::Terms;
+use crate::teardown::{Evidence, Quiet, ReceiveSide};
 use crate::verbs::{CompletionStatus, Flags, LocalSegment, QueuePairName, Received, SendOperation, SendRequest};
 
 /// What was posted, in order.
@@ -84,6 +86,25 @@ fn arena(len: usize) -> Segment {
     reactor::Arena::new(len, false).unwrap().segment()
 }
 
+/// One that a reactor made: there is no other way to one.
+fn timer() -> TimerId {
+    struct Arms(mpsc::Sender<TimerId>);
+    impl reactor::Program for Arms {
+        type Message = ();
+        fn receive<'t>(&mut self, _: &mut Turn<'t, ()>, _: Option<reactor::Cpu>, (): ()) {}
+        fn fire<'t>(&mut self, _: &mut Turn<'t, ()>, _: u64) {}
+        fn poll<'t>(&mut self, turn: &mut Turn<'t, ()>) -> Progress {
+            self.0.send(turn.arm(1, 1)).unwrap();
+            Progress::Idle
+        }
+    }
+    let (sender, receiver) = mpsc::channel();
+    let mut simulation = reactor::Simulation::new(1, 1);
+    simulation.install(reactor::Cpu(0), Arms(sender));
+    simulation.step();
+    receiver.recv().unwrap()
+}
+
 struct Rig {
     path: DataPath<ByHand>,
     qpair: Handle<Qpair>,
@@ -142,7 +163,53 @@ impl Rig {
 
     fn poll(&mut self) -> Vec<Arrival> {
         self.path.take_completions(0, &mut self.arrivals);
+        #[cfg(debug_assertions)]
+        self.body().audit();
         std::mem::take(&mut self.arrivals)
+    }
+
+    fn body(&mut self) -> &mut Body {
+        self.path.bodies.look_mut(self.qpair).unwrap()
+    }
+
+    /// Permits that are not at hand: sends (without the marker's), READs, own receives, commands.
+    fn out(&mut self) -> [u32; 4] {
+        let body = self.body();
+        let commands = body.work.commands.out_count();
+        let (Some(Life::Live(live)) | Some(Life::Broken(live))) = &mut body.life else { panic!("not live") };
+        let allowance = live.allowance();
+        let (reads, receives) = (allowance.reads.out_count(), allowance.receives.out_count());
+        [allowance.posted_send_count(), reads, receives, commands]
+    }
+
+    fn begin_drain(&mut self) {
+        assert!(self.body().begin_drain(DisconnectReason::Host, timer));
+        self.path.drop_waiting_capsules(self.qpair);
+        self.body().draining_mut().unwrap().entered_error_state();
+    }
+
+    /// The marker, and all receives that are posted, come back. Sends that were posted said what they said before.
+    fn return_all(&mut self) {
+        self.path.post_marker(self.qpair);
+        self.complete(self.id(WorkKind::Marker, 0), CompletionStatus::WorkRequestFlushed, 0);
+        let posted: Vec<_> = self.body().work.receives.posted.iter().map(Option::is_some).collect();
+        for (number, _) in (0..).zip(posted).filter(|(_, is_posted)| *is_posted) {
+            self.complete(self.id(WorkKind::Receive, number), CompletionStatus::WorkRequestFlushed, 0);
+        }
+        assert!(self.poll().is_empty(), "what drains brings nothing");
+    }
+
+    fn check(&mut self) -> Option<Quiet> {
+        let body = self.body();
+        let Some(Life::Draining(draining, timer)) = body.life.take() else { panic!("does not drain") };
+        let evidence = Evidence { receives: ReceiveSide::Own, completion_queue_empty: true, operation_count: 0 };
+        match draining.check(&evidence) {
+            Ok(quiet) => Some(quiet),
+            Err(draining) => {
+                body.life = Some(Life::Draining(draining, timer));
+                None
+            }
+        }
     }
 
     fn respond(&mut self, slot: Slot) {
@@ -159,6 +226,28 @@ impl Rig {
 
     fn remote(len: u32) -> RemoteBuffer {
         RemoteBuffer { address: 0x1000, len, key: 9 }
+    }
+}
+
+/// Whatever a test did: everything comes back in the end, and each slot is free once.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if matches!(self.body().life, Some(Life::Live(_) | Life::Broken(_))) {
+            self.begin_drain();
+        }
+        if matches!(self.body().life, Some(Life::Draining(..))) {
+            self.path.port.refuses_sends = false;
+            self.return_all();
+            assert!(matches!(self.check(), Some(Quiet::Returned(_))));
+        }
+        let body = self.body();
+        body.release_slots();
+        assert_eq!(body.work.free_slots.len(), body.work.slots.len());
+        #[cfg(debug_assertions)]
+        body.audit();
     }
 }
 
@@ -244,8 +333,7 @@ fn a_push_is_split_and_its_response_stays_behind_it() {
     rig.respond(slot);
     assert_eq!(rig.sends().iter().map(|send| send.1).collect::<Vec<_>>(), [4096, 4096]);
     assert_eq!(rig.path.counters.send_room_waits.value(), 2);
-    let command_count = |rig: &Rig| rig.path.bodies.look(rig.qpair).unwrap().command_count;
-    assert_eq!(command_count(&rig), 1, "its place ends when the response is posted");
+    assert_eq!(rig.out()[3], 1, "its place ends when the response is posted");
     let flags = |posted: &Posted| match *posted {
         Posted::Send { flags, .. } => Some(flags),
         Posted::Receive(_) | Posted::SharedReceive(_) => None,
@@ -255,7 +343,7 @@ fn a_push_is_split_and_its_response_stays_behind_it() {
     rig.complete(rig.id(WorkKind::Write, 0), CompletionStatus::Success, 0);
     rig.poll();
     assert_eq!(rig.sends().iter().map(|send| send.1).collect::<Vec<_>>(), [4096, 4096, 512, 16]);
-    assert_eq!(command_count(&rig), 0);
+    assert_eq!(rig.out()[3], 0);
 }
 
 #[test]
@@ -277,7 +365,7 @@ fn a_responses_completion_accounts_for_its_pushes() {
     rig.complete(rig.id(WorkKind::Write, 1), CompletionStatus::Success, 0);
     rig.complete(rig.id(WorkKind::Send, 1), CompletionStatus::Success, 0);
     rig.poll();
-    assert_eq!(rig.path.bodies.look(rig.qpair).unwrap().send_count(), 0);
+    assert_eq!(rig.out(), [0, 0, 3, 0]);
 }
 
 #[test]
@@ -389,9 +477,38 @@ fn what_the_sweep_found_for_a_queue_pair_that_drains_by_now_is_dropped() {
     rig.complete(shared(0), CompletionStatus::Success, 64);
     let _swept = rig.path.sweep(0);
     assert_eq!(rig.path.counters.shared_receives_posted.value(), 3);
-    rig.path.bodies.look_mut(rig.qpair).unwrap().life = None;
+    rig.begin_drain();
     let mut arrivals = Vec::new();
     rig.path.hand_over_early(&mut arrivals);
     assert!(arrivals.is_empty());
     assert_eq!(rig.path.counters.shared_receives_posted.value(), 4);
+}
+
+/// Reads and writes of 8 KiB in turn, as many as `PERMITS_COMMANDS` says, for counting instructions: `docs/PERFORMANCE.md` says how.
+#[test]
+#[ignore = "a measurement"]
+fn commands_to_count_the_instructions_of() {
+    let count: u32 = std::env::var("PERMITS_COMMANDS").map_or(1000, |count| count.parse().unwrap());
+    let mut rig = Rig::new(16, 4, 0);
+    let data = rig.data;
+    for command in 0..count {
+        rig.capsule(command % 3);
+        let (slot, receive) = receive_of(rig.poll().pop().unwrap());
+        let number = u32::from(slot);
+        if command % 2 == 0 {
+            rig.path.pull(rig.qpair, slot, Rig::remote(8192), data.part(0, 8192));
+            rig.complete(rig.id(WorkKind::Read, number), CompletionStatus::Success, 4096);
+            rig.complete(rig.id(WorkKind::Read, number), CompletionStatus::Success, 4096);
+            assert_eq!(rig.poll().len(), 1);
+        } else {
+            rig.path.push(rig.qpair, slot, data.part(0, 8192), Rig::remote(8192));
+        }
+        rig.path.consumed(receive);
+        rig.respond(slot);
+        rig.path.ring();
+        rig.complete(rig.id(WorkKind::Send, number), CompletionStatus::Success, 0);
+        assert_eq!(rig.poll().len(), 1);
+        rig.path.port.posted.clear();
+    }
+    assert_eq!(rig.out()[3], 0);
 }
