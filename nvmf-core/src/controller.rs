@@ -14,7 +14,7 @@ use reactor::{Handle, TimerId};
 use crate::Qpair;
 use crate::command::{AdminCommand, PropertyGet, PropertySet};
 use crate::limits::{EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
-use crate::membership::Host;
+use crate::membership::{Host, SubsystemLease};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
 use crate::transport::Slot;
@@ -23,35 +23,44 @@ use members::Members;
 pub(crate) use properties::Effect;
 use properties::Properties;
 
-/// Where a controller is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a controller is in its life. Consumed by value at each step, since it holds the lease that keeps the subsystem from being forgotten.
+#[derive(Debug)]
 pub(crate) enum Stage {
     /// The control plane has been asked for an id.
     Admitting,
     /// It serves.
     Live {
-        /// CNTLID.
-        id: u16,
+        /// Its id, its subsystem.
+        lease: SubsystemLease,
     },
     /// Its admin qpair drains; its members have been told to end. `None`: no id ever came.
     Closing {
-        /// CNTLID.
-        id: Option<u16>,
+        /// Its id, its subsystem.
+        lease: Option<SubsystemLease>,
     },
-    /// Its admin qpair is reaped; leases are out.
+    /// Its admin qpair is reaped; leases of members are out.
     Leaving {
-        /// CNTLID.
-        id: Option<u16>,
+        /// Its id, its subsystem.
+        lease: Option<SubsystemLease>,
     },
 }
 
 impl Stage {
     /// CNTLID, where it has one.
-    pub(crate) fn id(self) -> Option<u16> {
+    pub(crate) fn id(&self) -> Option<u16> {
         match self {
             Self::Admitting => None,
-            Self::Live { id } => Some(id),
-            Self::Closing { id } | Self::Leaving { id } => id,
+            Self::Live { lease } => Some(lease.controller_id()),
+            Self::Closing { lease } | Self::Leaving { lease } => lease.as_ref().map(SubsystemLease::controller_id),
+        }
+    }
+
+    /// What it holds.
+    fn into_lease(self) -> Option<SubsystemLease> {
+        match self {
+            Self::Admitting => None,
+            Self::Live { lease } => Some(lease),
+            Self::Closing { lease } | Self::Leaving { lease } => lease,
         }
     }
 }
@@ -165,6 +174,30 @@ impl Controller {
             features: Features::new(io_queue_count),
             held_events: Vec::with_capacity(EVENT_REQUEST_COUNT_MAX),
         }
+    }
+
+    /// The admin qpair drains. A controller without an id closes when its answer comes.
+    pub(crate) fn close(&mut self) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Admitting) {
+            Stage::Live { lease } => Stage::Closing { lease: Some(lease) },
+            stage @ (Stage::Admitting | Stage::Closing { .. } | Stage::Leaving { .. }) => stage,
+        };
+    }
+
+    /// The admin qpair is reaped.
+    pub(crate) fn leave(&mut self) {
+        let lease = std::mem::replace(&mut self.stage, Stage::Admitting).into_lease();
+        self.stage = Stage::Leaving { lease };
+    }
+
+    /// Whether nothing of it is left but itself.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.stage, Stage::Leaving { .. }) && self.members.count() == 0
+    }
+
+    /// What goes home with it.
+    pub(crate) fn into_lease(self) -> Option<SubsystemLease> {
+        self.stage.into_lease()
     }
 
     /// Bytes that a command brings to the host.

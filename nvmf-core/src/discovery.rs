@@ -1,11 +1,9 @@
 //! The discovery service: which subsystems a host may connect to, and where.
 
-use std::net::SocketAddr;
-
 use zerocopy::IntoBytes;
 
 use crate::status::Status;
-use crate::subsystem::{Snapshot, Subsystem};
+use crate::subsystem::{Snapshot, Subsystem, SubsystemPort};
 use crate::wire::log::window;
 use crate::wire::{DiscoveryEntry, DiscoveryHeader, SubsystemType};
 
@@ -19,24 +17,25 @@ pub(crate) fn write_log(snapshot: &Snapshot, host_nqn: &str, offset: u64, data: 
     }
     let header = DiscoveryHeader::new(snapshot.generation, count);
     write_record(0, header.as_bytes(), offset, data);
-    for (index, (subsystem, listener, port_id)) in (1u64..).zip(ways(snapshot, host_nqn)) {
+    for (index, (subsystem, port)) in (1u64..).zip(ways(snapshot, host_nqn)) {
         let start = index * RECORD_LEN;
         // Records wholly before or after the part are not made.
         if start + RECORD_LEN <= offset || start >= offset + data.len() as u64 {
             continue;
         }
         let admin_depth = snapshot.controller.admin_queue_depth_max;
-        let entry = DiscoveryEntry::rdma(SubsystemType::Nvm, &subsystem.nqn, listener, port_id, admin_depth);
+        let entry = DiscoveryEntry::rdma(SubsystemType::Nvm, &subsystem.nqn, port.address, port.id, admin_depth);
         write_record(start, entry.as_bytes(), offset, data);
     }
     Ok(())
 }
 
 /// Subsystems that take this host, by each of their listeners, in a fixed order.
-fn ways<'s>(snapshot: &'s Snapshot, host_nqn: &'s str) -> impl Iterator<Item = (&'s Subsystem, SocketAddr, u16)> {
-    snapshot.subsystems.iter().filter(move |subsystem| subsystem.allows(host_nqn)).flat_map(|subsystem| {
-        (1u16..).zip(&subsystem.listeners).map(move |(port_id, listener)| (subsystem, *listener, port_id))
-    })
+fn ways<'s>(snapshot: &'s Snapshot, host_nqn: &'s str) -> impl Iterator<Item = (&'s Subsystem, SubsystemPort)> {
+    snapshot
+        .offered()
+        .filter(move |subsystem| subsystem.allows(host_nqn))
+        .flat_map(|subsystem| subsystem.listeners.iter().map(move |port| (subsystem, *port)))
 }
 
 /// Copies what of the record at `start` lies inside the part at `offset`.

@@ -16,6 +16,8 @@ mod qpair;
 mod devices;
 mod membership;
 mod namespace;
+mod withdrawal;
+
 mod subsystem;
 
 pub mod command;
@@ -32,7 +34,7 @@ pub use counters::PollGroupCounters;
 pub use message::Message;
 pub use poll_group::{PollGroup, PollGroupOptions};
 pub use qpair::header::{QpairHeader, QpairStage};
-pub use target::{Directory, Target};
+pub use target::{ChangeError, ChangeId, Directory, Target};
 pub use transport::{Arrival, DisconnectReason, QpairSpec, Receive, RemoteBuffer, Slot, Transport};
 
 /// The kind that a qpair's handles are named for. The poll group keeps the NVMe side under it, the transport its queue pair.

@@ -19,6 +19,8 @@ pub const HOST_COUNT_MAX: usize = 1024;
 pub const LISTENER_COUNT_MAX: usize = 64;
 /// Highest namespace id: a subsystem keeps a table of this many entries.
 pub const NSID_MAX: u32 = 1024;
+/// Changes of subsystems that may be under way at a time. Most take some turns; a deletion waits for its slowest I/O.
+pub const CHANGE_COUNT_MAX: usize = 64;
 /// Entries of the discovery log.
 pub const DISCOVERY_ENTRY_COUNT_MAX: usize = SUBSYSTEM_COUNT_MAX * LISTENER_COUNT_MAX;
 

@@ -1,5 +1,5 @@
-//! What ties an I/O qpair to a controller that may live on another CPU: the names that messages carry, the Join that asks, the lease that is the
-//! answer.
+//! What ties an I/O qpair to a controller that may live on another CPU, and a controller to its subsystem: the names that messages carry, the Join
+//! that asks, the leases that are the answers.
 
 use reactor::{Cpu, Handle};
 
@@ -81,6 +81,32 @@ impl ControllerLease {
     /// For which queue.
     pub(crate) fn qid(&self) -> u16 {
         self.qid
+    }
+
+    /// What the controller is of.
+    pub(crate) fn subject(&self) -> Subject {
+        self.subject
+    }
+}
+
+/// The right to be a controller, by value: made by the control plane when it gives a controller its id, ended when it comes home with the
+/// controller's end, and never copied. A subsystem is not forgotten while one of its leases is out.
+#[derive(Debug, PartialEq)]
+#[must_use = "a lease goes home to the control plane"]
+pub(crate) struct SubsystemLease {
+    controller_id: u16,
+    subject: Subject,
+}
+
+impl SubsystemLease {
+    /// Only [`crate::target`] may.
+    pub(crate) fn new(controller_id: u16, subject: Subject) -> Self {
+        Self { controller_id, subject }
+    }
+
+    /// CNTLID.
+    pub(crate) fn controller_id(&self) -> u16 {
+        self.controller_id
     }
 
     /// What the controller is of.

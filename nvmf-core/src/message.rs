@@ -5,9 +5,12 @@
 
 use reactor::{Handle, Name};
 
-use crate::membership::{ControllerLease, Join, Remote};
+use crate::membership::{ControllerLease, Host, Join, Remote, SubsystemLease};
 use crate::status::Status;
+use crate::subsystem::Subject;
+use crate::target::ChangeId;
 use crate::transport::DisconnectReason;
+use crate::withdrawal::Withdrawal;
 use crate::{ControllerKind, Qpair};
 
 /// One message of this layer.
@@ -28,6 +31,8 @@ impl Message {
             Letter::NotJoined { .. } => &"not-joined",
             Letter::Leave(_) => &"leave",
             Letter::End { .. } => &"end",
+            Letter::Withdraw { .. } => &"withdraw",
+            Letter::Withdrawn { .. } => &"withdrawn",
         }
     }
 }
@@ -45,18 +50,22 @@ pub(crate) enum Letter {
     Admit {
         /// Where it lives.
         controller: Remote<ControllerKind>,
+        /// Of what.
+        subject: Subject,
+        /// For whom.
+        host: Box<Host>,
     },
-    /// Poll group to control plane: the controller is gone, its id is free.
+    /// Poll group to control plane: the controller is gone. Its lease comes home, and its id is free.
     Retire {
-        /// Its id.
-        controller_id: u16,
+        /// By value.
+        lease: SubsystemLease,
     },
     /// Control plane to poll group: the controller has an id, and can be found under it.
     Admitted {
         /// Which.
         controller: Handle<ControllerKind>,
-        /// Its id.
-        controller_id: u16,
+        /// What it holds from now on, its id among it.
+        lease: SubsystemLease,
     },
     /// Control plane to poll group: no.
     NotAdmitted {
@@ -64,6 +73,8 @@ pub(crate) enum Letter {
         controller: Handle<ControllerKind>,
         /// Why.
         status: Status,
+        /// What Connect's result says about it.
+        result: u64,
     },
     /// I/O Connect: from the qpair's CPU to the controller's. Once per qpair and Connect; answered by `Joined` or `NotJoined`.
     Join(Box<Join>),
@@ -91,5 +102,18 @@ pub(crate) enum Letter {
         qpair: Handle<Qpair>,
         /// Why.
         reason: DisconnectReason,
+    },
+    /// Control plane to every poll group: a subsystem is not offered any more, or less than before, as the snapshot says already. Once per change;
+    /// answered by `Withdrawn`.
+    Withdraw {
+        /// To answer with.
+        change: ChangeId,
+        /// What ends.
+        withdrawal: Box<Withdrawal>,
+    },
+    /// Every qpair of this CPU that it ends drains.
+    Withdrawn {
+        /// Which.
+        change: ChangeId,
     },
 }

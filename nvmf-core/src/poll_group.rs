@@ -18,6 +18,7 @@ mod io;
 mod respond;
 mod teardown;
 mod timers;
+mod withdraw;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub struct PollGroup {
     controllers: Slab<Controller, ControllerKind>,
     buffers: Buffers,
     devices: Devices,
+    /// What was withdrawn from hosts whose qpairs have not all begun to drain.
+    withdrawals: Vec<withdraw::Pending>,
     requests_live: u64,
     /// Request slots of all qpairs: what every queue of requests has room for.
     slot_count: usize,
@@ -100,6 +103,7 @@ impl PollGroup {
             controllers: Slab::new(qpair_count_max),
             buffers: Buffers::new(options.cpu, options.data_memory, directory.transfer_len_max()),
             devices,
+            withdrawals: Vec::new(),
             requests_live: 0,
             slot_count: 0,
             arrivals: Vec::new(),

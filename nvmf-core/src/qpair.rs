@@ -14,6 +14,7 @@ use crate::ControllerKind;
 use crate::command::{Connect, QueueKind};
 use crate::limits::SLOTS_PER_ENTRY;
 use crate::membership::ControllerLease;
+use crate::subsystem::Subject;
 use crate::transport::{QpairSpec, Slot};
 use request::{Request, RequestEvent, RequestState};
 
@@ -31,6 +32,8 @@ pub(crate) enum Stage {
         timer: TimerId,
         /// Which request it is.
         slot: Slot,
+        /// What it is to, once that was checked: from then on a withdrawal ends it.
+        subject: Option<Subject>,
         /// What it has come to hold.
         membership: Membership,
     },
@@ -204,7 +207,7 @@ impl QpairBody {
     /// A Connect was fetched.
     pub(crate) fn begin_connecting(&mut self, slot: Slot) {
         if let Stage::AwaitingConnect { timer } = self.stage {
-            self.stage = Stage::Connecting { timer, slot, membership: Membership::None };
+            self.stage = Stage::Connecting { timer, slot, subject: None, membership: Membership::None };
         }
     }
 

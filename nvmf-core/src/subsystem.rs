@@ -7,9 +7,10 @@ use crate::namespace::Namespace;
 use crate::spec::ControllerSpec;
 use crate::wire::Nqn;
 
-/// A subsystem's place in the target's list. Places are never reused.
+/// Names a subsystem for as long as the target runs. It is never used again, also where a later subsystem has the same NQN: what names one that was
+/// deleted is a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SubsystemIndex(pub(crate) u16);
+pub(crate) struct SubsystemId(pub(crate) u64);
 
 /// What a controller is a controller of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) enum Subject {
     /// The discovery service, which is the same on every listener.
     Discovery,
     /// One NVM subsystem.
-    Nvm(SubsystemIndex),
+    Nvm(SubsystemId),
 }
 
 /// The target as it is until the next snapshot.
@@ -28,26 +29,38 @@ pub(crate) struct Snapshot {
     pub(crate) is_closing: bool,
     /// Limits of every controller.
     pub(crate) controller: ControllerSpec,
-    /// By [`SubsystemIndex`].
+    /// In the order of their ids.
     pub(crate) subsystems: Vec<Subsystem>,
 }
 
 /// One NVM subsystem.
 pub(crate) struct Subsystem {
+    pub(crate) id: SubsystemId,
+    /// It is being deleted: no host connects to it any more. It stays in the snapshot until its last controller is gone.
+    pub(crate) is_leaving: bool,
     pub(crate) nqn: Nqn,
     pub(crate) serial_number: String,
     pub(crate) model_number: String,
     /// `None`: every host.
     pub(crate) hosts: Option<Vec<String>>,
-    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<SubsystemPort>,
     /// By nsid - 1.
     pub(crate) namespaces: Vec<Option<Namespace>>,
 }
 
+/// An address at which a subsystem is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SubsystemPort {
+    pub(crate) address: SocketAddr,
+    /// PORTID: stays with the address while others come and go.
+    pub(crate) id: u16,
+}
+
 impl Snapshot {
     /// The subsystem, if it is still there.
-    pub(crate) fn subsystem(&self, index: SubsystemIndex) -> Option<&Subsystem> {
-        self.subsystems.get(usize::from(index.0))
+    pub(crate) fn subsystem(&self, id: SubsystemId) -> Option<&Subsystem> {
+        let place = self.subsystems.binary_search_by_key(&id, |subsystem| subsystem.id).ok()?;
+        self.subsystems.get(place)
     }
 
     /// What a host means that connects to `nqn` on `listener`: a name that is known elsewhere is not known here.
@@ -55,17 +68,21 @@ impl Snapshot {
         if nqn.is_discovery() {
             return Some(Subject::Discovery);
         }
-        (0u16..)
-            .zip(&self.subsystems)
-            .find(|(_, subsystem)| subsystem.nqn == *nqn && subsystem.is_reachable_on(listener))
-            .map(|(index, _)| Subject::Nvm(SubsystemIndex(index)))
+        self.offered()
+            .find(|subsystem| subsystem.nqn == *nqn && subsystem.is_reachable_on(listener))
+            .map(|subsystem| Subject::Nvm(subsystem.id))
+    }
+
+    /// Those that hosts may connect to.
+    pub(crate) fn offered(&self) -> impl Iterator<Item = &Subsystem> {
+        self.subsystems.iter().filter(|subsystem| !subsystem.is_leaving)
     }
 }
 
 impl Subsystem {
     /// Whether it is served there.
     pub(crate) fn is_reachable_on(&self, listener: SocketAddr) -> bool {
-        self.listeners.contains(&listener)
+        self.listeners.iter().any(|port| port.address == listener)
     }
 
     /// Whether this host may connect.

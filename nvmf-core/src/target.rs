@@ -1,48 +1,72 @@
-//! The control plane's side: subsystems and their snapshots, controller ids.
+//! The control plane's side: subsystems and their snapshots, controller ids, and the changes that are under way.
 //!
 //! Owned by the control plane's program, and called on its CPU alone. Poll groups see the [`Directory`], and ask by message.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | here | messages, publishing, how changes go on |
+//! | `edit` | the changes that may be asked for |
+//! | `facts` | what is told of subsystems, controllers and qpairs |
+//! | `change` | what a change waits for |
+//! | `subsystems`, `check` | the list, and what may stand in it |
+//! | `controllers`, `ids` | leases that are out |
+//! | [`Directory`] | what all CPUs share |
+
+mod edit;
+mod facts;
+
+mod change;
+mod subsystems;
 
 mod check;
+mod controllers;
 mod directory;
 mod ids;
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bdev::Device;
-use reactor::{Cpu, Domain, Full, Grace, Limbo, Turn, Unlinked};
+use reactor::{Cpu, Domain, Full, Gathering, Grace, Limbo, Turn, Unlinked};
 
+pub use change::{ChangeError, ChangeId};
 pub use check::SpecError;
+pub use controllers::ControllerFacts;
 pub use directory::Directory;
+pub use facts::QpairFacts;
 
-use crate::membership::Remote;
+use crate::ControllerKind;
+use crate::membership::{Host, Remote};
 use crate::message::{Letter, Message};
-use crate::namespace::{DeviceIndex, Namespace};
-use crate::spec::{SubsystemSpec, TargetSpec};
+use crate::spec::{ControllerSpec, TargetSpec};
 use crate::status::Status;
-use crate::subsystem::{Snapshot, Subsystem};
+use crate::subsystem::{Snapshot, Subject};
 use crate::trace::{Step, place};
-use ids::ControllerIds;
+use crate::wire::ConnectRefusal;
+use crate::withdrawal::{Audience, Withdrawal};
+use change::{Change, Changes, Wait};
+use controllers::Controllers;
+use subsystems::Subsystems;
 
-/// Snapshots that wait for their readers: changes come one at a time and each waits for a free place.
+/// Snapshots that wait for their readers: changes wait for a free place.
 const SNAPSHOT_LIMBO_MAX: usize = 16;
 
 /// Subsystems, owned by the control plane.
 pub struct Target {
-    spec: TargetSpec,
+    controller: ControllerSpec,
+    subsystems: Subsystems,
     directory: Arc<Directory>,
-    ids: ControllerIds,
+    controllers: Controllers,
     limbo: Limbo<Unlinked<Snapshot>>,
+    /// Of the snapshot that is published.
     generation: u64,
-    closing: Closing,
-}
-
-/// Shutting down, as far as others know of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Closing {
-    No,
-    /// Asked for; the snapshot does not say so yet.
-    Unpublished,
-    Published,
+    /// What is published is not what holds: the next snapshot waits for a place in limbo.
+    is_stale: bool,
+    /// Shutting down.
+    is_closing: bool,
+    changes: Changes,
+    done: VecDeque<ChangeId>,
 }
 
 impl Target {
@@ -50,25 +74,26 @@ impl Target {
     ///
     /// # Errors
     /// [`SpecError`] names the field.
-    pub fn new(domain: &Domain, cpu_count: u16, mut spec: TargetSpec) -> Result<Self, SpecError> {
+    pub fn new(domain: &Domain, cpu_count: u16, spec: TargetSpec) -> Result<Self, SpecError> {
         check::check(cpu_count, &spec)?;
-        for subsystem in &mut spec.subsystems {
-            for namespace in &mut subsystem.namespaces {
-                // Derived, so that it survives a restart.
-                let derived = || Namespace::derived_uuid(&subsystem.nqn, namespace.device.name());
-                namespace.uuid = Some(namespace.uuid.unwrap_or_else(derived));
-            }
-        }
         let devices: Vec<_> =
             spec.subsystems.iter().flat_map(|s| &s.namespaces).map(|n| Arc::clone(&n.device)).collect();
-        let snapshot = Box::new(snapshot(&spec, 1, false)?);
+        let mut subsystems = Subsystems::default();
+        for subsystem in spec.subsystems {
+            subsystems.insert(subsystem, &devices)?;
+        }
+        let snapshot = Box::new(subsystems.snapshot(spec.controller, 1, false));
         Ok(Self {
+            controller: spec.controller,
+            subsystems,
             directory: Arc::new(Directory::new(domain, cpu_count, snapshot, devices)),
-            spec,
-            ids: ControllerIds::new(),
+            controllers: Controllers::new(),
             limbo: Limbo::new(Grace::Readers, SNAPSHOT_LIMBO_MAX),
             generation: 1,
-            closing: Closing::No,
+            is_stale: false,
+            is_closing: false,
+            changes: Changes::default(),
+            done: VecDeque::new(),
         })
     }
 
@@ -78,28 +103,30 @@ impl Target {
         Arc::clone(&self.directory)
     }
 
-    /// The subsystems. Every namespace has its UUID.
-    #[must_use]
-    pub fn subsystems(&self) -> &[SubsystemSpec] {
-        &self.spec.subsystems
-    }
-
-    /// The devices of all namespaces.
+    /// The devices of all namespaces that the target was started with.
     #[must_use]
     pub fn devices(&self) -> &[Arc<dyn Device>] {
         self.directory.devices()
     }
 
+    /// Whether a subsystem is offered at this address.
+    #[must_use]
+    pub fn uses_address(&self, address: SocketAddr) -> bool {
+        self.subsystems.use_address(address)
+    }
+
     /// A message of a poll group.
     pub fn receive<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, from: Option<Cpu>, message: Message) {
         match message.0 {
-            Letter::Admit { controller } => self.admit(turn, controller),
-            Letter::Retire { controller_id } => {
-                self.directory.set_controller(controller_id, None);
-                if self.ids.free(controller_id) {
-                    Step::IdFreed.trace(turn, 0, controller_id.into());
-                } else {
-                    tracing::error!(controller_id, ?from, "a controller id was given back twice");
+            Letter::Admit { controller, subject, host } => self.admit(turn, controller, subject, host),
+            Letter::Retire { lease } => {
+                self.directory.set_controller(lease.controller_id(), None);
+                Step::IdFreed.trace(turn, 0, lease.controller_id().into());
+                self.controllers.give_back(lease);
+            }
+            Letter::Withdrawn { change } => {
+                if !from.is_some_and(|from| self.changes.answered(change, from)) {
+                    tracing::error!(?change, ?from, "an answer to a change that does not wait for one");
                 }
             }
             letter @ (Letter::Admitted { .. }
@@ -108,89 +135,142 @@ impl Target {
             | Letter::Joined { .. }
             | Letter::NotJoined { .. }
             | Letter::Leave(_)
-            | Letter::End { .. }) => {
+            | Letter::End { .. }
+            | Letter::Withdraw { .. }) => {
                 tracing::error!(?letter, ?from, "a message for a polling CPU came to the control plane");
             }
         }
     }
 
-    /// Housekeeping, once per turn: what waits in limbo.
+    /// Housekeeping, once per turn and after each change: what waits in limbo, what is to be published, how changes go on.
     pub fn poll<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>) {
         while let Some(old) = self.limbo.reap(turn) {
             drop(old.into_object());
         }
-        if self.closing == Closing::Unpublished && self.limbo.len() < SNAPSHOT_LIMBO_MAX {
-            self.closing = Closing::Published;
-            self.publish(turn);
+        loop {
+            if self.is_stale && self.limbo.len() < SNAPSHOT_LIMBO_MAX {
+                self.publish(turn);
+            }
+            // Until nothing moves: nobody wakes this CPU for what it could do now. A deletion has a second snapshot to publish.
+            if !self.advance_changes(turn) {
+                return;
+            }
         }
     }
 
-    /// Refuses new controllers from now on.
+    /// A change that is done, each once.
+    pub fn next_done(&mut self) -> Option<ChangeId> {
+        self.done.pop_front()
+    }
+
+    /// Refuses new controllers and changes from now on. Changes that are under way are done all the same.
     pub fn begin_shutdown(&mut self) {
-        if self.closing == Closing::No {
-            self.closing = Closing::Unpublished;
+        if !self.is_closing {
+            self.is_closing = true;
+            self.is_stale = true;
         }
     }
 
-    /// Controllers that are alive or draining. Zero, with nothing in limbo, lets the control plane leave.
+    /// Controllers that are alive or draining, and changes under way. Zero, with nothing in limbo, lets the control plane leave.
     #[must_use]
     pub fn live_count(&self) -> usize {
-        self.ids.count() + self.limbo.len()
+        self.controllers.count() + self.changes.under_way.len() + self.limbo.len()
     }
 
     /// Gives a new controller its id, and puts it where every CPU can find it.
-    fn admit<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, controller: Remote<crate::ControllerKind>) {
+    fn admit<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        controller: Remote<ControllerKind>,
+        subject: Subject,
+        host: Box<Host>,
+    ) {
         // Retryable: another path, or this one after a restart, may take the host.
-        let refused = Letter::NotAdmitted { controller: controller.handle, status: Status::CONNECT_CONTROLLER_BUSY };
-        let answer = if self.closing == Closing::No {
-            self.ids.allocate().map_or(refused, |controller_id| {
-                self.directory.set_controller(controller_id, Some(controller));
-                Step::IdGiven.trace(turn, place(controller.cpu, controller.handle), controller_id.into());
-                Letter::Admitted { controller: controller.handle, controller_id }
-            })
-        } else {
-            refused
+        let busy = (Status::CONNECT_CONTROLLER_BUSY, 0);
+        let outcome = match subject {
+            _ if self.is_closing => Err(busy),
+            // Deleted since its CPU looked: as if it had looked later.
+            Subject::Nvm(id) if !self.subsystems.is_offered(id) => {
+                Err((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::SUBSYSTEM_NQN.to_result()))
+            }
+            Subject::Nvm(_) | Subject::Discovery => self.controllers.lease(subject, host).ok_or(busy),
+        };
+        let answer = match outcome {
+            Ok(lease) => {
+                self.directory.set_controller(lease.controller_id(), Some(controller));
+                let id = lease.controller_id().into();
+                Step::IdGiven.trace(turn, place(controller.cpu, controller.handle), id);
+                Letter::Admitted { controller: controller.handle, lease }
+            }
+            Err((status, result)) => Letter::NotAdmitted { controller: controller.handle, status, result },
         };
         turn.send(controller.cpu, Message(answer).into());
     }
 
     fn publish<M>(&mut self, turn: &mut Turn<'_, M>) {
-        let next = match snapshot(&self.spec, self.generation + 1, self.closing != Closing::No) {
-            Ok(next) => next,
-            Err(error) => {
-                tracing::error!(%error, "a checked specification is wrong");
-                return;
-            }
-        };
         self.generation += 1;
+        let next = self.subsystems.snapshot(self.controller, self.generation, self.is_closing);
         let old = self.directory.replace_snapshot(Box::new(next));
+        self.is_stale = false;
         if let Err(Full(_leaked)) = self.limbo.retire(turn, old) {
             tracing::error!("a snapshot found no place in limbo and is leaked");
         }
     }
-}
 
-/// The specification as CPUs see it. Devices are numbered in the order of the specification.
-fn snapshot(spec: &TargetSpec, generation: u64, is_closing: bool) -> Result<Snapshot, SpecError> {
-    let mut device = 0u16;
-    let mut subsystems = Vec::new();
-    for subsystem in &spec.subsystems {
-        let len = subsystem.namespaces.iter().map(|namespace| namespace.nsid as usize).max().unwrap_or(0);
-        let mut namespaces: Vec<Option<Namespace>> = Vec::new();
-        namespaces.resize_with(len, || None);
-        for namespace in &subsystem.namespaces {
-            namespaces[namespace.nsid as usize - 1] =
-                Some(Namespace::new(&subsystem.nqn, namespace, DeviceIndex(device)));
-            device += 1;
+    /// Each change goes on whose wait is over. False if none could.
+    fn advance_changes<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>) -> bool {
+        let mut has_moved = false;
+        let mut under_way = std::mem::take(&mut self.changes.under_way);
+        for change in &mut under_way {
+            let Some(wait) = change.wait.take() else { continue };
+            match self.next_wait(turn, change, wait) {
+                Ok(next) => {
+                    change.wait = next;
+                    has_moved = true;
+                }
+                Err(same) => change.wait = Some(same),
+            }
         }
-        subsystems.push(Subsystem {
-            nqn: check::nqn(&subsystem.nqn, "nqn", &subsystem.nqn)?,
-            serial_number: subsystem.serial_number.clone(),
-            model_number: subsystem.model_number.clone(),
-            hosts: (!subsystem.allow_any_host).then(|| subsystem.hosts.clone()),
-            listeners: subsystem.listeners.clone(),
-            namespaces,
-        });
+        self.done.extend(under_way.iter().filter(|change| change.wait.is_none()).map(|change| change.id));
+        under_way.retain(|change| change.wait.is_some());
+        self.changes.under_way = under_way;
+        has_moved
     }
-    Ok(Snapshot { generation, is_closing, controller: spec.controller, subsystems })
+
+    /// What it waits for next, `None` when it is done; or still for this.
+    fn next_wait<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        change: &Change,
+        wait: Wait,
+    ) -> Result<Option<Wait>, Wait> {
+        match (wait, &change.withdrawal) {
+            (wait @ (Wait::Publishing | Wait::Forgetting), _) if self.is_stale => Err(wait),
+            (Wait::Telling(answers), _) if !answers.is_complete() => Err(Wait::Telling(answers)),
+            (Wait::Publishing, Some(withdrawal)) => Ok(Some(Wait::Telling(self.tell(turn, change.id, withdrawal)))),
+            (Wait::Telling(_), Some(Withdrawal { from: Audience::Everybody, .. })) => Ok(Some(Wait::Emptying)),
+            (Wait::Emptying, Some(withdrawal)) if self.controllers.count_of(withdrawal.subsystem) > 0 => {
+                Err(Wait::Emptying)
+            }
+            (Wait::Emptying, Some(withdrawal)) => {
+                self.subsystems.forget(withdrawal.subsystem);
+                self.is_stale = true;
+                Ok(Some(Wait::Forgetting))
+            }
+            (Wait::Publishing | Wait::Telling(_) | Wait::Emptying | Wait::Forgetting, _) => Ok(None),
+        }
+    }
+
+    /// Only the polling CPUs are told: a mesh may hold other programs too.
+    fn tell<M: From<Message>>(
+        &self,
+        turn: &mut Turn<'_, M>,
+        change: ChangeId,
+        withdrawal: &Withdrawal,
+    ) -> Gathering<()> {
+        let cpus = (0..self.directory.cpu_count()).map(Cpu);
+        Gathering::ask_some(turn, cpus, |_| {
+            Message(Letter::Withdraw { change, withdrawal: Box::new(withdrawal.clone()) }).into()
+        })
+    }
 }

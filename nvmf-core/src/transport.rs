@@ -89,11 +89,17 @@ pub enum DisconnectReason {
     DeviceGone,
     /// Our own address moved to another device, or went.
     AddressChanged,
+    /// The address that it came by is not offered any more.
+    ListenerRemoved,
+    /// Its subsystem is being deleted.
+    SubsystemDeleted,
+    /// Its host may not use the subsystem any more.
+    HostRemoved,
 }
 
 impl DisconnectReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Host,
         Self::Protocol,
         Self::TransportError,
@@ -104,6 +110,9 @@ impl DisconnectReason {
         Self::PeerGone,
         Self::DeviceGone,
         Self::AddressChanged,
+        Self::ListenerRemoved,
+        Self::SubsystemDeleted,
+        Self::HostRemoved,
     ];
 }
 

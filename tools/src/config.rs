@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use reactor::PollMode;
 use uuid::Uuid;
 
+pub use check::serial_number;
 pub use log_level::{LOG_LEVELS, log_filter};
 pub use report::{ConfigError, Problem};
 pub use size::Size;

@@ -2,6 +2,7 @@
 //!
 //! Owns all of these; sleeps on one epoll instance that watches them. Nothing here waits.
 
+mod access;
 mod facts;
 mod lookout;
 mod server;
@@ -16,13 +17,14 @@ use reactor::{Cpu, Program, Progress, Rest, Turn};
 use transport_rdma::target::{Control, Message};
 use transport_rdma::verbs::Provider;
 
+use access::Access;
 pub use facts::Facts;
 pub use listener::{ListenError, Listener, Service};
 use lookout::{LOOK_NS, Lookout};
 use server::Server;
 
 use crate::log::Log;
-use crate::rpc::methods;
+use crate::rpc::{Deferred, methods};
 use crate::system::{Epoll, Interest};
 use crate::{metrics, rpc};
 
@@ -128,18 +130,30 @@ impl<P: Provider> ControlProgram<P> {
         }
     }
 
-    fn serve(&mut self, turn: &Turn<'_, Message<P>>, token: u64) {
-        let (control, facts, lookout, log) = (&self.control, &self.facts, &self.lookout, &self.log);
-        let mut answer = |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>| match service {
-            Service::Rpc => rpc::answer(incoming, outgoing, |method, parameters| {
-                let subsystems = control.core().subsystems();
-                let (devices, reactors) = (facts.devices(), &facts.reactors);
-                let view = methods::View { subsystems, devices, reactors, log, transport_type: "RDMA" };
-                methods::perform(view, method, parameters)
-            }),
-            Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
-        };
-        self.server.take(&self.epoll, token, turn.now_ns(), &mut answer);
+    fn serve(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
+        let now_ns = turn.now_ns();
+        let (control, facts, lookout, log) = (&mut self.control, &self.facts, &self.lookout, &self.log);
+        let mut answer =
+            |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, deferred: &mut Vec<Deferred>| {
+                match service {
+                    Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
+                        let mut target = Access { control, turn };
+                        let (devices, reactors) = (facts.devices(), &facts.reactors);
+                        let view =
+                            methods::View { target: &mut target, devices, reactors, log, transport_type: "RDMA" };
+                        methods::perform(view, method, parameters)
+                    }),
+                    Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
+                }
+            };
+        self.server.take(&self.epoll, token, now_ns, &mut answer);
+    }
+
+    /// Answers who asked for what is done now.
+    fn finish_changes(&mut self, now_ns: u64) {
+        while let Some(change) = self.control.next_done() {
+            self.server.finish(&self.epoll, now_ns, change);
+        }
     }
 
     /// Looks after the reactors, and does so again in a while.
@@ -232,6 +246,7 @@ impl<P: Provider> Program for ControlProgram<P> {
             }
         }
         self.tokens = tokens;
+        self.finish_changes(turn.now_ns());
         if !self.is_ticking && self.server.needs_time() {
             self.is_ticking = true;
             turn.arm(turn.now_ns() + TICK_NS, TICK_TIMER);

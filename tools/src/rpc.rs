@@ -1,11 +1,15 @@
 //! JSON-RPC 2.0: bytes of a connection in, bytes out. Which methods there are: [`methods`].
 //!
+//! A method may answer later, when what it began is done ([`Outcome::Begun`]). Other requests of the same connection are answered meanwhile: an answer
+//! is told by its id, as JSON-RPC has it.
+//!
 //! Requests follow each other in the stream with or without blanks between them, as SPDK's clients send them. A peer may send anything: a
 //! request has a limit, what is no JSON ends the connection after an answer, and everything else is answered and the connection goes on.
 
 pub mod methods;
 mod parameters;
 
+use nvmf_core::ChangeId;
 use serde_json::{Value, json};
 
 /// Longest request.
@@ -16,6 +20,7 @@ const PARSE_ERROR: i64 = -32700;
 const INVALID_REQUEST: i64 = -32600;
 const METHOD_NOT_FOUND: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
+const INTERNAL_ERROR: i64 = -32603;
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +29,24 @@ pub enum Flow {
     Open,
     /// It ends once what was answered is sent.
     Close,
+}
+
+/// What a method comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Its result.
+    Done(Value),
+    /// The result is `true`, when this change is done.
+    Begun(ChangeId),
+}
+
+/// A request whose answer comes later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deferred {
+    /// With this.
+    pub change: ChangeId,
+    /// The request's.
+    pub id: Value,
 }
 
 /// Why a request was not done.
@@ -49,6 +72,12 @@ impl RpcError {
         Self { code: INVALID_PARAMS, message: format!("Invalid parameters: {message}") }
     }
 
+    /// It cannot be done now.
+    #[must_use]
+    pub fn internal(message: String) -> Self {
+        Self { code: INTERNAL_ERROR, message }
+    }
+
     /// What was named does not exist.
     #[must_use]
     pub fn no_such(what: &str, name: &str) -> Self {
@@ -56,11 +85,12 @@ impl RpcError {
     }
 }
 
-/// Answers all whole requests in `incoming`, and leaves the rest there.
+/// Answers all whole requests in `incoming`, and leaves the rest there. Those that will be answered later are put into `deferred`.
 pub fn answer(
     incoming: &mut Vec<u8>,
     outgoing: &mut Vec<u8>,
-    mut perform: impl FnMut(&str, Option<&Value>) -> Result<Value, RpcError>,
+    deferred: &mut Vec<Deferred>,
+    mut perform: impl FnMut(&str, Option<&Value>) -> Result<Outcome, RpcError>,
 ) -> Flow {
     loop {
         let mut requests = serde_json::Deserializer::from_slice(incoming).into_iter::<Value>();
@@ -76,7 +106,7 @@ pub fn answer(
             Some(Ok(_)) if used_len > REQUEST_LEN_MAX => return refuse_length(incoming, outgoing),
             Some(Ok(request)) => {
                 incoming.drain(..used_len);
-                respond(&request, outgoing, &mut perform);
+                respond(&request, outgoing, deferred, &mut perform);
             }
             Some(Err(error)) if error.is_eof() && incoming.len() > REQUEST_LEN_MAX => {
                 return refuse_length(incoming, outgoing);
@@ -103,7 +133,8 @@ fn refuse_length(incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>) -> Flow {
 fn respond(
     request: &Value,
     outgoing: &mut Vec<u8>,
-    perform: &mut impl FnMut(&str, Option<&Value>) -> Result<Value, RpcError>,
+    deferred: &mut Vec<Deferred>,
+    perform: &mut impl FnMut(&str, Option<&Value>) -> Result<Outcome, RpcError>,
 ) {
     let id = request.get("id");
     let invalid = |why: &str| RpcError { code: INVALID_REQUEST, message: format!("Invalid request: {why}") };
@@ -126,10 +157,20 @@ fn respond(
     let response = match (result, id) {
         (Ok(_), None) => return,
         (Err(error), None) if error.code != INVALID_REQUEST => return,
-        (Ok(result), Some(id)) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        (Ok(Outcome::Begun(change)), Some(id)) => return deferred.push(Deferred { change, id: id.clone() }),
+        (Ok(Outcome::Done(result)), Some(id)) => success(id, &result),
         (Err(error), id) => failure(id.unwrap_or(&Value::Null), &error),
     };
     write(outgoing, &response);
+}
+
+/// Answers a request whose change is done.
+pub fn answer_deferred(deferred: &Deferred, outgoing: &mut Vec<u8>) {
+    write(outgoing, &success(&deferred.id, &Value::Bool(true)));
+}
+
+fn success(id: &Value, result: &Value) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "result": result })
 }
 
 fn failure(id: &Value, error: &RpcError) -> Value {
@@ -152,9 +193,9 @@ mod tests {
         let mut flow = Flow::Open;
         for piece in pieces {
             incoming.extend_from_slice(piece);
-            flow = answer(&mut incoming, &mut outgoing, |method, _| match method {
+            flow = answer(&mut incoming, &mut outgoing, &mut Vec::new(), |method, _| match method {
                 "unknown" => Err(RpcError::no_method(method)),
-                known => Ok(json!(known)),
+                known => Ok(Outcome::Done(json!(known))),
             });
         }
         let text = String::from_utf8(outgoing).unwrap();

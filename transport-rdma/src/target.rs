@@ -30,7 +30,7 @@ use reactor::NumaNode;
 use crate::verbs::VerbsError;
 
 pub use build::{build, memory_lens};
-pub use control::Control;
+pub use control::{Change, Control, ControlError};
 pub use cpu::TargetCpu;
 pub use message::Message;
 

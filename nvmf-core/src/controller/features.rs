@@ -234,7 +234,7 @@ fn capabilities(feature: FeatureId) -> u32 {
 pub(super) fn has_volatile_cache(subject: Subject, snapshot: &Snapshot) -> bool {
     match subject {
         Subject::Discovery => false,
-        Subject::Nvm(index) => snapshot.subsystem(index).is_some_and(|subsystem| {
+        Subject::Nvm(id) => snapshot.subsystem(id).is_some_and(|subsystem| {
             subsystem.active_namespaces().any(|namespace| namespace.geometry.volatile_write_cache)
         }),
     }

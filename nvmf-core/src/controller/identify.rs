@@ -30,7 +30,7 @@ impl Controller {
     pub(super) fn identify(&self, command: &Identify, snapshot: &Snapshot, data: &mut Vec<u8>) -> Result<(), Status> {
         let subsystem = match self.subject {
             Subject::Discovery => None,
-            Subject::Nvm(index) => Some(snapshot.subsystem(index).ok_or(Status::INTERNAL_ERROR)?),
+            Subject::Nvm(id) => Some(snapshot.subsystem(id).ok_or(Status::INTERNAL_ERROR)?),
         };
         match (command.kind, subsystem) {
             (IdentifyKind::Controller, _) => {

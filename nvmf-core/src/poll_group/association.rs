@@ -7,9 +7,9 @@ use reactor::{Cpu, Handle, Turn};
 use super::PollGroup;
 use super::connect::Refusal;
 use super::timers::{Timer, token};
-use crate::controller::Stage as ControllerStage;
 use crate::controller::members::{Admission, Joined};
-use crate::membership::{ControllerLease, Join, Remote};
+use crate::controller::{Controller, Stage as ControllerStage};
+use crate::membership::{ControllerLease, Join, Remote, SubsystemLease};
 use crate::message::{Letter, Message};
 use crate::qpair::request::RequestEvent;
 use crate::qpair::{Membership, Stage};
@@ -29,8 +29,8 @@ impl PollGroup {
         message: Message,
     ) {
         match message.0 {
-            Letter::Admitted { controller, controller_id } => self.admitted(turn, controller, controller_id),
-            Letter::NotAdmitted { controller, status } => self.not_admitted(turn, controller, status),
+            Letter::Admitted { controller, lease } => self.admitted(turn, controller, lease),
+            Letter::NotAdmitted { controller, status, result } => self.not_admitted(turn, controller, (status, result)),
             Letter::Join(join) => self.join(turn, join),
             Letter::Joined { qpair, lease } => self.joined(turn, qpair, lease),
             Letter::NotJoined { qpair, status, result } => self.not_joined(turn, qpair, (status, result)),
@@ -40,7 +40,8 @@ impl PollGroup {
                 Some(_) => {}
                 None => self.miss(turn, Step::QpairMissed, qpair.to_bits()),
             },
-            letter @ (Letter::Admit { .. } | Letter::Retire { .. }) => {
+            Letter::Withdraw { change, withdrawal } => self.withdraw(turn, transport, change, &withdrawal),
+            letter @ (Letter::Admit { .. } | Letter::Retire { .. } | Letter::Withdrawn { .. }) => {
                 tracing::error!(?letter, ?from, "a message for the control plane came to a polling CPU");
             }
         }
@@ -51,26 +52,27 @@ impl PollGroup {
         &mut self,
         turn: &mut Turn<'_, M>,
         handle: Handle<ControllerKind>,
-        controller_id: u16,
+        lease: SubsystemLease,
     ) {
         let Some(controller) = self.controllers.look_mut(handle) else {
             self.miss(turn, Step::ControllerMissed, place(self.cpu, handle));
-            return turn.send(self.control, Message(Letter::Retire { controller_id }).into());
+            return turn.send(self.control, Message(Letter::Retire { lease }).into());
         };
+        let controller_id = lease.controller_id();
         Step::ControllerAdmitted.trace(turn, place(self.cpu, handle), controller_id.into());
         let admin = controller.admin;
         if self.qpairs.look(admin).is_some_and(|qpair| !qpair.is_draining()) {
-            controller.stage = ControllerStage::Live { id: controller_id };
+            controller.stage = ControllerStage::Live { lease };
             self.connected(turn, admin, controller_id, Stage::Admin { controller: handle });
             self.watch_keep_alive(turn, handle);
         } else {
             // Its admin qpair has begun to drain meanwhile.
-            controller.stage = ControllerStage::Closing { id: Some(controller_id) };
+            controller.stage = ControllerStage::Closing { lease: Some(lease) };
             self.answer_dropped_connect(admin);
         }
     }
 
-    fn not_admitted<M>(&mut self, turn: &mut Turn<'_, M>, handle: Handle<ControllerKind>, status: Status) {
+    fn not_admitted<M>(&mut self, turn: &mut Turn<'_, M>, handle: Handle<ControllerKind>, refusal: Refusal) {
         let Some(controller) = self.controllers.remove(handle) else {
             return self.miss(turn, Step::ControllerMissed, place(self.cpu, handle));
         };
@@ -81,7 +83,7 @@ impl PollGroup {
             qpair.stage = Stage::Draining { membership: Membership::None };
             self.answer_dropped_connect(admin);
         } else {
-            self.refuse_connect(admin, (status, 0));
+            self.refuse_connect(admin, refusal);
         }
     }
 
@@ -92,10 +94,11 @@ impl PollGroup {
             let gone = (Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::CONTROLLER_ID.to_result());
             return self.answer_join(turn, &join, gone);
         };
-        let ControllerStage::Live { id } = controller.stage else {
+        let ControllerStage::Live { lease } = &controller.stage else {
             let gone = (Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::CONTROLLER_ID.to_result());
             return self.answer_join(turn, &join, gone);
         };
+        let id = lease.controller_id();
         let refusal = if id != join.controller_id || controller.subject != join.subject {
             Some((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::CONTROLLER_ID.to_result()))
         } else if controller.host != join.host {
@@ -230,10 +233,7 @@ impl PollGroup {
     ) {
         let Some(controller) = self.controllers.look_mut(handle) else { return };
         Step::ControllerCloses.trace(turn, place(self.cpu, handle), reason_number(reason));
-        // A controller without an id closes when its answer comes.
-        if let ControllerStage::Live { id } = controller.stage {
-            controller.stage = ControllerStage::Closing { id: Some(id) };
-        }
+        controller.close();
         if let Some(timer) = controller.keep_alive.timer.take() {
             turn.cancel(timer);
         }
@@ -244,20 +244,19 @@ impl PollGroup {
     /// The admin qpair is reaped: the controller is gone as soon as every lease is home.
     pub(super) fn admin_is_reaped<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, handle: Handle<ControllerKind>) {
         let Some(controller) = self.controllers.look_mut(handle) else { return };
-        controller.stage = ControllerStage::Leaving { id: controller.stage.id() };
+        controller.leave();
         self.retire_if_gone(turn, handle);
     }
 
     fn retire_if_gone<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, handle: Handle<ControllerKind>) {
-        let Some(controller) = self.controllers.look(handle) else { return };
-        let ControllerStage::Leaving { id } = controller.stage else { return };
-        if controller.members.count() > 0 {
+        if !self.controllers.look(handle).is_some_and(Controller::is_gone) {
             return;
         }
-        self.controllers.remove(handle);
-        Step::ControllerGone.trace(turn, place(self.cpu, handle), id.map_or(NO_ID, u64::from));
-        if let Some(controller_id) = id {
-            turn.send(self.control, Message(Letter::Retire { controller_id }).into());
+        let lease = self.controllers.remove(handle).and_then(Controller::into_lease);
+        let id = lease.as_ref().map_or(NO_ID, |lease| lease.controller_id().into());
+        Step::ControllerGone.trace(turn, place(self.cpu, handle), id);
+        if let Some(lease) = lease {
+            turn.send(self.control, Message(Letter::Retire { lease }).into());
         }
     }
 

@@ -119,6 +119,7 @@ impl PollGroup {
         host: Host,
     ) -> Result<(), Refusal> {
         let snapshot = self.directory.snapshot(turn.guard());
+        let announced = Box::new(host.clone());
         let new =
             NewController { admin: handle, subject, host, keep_alive_ms: connect.keep_alive_ms, now_ns: turn.now_ns() };
         let controller = self
@@ -127,8 +128,8 @@ impl PollGroup {
             .map_err(|Full(_)| (Status::CONNECT_CONTROLLER_BUSY, 0))?;
         Step::ControllerBorn.trace(turn, place(self.cpu, controller), handle.to_bits());
         let remote = Remote { cpu: self.cpu, handle: controller };
-        turn.send(self.control, Message(Letter::Admit { controller: remote }).into());
-        self.wait_for_controller((handle, slot), Membership::Owner(controller));
+        turn.send(self.control, Message(Letter::Admit { controller: remote, subject, host: announced }).into());
+        self.wait_for_controller((handle, slot), subject, Membership::Owner(controller));
         Ok(())
     }
 
@@ -151,15 +152,16 @@ impl PollGroup {
             host,
         });
         turn.send(controller.cpu, Message(Letter::Join(join)).into());
-        self.wait_for_controller((handle, slot), Membership::None);
+        self.wait_for_controller((handle, slot), subject, Membership::None);
         Ok(())
     }
 
-    fn wait_for_controller(&mut self, (handle, slot): RequestName, membership: Membership) {
+    fn wait_for_controller(&mut self, (handle, slot): RequestName, subject: Subject, membership: Membership) {
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
         qpair.must_advance(slot, RequestEvent::AwaitController);
-        if let Stage::Connecting { membership: held, .. } = &mut qpair.stage {
+        if let Stage::Connecting { membership: held, subject: agreed, .. } = &mut qpair.stage {
             *held = membership;
+            *agreed = Some(subject);
         }
     }
 
@@ -238,8 +240,8 @@ fn check(
     let is_allowed = match subject {
         // Whoever may ask is told only of what it may use.
         Subject::Discovery => true,
-        Subject::Nvm(index) => {
-            snapshot.subsystem(index).is_some_and(|subsystem| subsystem.allows(parameters.host_nqn.as_str()))
+        Subject::Nvm(id) => {
+            snapshot.subsystem(id).is_some_and(|subsystem| subsystem.allows(parameters.host_nqn.as_str()))
         }
     };
     if !is_allowed {

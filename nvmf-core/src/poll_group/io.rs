@@ -52,7 +52,7 @@ impl PollGroup {
     ) {
         let snapshot = self.directory.snapshot(turn.guard());
         let namespace = match subject {
-            Subject::Nvm(index) => snapshot.subsystem(index).and_then(|subsystem| subsystem.namespace(command.nsid)),
+            Subject::Nvm(id) => snapshot.subsystem(id).and_then(|subsystem| subsystem.namespace(command.nsid)),
             Subject::Discovery => None,
         };
         let Some(namespace) = namespace else { return self.complete(name, Status::INVALID_NAMESPACE, 0) };

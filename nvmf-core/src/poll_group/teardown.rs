@@ -59,6 +59,7 @@ impl PollGroup {
         if let Some(controller) = controller {
             self.close_controller(turn, controller, reason);
         }
+        self.note_drain(turn, qpair);
     }
 
     /// Teardown, second step: no work request of the qpair can touch memory any more, and [`Self::outstanding_count`] is zero. Buffers,
@@ -113,6 +114,7 @@ impl PollGroup {
             Stage::Admin { controller } => self.send_home(turn, Membership::Owner(controller)),
             Stage::Io { lease } => self.send_home(turn, Membership::Member(lease)),
         }
+        self.note_drain(turn, qpair);
     }
 
     fn send_home<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, membership: Membership) {

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::sync::Arc;
+
+use bdev::Device;
 
 use crate::limits as l;
+use crate::namespace::DeviceIndex;
 use crate::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use crate::wire::{DISCOVERY_NQN, Nqn};
 
@@ -28,23 +32,47 @@ pub enum SpecError {
 pub(super) fn check(cpu_count: u16, spec: &TargetSpec) -> Result<(), SpecError> {
     let subject = "target";
     within(subject, "cpu_count", cpu_count, 1, l::CPU_COUNT_MAX)?;
-    within(subject, "subsystems (their number)", spec.subsystems.len(), 0, l::SUBSYSTEM_COUNT_MAX)?;
     controller(&spec.controller)?;
-    let mut nqns = BTreeSet::new();
-    let mut devices = BTreeSet::new();
-    for subsystem in &spec.subsystems {
-        if !nqns.insert(&subsystem.nqn) {
-            return refuse(&subsystem.nqn, "nqn", &subsystem.nqn, "a name that no other subsystem has");
-        }
-        check_subsystem(subsystem, spec.controller.transfer_len_max)?;
-        for namespace in &subsystem.namespaces {
-            if !devices.insert(namespace.device.name()) {
-                let allowed = "a device that no other namespace of this target uses";
-                return refuse(&named(subsystem, namespace), "device", namespace.device.name(), allowed);
-            }
+    for (index, subsystem) in spec.subsystems.iter().enumerate() {
+        check_addition(spec.subsystems[..index].iter(), subsystem, &spec.controller)?;
+    }
+    Ok(())
+}
+
+/// Whether `spec` can be served beside the others.
+pub(super) fn check_addition<'s>(
+    others: impl Iterator<Item = &'s SubsystemSpec> + Clone,
+    spec: &SubsystemSpec,
+    controller: &ControllerSpec,
+) -> Result<(), SpecError> {
+    within("target", "subsystems (their number)", others.clone().count() + 1, 0, l::SUBSYSTEM_COUNT_MAX)?;
+    if others.clone().any(|other| other.nqn == spec.nqn) {
+        return refuse(&spec.nqn, "nqn", &spec.nqn, "a name that no other subsystem has");
+    }
+    check_subsystem(spec, controller.transfer_len_max)?;
+    let mut devices: BTreeSet<&str> =
+        others.flat_map(|other| &other.namespaces).map(|namespace| namespace.device.name()).collect();
+    for namespace in &spec.namespaces {
+        if !devices.insert(namespace.device.name()) {
+            let allowed = "a device that no other namespace of this target uses";
+            return refuse(&named(spec, namespace), "device", namespace.device.name(), allowed);
         }
     }
     Ok(())
+}
+
+/// The device's number: only devices that the target was started with have one.
+pub(super) fn device_index(nqn: &str, name: &str, devices: &[Arc<dyn Device>]) -> Result<DeviceIndex, SpecError> {
+    let index = devices.iter().position(|device| device.name() == name);
+    match index.and_then(|index| u16::try_from(index).ok()) {
+        Some(index) => Ok(DeviceIndex(index)),
+        None => Err(SpecError::Field {
+            subject: format!("subsystem {nqn}"),
+            field: "device",
+            value: name.into(),
+            allowed: "a device of a namespace that the target was started with".into(),
+        }),
+    }
 }
 
 fn controller(spec: &ControllerSpec) -> Result<(), SpecError> {
@@ -133,7 +161,7 @@ fn text(subject: &str, field: &'static str, value: &str, len_max: usize) -> Resu
     Ok(())
 }
 
-fn within<T: PartialOrd + Display>(
+pub(super) fn within<T: PartialOrd + Display>(
     subject: &str,
     field: &'static str,
     value: T,

@@ -17,6 +17,7 @@ use super::shape;
 use super::size::Size;
 use super::{Config, DeviceKind, DeviceSection, LogFormat, LogSection, ProviderKind, TargetSection, TransportSection};
 use subsystem::check_subsystems;
+pub use subsystem::serial_number;
 use target::check_target;
 use value::{address, choice, number, quoted, size, socket_path};
 

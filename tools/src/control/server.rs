@@ -5,6 +5,7 @@
 
 use std::io;
 
+use nvmf_core::ChangeId;
 use reactor::{Handle, Slab};
 
 use super::listener::{Listener, Service};
@@ -88,6 +89,21 @@ impl Server {
         false
     }
 
+    /// A change is done: whoever asked for it is told.
+    pub(super) fn finish(&mut self, epoll: &Epoll, now_ns: u64, change: ChangeId) {
+        let handles: Vec<Handle<Session>> = self.sessions.handles().collect();
+        for handle in handles {
+            let Some(session) = self.sessions.look_mut(handle) else { continue };
+            let life = session.finish(now_ns, change).and_then(|life| {
+                session.watch(epoll, SESSION_TOKEN | handle.to_bits())?;
+                Ok(life)
+            });
+            if !matches!(life, Ok(Life::On)) {
+                self.sessions.remove(handle);
+            }
+        }
+    }
+
     fn watch(&mut self, epoll: &Epoll) -> io::Result<()> {
         for (at, listener) in self.listeners.iter().enumerate() {
             let interest = Interest { read: true, write: false };
@@ -115,8 +131,16 @@ impl Server {
                     Service::Metrics => Some(now_ns + PATIENCE_NS),
                 };
                 let descriptor = stream.as_raw_fd();
-                let (incoming, outgoing) = (Vec::new(), Vec::new());
-                let session = Session { service, stream, incoming, outgoing, flow: Flow::Open, interest, deadline_ns };
+                let session = Session {
+                    service,
+                    stream,
+                    incoming: Vec::new(),
+                    outgoing: Vec::new(),
+                    deferred: Vec::new(),
+                    flow: Flow::Open,
+                    interest,
+                    deadline_ns,
+                };
                 match self.sessions.insert(session) {
                     Ok(handle) => {
                         if epoll.add(descriptor, SESSION_TOKEN | handle.to_bits(), interest).is_err() {
@@ -150,7 +174,7 @@ mod tests {
 
     use super::super::listener::tests::Place;
     use super::*;
-    use crate::rpc;
+    use crate::rpc::{self, Deferred};
 
     struct Bench {
         epoll: Epoll,
@@ -166,9 +190,12 @@ mod tests {
 
         /// Takes what is ready, until nothing is.
         fn run(&mut self, now_ns: u64) {
-            let mut answer = |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>| match service {
-                Service::Rpc => rpc::answer(incoming, outgoing, |method, parameters| {
-                    Ok(serde_json::json!([method, parameters.cloned()]))
+            let mut answer = |service: Service,
+                              incoming: &mut Vec<u8>,
+                              outgoing: &mut Vec<u8>,
+                              deferred: &mut Vec<Deferred>| match service {
+                Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
+                    Ok(rpc::Outcome::Done(serde_json::json!([method, parameters.cloned()])))
                 }),
                 Service::Metrics => crate::metrics::answer(incoming, outgoing, Vec::new),
             };

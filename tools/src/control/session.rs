@@ -3,7 +3,9 @@
 use std::io;
 
 use super::listener::{Service, Stream};
-use crate::rpc::Flow;
+use nvmf_core::ChangeId;
+
+use crate::rpc::{self, Deferred, Flow};
 use crate::system::{Epoll, Interest};
 
 /// Bytes taken from a connection for one event: the others are to have their turn.
@@ -15,8 +17,8 @@ const OUTGOING_LEN_MAX: usize = 1 << 20;
 /// How long a peer may take to send a request to metrics, or to take an answer.
 pub(super) const PATIENCE_NS: u64 = 5_000_000_000;
 
-/// Answers what has come in on a connection: takes from the first buffer, adds to the second.
-pub(super) type Answer<'a> = dyn FnMut(Service, &mut Vec<u8>, &mut Vec<u8>) -> Flow + 'a;
+/// Answers what has come in on a connection: takes from the first buffer, adds to the second, and to the requests that are answered later.
+pub(super) type Answer<'a> = dyn FnMut(Service, &mut Vec<u8>, &mut Vec<u8>, &mut Vec<Deferred>) -> Flow + 'a;
 
 /// One connection.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Session {
     pub(super) stream: Stream,
     pub(super) incoming: Vec<u8>,
     pub(super) outgoing: Vec<u8>,
+    /// Requests that are answered when what they began is done.
+    pub(super) deferred: Vec<Deferred>,
     /// Ends once everything is sent.
     pub(super) flow: Flow,
     pub(super) interest: Interest,
@@ -40,8 +44,12 @@ pub(super) enum Life {
 }
 
 impl Session {
-    /// Reads, answers and writes as much as there is.
+    /// It was woken: reads, answers and writes as much as there is.
     pub(super) fn advance(&mut self, now_ns: u64, answer: &mut Answer<'_>) -> io::Result<Life> {
+        if !self.interest.read && !self.interest.write {
+            // Only the end of the connection wakes who asks for nothing: nobody is left to answer to.
+            return Ok(Life::Over);
+        }
         if self.interest.read {
             let mut bytes = [0; READ_LEN];
             match self.stream.read(&mut bytes) {
@@ -49,12 +57,28 @@ impl Session {
                 Ok(0) => self.flow = Flow::Close,
                 Ok(len) => {
                     self.incoming.extend_from_slice(&bytes[..len]);
-                    self.flow = answer(self.service, &mut self.incoming, &mut self.outgoing);
+                    self.flow = answer(self.service, &mut self.incoming, &mut self.outgoing, &mut self.deferred);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
+        self.send(now_ns)
+    }
+
+    /// Answers the requests that began this change, if any did.
+    pub(super) fn finish(&mut self, now_ns: u64, change: ChangeId) -> io::Result<Life> {
+        let (done, others) =
+            std::mem::take(&mut self.deferred).into_iter().partition(|request| request.change == change);
+        self.deferred = others;
+        let done: Vec<Deferred> = done;
+        for request in &done {
+            rpc::answer_deferred(request, &mut self.outgoing);
+        }
+        if done.is_empty() { Ok(Life::On) } else { self.send(now_ns) }
+    }
+
+    fn send(&mut self, now_ns: u64) -> io::Result<Life> {
         while !self.outgoing.is_empty() {
             match self.stream.write(&self.outgoing) {
                 Ok(len) => {
@@ -66,7 +90,7 @@ impl Session {
             }
         }
         if self.outgoing.is_empty() {
-            if self.flow == Flow::Close {
+            if self.flow == Flow::Close && self.deferred.is_empty() {
                 return Ok(Life::Over);
             }
             if self.service == Service::Rpc {

@@ -5,24 +5,45 @@ mod bdev;
 mod framework;
 mod log;
 mod nvmf;
+mod subsystem;
 mod thread;
 
 use std::sync::Arc;
 
 use ::bdev::Device;
+use nvmf_core::ChangeId;
 use nvmf_core::spec::SubsystemSpec;
+use nvmf_core::target::{ControllerFacts, QpairFacts};
 use serde_json::{Value, json};
+use transport_rdma::target::{Change, ControlError};
 
-use super::RpcError;
 use super::parameters::Parameters;
+use super::{Outcome, RpcError};
 use crate::log::Log;
 use crate::reactors::Reactors;
 
-/// What the methods may look at, and change.
-#[derive(Clone, Copy)]
-pub struct View<'a> {
+/// The target that is served, whatever fabric it is on.
+pub trait TargetAccess {
     /// Subsystems; each namespace has its UUID.
-    pub subsystems: &'a [SubsystemSpec],
+    fn subsystems(&self) -> Vec<&SubsystemSpec>;
+
+    /// The controllers of a subsystem. `None`: there is no such subsystem.
+    fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>>;
+
+    /// The qpairs of its controllers. `None`: there is no such subsystem.
+    fn qpairs(&self, nqn: &str) -> Option<Vec<QpairFacts>>;
+
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn change(&mut self, change: Change) -> Result<ChangeId, ControlError>;
+}
+
+/// What the methods may look at, and change.
+pub struct View<'a> {
+    /// The target.
+    pub target: &'a mut dyn TargetAccess,
     /// All devices.
     pub devices: &'a [Arc<dyn Device>],
     /// The reactors.
@@ -33,34 +54,58 @@ pub struct View<'a> {
     pub transport_type: &'a str,
 }
 
-/// A method: from its parameters to its result.
-type Method = for<'a> fn(View<'a>, &Parameters<'a>) -> Result<Value, RpcError>;
+/// A method: from its parameters to what it comes to.
+enum Method {
+    /// Its result.
+    Tell(fn(View<'_>, &Parameters<'_>) -> Result<Value, RpcError>),
+    /// A change, which is answered when it is done.
+    Change(fn(View<'_>, &Parameters<'_>) -> Result<ChangeId, RpcError>),
+}
+use Method::{Change as Begin, Tell};
 
 /// All methods: name, parameters, what it does.
-const METHODS: [(&str, &[&str], Method); 12] = [
-    ("bdev_get_bdevs", &["name", "timeout"], bdev::get_bdevs),
-    ("framework_get_reactors", &[], framework::get_reactors),
-    ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], framework::monitor_turns),
-    ("framework_set_poll_mode", &["mode", "spin_us", "pause_us", "lcore"], framework::set_poll_mode),
-    ("log_get_level", &[], log::get_level),
-    ("log_get_print_level", &[], log::get_level),
-    ("log_set_level", &["level"], log::set_level),
-    ("log_set_print_level", &["level"], log::set_level),
-    ("nvmf_get_subsystems", &["nqn", "tgt_name"], nvmf::get_subsystems),
-    ("rpc_get_methods", &["current", "include_aliases"], rpc_get_methods),
-    ("thread_get_pollers", &[], thread::get_pollers),
-    ("thread_get_stats", &[], thread::get_stats),
+const METHODS: [(&str, &[&str], Method); 22] = [
+    ("bdev_get_bdevs", &["name", "timeout"], Tell(bdev::get_bdevs)),
+    ("framework_get_reactors", &[], Tell(framework::get_reactors)),
+    ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], Tell(framework::monitor_turns)),
+    ("framework_set_poll_mode", &["mode", "spin_us", "pause_us", "lcore"], Tell(framework::set_poll_mode)),
+    ("log_get_level", &[], Tell(log::get_level)),
+    ("log_get_print_level", &[], Tell(log::get_level)),
+    ("log_set_level", &["level"], Tell(log::set_level)),
+    ("log_set_print_level", &["level"], Tell(log::set_level)),
+    (
+        "nvmf_create_subsystem",
+        &["nqn", "serial_number", "model_number", "allow_any_host", "tgt_name"],
+        Begin(subsystem::create_subsystem),
+    ),
+    ("nvmf_delete_subsystem", &["nqn", "tgt_name"], Begin(subsystem::delete_subsystem)),
+    ("nvmf_get_subsystems", &["nqn", "tgt_name"], Tell(nvmf::get_subsystems)),
+    ("nvmf_subsystem_add_host", &["nqn", "host", "tgt_name"], Begin(subsystem::add_host)),
+    ("nvmf_subsystem_add_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::add_listener)),
+    ("nvmf_subsystem_allow_any_host", &["nqn", "allow_any_host", "tgt_name"], Begin(subsystem::allow_any_host)),
+    ("nvmf_subsystem_get_controllers", &["nqn", "tgt_name"], Tell(nvmf::get_controllers)),
+    ("nvmf_subsystem_get_listeners", &["nqn", "tgt_name"], Tell(nvmf::get_listeners)),
+    ("nvmf_subsystem_get_qpairs", &["nqn", "tgt_name"], Tell(nvmf::get_qpairs)),
+    ("nvmf_subsystem_remove_host", &["nqn", "host", "tgt_name"], Begin(subsystem::remove_host)),
+    ("nvmf_subsystem_remove_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::remove_listener)),
+    ("rpc_get_methods", &["current", "include_aliases"], Tell(rpc_get_methods)),
+    ("thread_get_pollers", &[], Tell(thread::get_pollers)),
+    ("thread_get_stats", &[], Tell(thread::get_stats)),
 ];
 
 /// Performs one request.
 ///
 /// # Errors
 /// If there is no such method, or its parameters are not what it takes.
-pub fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Result<Value, RpcError> {
+pub fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Result<Outcome, RpcError> {
     let Some((name, allowed, perform)) = METHODS.iter().find(|(name, _, _)| *name == method) else {
         return Err(RpcError::no_method(method));
     };
-    perform(view, &Parameters::new(name, allowed, parameters)?)
+    let parameters = Parameters::new(*name, allowed, parameters)?;
+    match perform {
+        Tell(tell) => tell(view, &parameters).map(Outcome::Done),
+        Begin(begin) => begin(view, &parameters).map(Outcome::Begun),
+    }
 }
 
 fn rpc_get_methods(_: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {

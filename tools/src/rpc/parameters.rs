@@ -8,12 +8,18 @@ use super::RpcError;
 
 /// The parameters of one request: known names only.
 pub(super) struct Parameters<'a> {
-    method: &'a str,
+    /// And where in its parameters, if these are part of others.
+    method: String,
     values: Option<&'a Map<String, Value>>,
 }
 
 impl<'a> Parameters<'a> {
-    pub(super) fn new(method: &'a str, allowed: &[&str], parameters: Option<&'a Value>) -> Result<Self, RpcError> {
+    pub(super) fn new(
+        method: impl Into<String>,
+        allowed: &[&str],
+        parameters: Option<&'a Value>,
+    ) -> Result<Self, RpcError> {
+        let method = method.into();
         let values = match parameters {
             None | Some(Value::Null) => None,
             Some(Value::Object(values)) => Some(values),
@@ -29,6 +35,21 @@ impl<'a> Parameters<'a> {
             }
             None => Ok(Self { method, values }),
         }
+    }
+
+    /// An object that has to be there, with names of its own.
+    pub(super) fn object(&self, name: &str, allowed: &[&str]) -> Result<Parameters<'a>, RpcError> {
+        let kind = || format!("an object with {}", allowed.join(", "));
+        match self.values.and_then(|values| values.get(name)) {
+            Some(value @ Value::Object(_)) => Parameters::new(format!("{}: {name}", self.method), allowed, Some(value)),
+            Some(value) => Err(self.refuse(name, value, &kind())),
+            None => Err(self.missing(name, &kind())),
+        }
+    }
+
+    /// A string that has to be there.
+    pub(super) fn needed_string(&self, name: &str, allowed: &str) -> Result<&'a str, RpcError> {
+        self.string(name)?.ok_or_else(|| self.missing(name, allowed))
     }
 
     pub(super) fn string(&self, name: &str) -> Result<Option<&'a str>, RpcError> {
@@ -63,6 +84,16 @@ impl<'a> Parameters<'a> {
     /// `name` is needed.
     pub(super) fn missing(&self, name: &str, allowed: &str) -> RpcError {
         RpcError::parameters(format!("{}: {name} is missing, and should be {allowed}", self.method))
+    }
+
+    /// What was asked for cannot be done, for a reason that names field and value itself.
+    pub(super) fn impossible(&self, why: &str) -> RpcError {
+        RpcError::parameters(format!("{}: {why}", self.method))
+    }
+
+    /// The same, for a reason that may pass.
+    pub(super) fn not_now(&self, why: &str) -> RpcError {
+        RpcError::internal(format!("{}: {why}", self.method))
     }
 
     /// `name` does not go with the others.

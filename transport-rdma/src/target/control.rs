@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | here | what the control plane's program calls; shutdown; counters |
+//! | `changes` | what is changed while it runs: subsystems, and the addresses that are listened on |
 //! | `connections` | each connection from its request to its end |
 //! | `device` | a device that is removed, completion queues that break |
 //! | `overdue` | what takes longer than it should |
@@ -12,10 +13,12 @@
 //! Owns the provider, and every connection by value. Runs on the control plane's reactor alone. Never waits: what takes time is begun
 //! with a ticket, and its end is an event. Events are fetched, acknowledged and their facts copied out in one turn.
 
-mod admission;
+mod changes;
 mod connections;
 mod device;
 mod overdue;
+
+mod admission;
 mod record;
 
 use std::collections::BTreeMap;
@@ -26,6 +29,8 @@ use std::sync::Arc;
 use reactor::{Cpu, Durations, Handle, Progress, Slab, Turn};
 
 pub(super) use admission::{CpuLoad, Limits, inline_len, send_count};
+pub use changes::{Change, ControlError};
+use changes::{Listener, PendingAnswer};
 use device::{Device, PortState};
 use overdue::Overdue;
 use record::Record;
@@ -63,7 +68,9 @@ pub struct Control<P: Provider> {
     core: nvmf_core::Target,
     limits: Limits,
     ports: Vec<PortId>,
-    listeners: Vec<(ListenerId, SocketAddr)>,
+    listeners: Vec<Listener>,
+    /// Changes that have not been reported as done.
+    answers: Vec<PendingAnswer>,
     regions: Vec<RegisteredMemory>,
     loads: Vec<CpuLoad>,
     records: Slab<Record, ConnectionRecord>,
@@ -80,9 +87,7 @@ pub struct Control<P: Provider> {
 enum Phase {
     Serving,
     /// Listeners and connections end.
-    Ending {
-        listener_count: usize,
-    },
+    Ending,
     /// Polling CPUs leave.
     Leaving {
         cpu_count: usize,
@@ -133,8 +138,8 @@ impl TicketKind {
         Ticket(u64::from(self as u8) << 56 | record.to_bits())
     }
 
-    fn numbered(self, number: usize) -> Ticket {
-        Ticket(u64::from(self as u8) << 56 | number as u64)
+    fn numbered(self, number: u64) -> Ticket {
+        Ticket(u64::from(self as u8) << 56 | number)
     }
 }
 
@@ -147,7 +152,8 @@ impl<P: Provider> Control<P> {
             limits: parts.limits,
             loads: parts.ports.iter().map(|_| CpuLoad::new(&parts.limits)).collect(),
             ports: parts.ports,
-            listeners: parts.listeners,
+            listeners: parts.listeners.into_iter().map(|(id, address)| Listener::new(id, address)).collect(),
+            answers: Vec::new(),
             regions: parts.regions,
             records: Slab::new(record_count),
             by_connection: BTreeMap::new(),
@@ -204,10 +210,8 @@ impl<P: Provider> Control<P> {
         }
         tracing::info!(connection_count = self.records.len(), "target shuts down");
         self.core.begin_shutdown();
-        for (number, (listener, _)) in self.listeners.iter().enumerate() {
-            self.provider.begin_unlisten(TicketKind::Unlisten.numbered(number), *listener);
-        }
-        self.phase = Phase::Ending { listener_count: self.listeners.len() };
+        self.end_listeners();
+        self.phase = Phase::Ending;
         self.end_all(turn, nvmf_core::DisconnectReason::Shutdown);
         self.advance_shutdown(turn);
     }
@@ -228,11 +232,6 @@ impl<P: Provider> Control<P> {
     #[must_use]
     pub fn core(&self) -> &nvmf_core::Target {
         &self.core
-    }
-
-    /// Where it listens.
-    pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().map(|(_, address)| *address)
     }
 
     /// Counters and gauges of the transport and the provider: name, labels, value. Names that end with `_live` are zero when nothing is connected
@@ -278,13 +277,6 @@ impl<P: Provider> Control<P> {
         self.cpu_counters.iter().map(|counters| (&counters.teardown_times, counters.teardown_ns.value()))
     }
 
-    /// One listener is gone.
-    fn listener_gone(&mut self) {
-        if let Phase::Ending { listener_count } = self.phase {
-            self.phase = Phase::Ending { listener_count: listener_count.saturating_sub(1) };
-        }
-    }
-
     /// One region is deregistered.
     fn region_gone(&mut self) {
         if let Phase::Deregistering { region_count } = self.phase {
@@ -303,7 +295,7 @@ impl<P: Provider> Control<P> {
     fn advance_shutdown(&mut self, turn: &mut Turn<'_, Message<P>>) {
         loop {
             self.phase = match self.phase {
-                Phase::Ending { listener_count: 0 } if self.connections_are_gone() => {
+                Phase::Ending if self.listeners.is_empty() && self.connections_are_gone() => {
                     // Not a broadcast: a mesh may hold other programs too.
                     for cpu in 0..self.ports.len() {
                         turn.send(cpu_of(cpu), ToCpu::Stop.into());
@@ -312,7 +304,7 @@ impl<P: Provider> Control<P> {
                 }
                 Phase::Leaving { cpu_count: 0 } => {
                     let regions = std::mem::take(&mut self.regions);
-                    for (number, region) in regions.iter().enumerate() {
+                    for (number, region) in (0..).zip(&regions) {
                         self.provider.begin_deregister(TicketKind::Deregister.numbered(number), *region);
                     }
                     Phase::Deregistering { region_count: regions.len() }
@@ -323,7 +315,7 @@ impl<P: Provider> Control<P> {
                 }
                 Phase::LastLooks { left } if left == 0 || self.provider.live_count() == 0 => Phase::Drained,
                 Phase::Serving
-                | Phase::Ending { .. }
+                | Phase::Ending
                 | Phase::Leaving { .. }
                 | Phase::Deregistering { .. }
                 | Phase::LastLooks { .. }

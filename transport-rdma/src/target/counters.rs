@@ -59,7 +59,7 @@ pub(crate) struct CpuCounters {
 }
 
 /// Every reason with its word.
-const REASONS: [(DisconnectReason, &str); 10] = [
+const REASONS: [(DisconnectReason, &str); 13] = [
     (DisconnectReason::Host, "host"),
     (DisconnectReason::Protocol, "protocol"),
     (DisconnectReason::TransportError, "transport_error"),
@@ -70,6 +70,9 @@ const REASONS: [(DisconnectReason, &str); 10] = [
     (DisconnectReason::PeerGone, "peer_gone"),
     (DisconnectReason::DeviceGone, "device_gone"),
     (DisconnectReason::AddressChanged, "address_changed"),
+    (DisconnectReason::ListenerRemoved, "listener_removed"),
+    (DisconnectReason::SubsystemDeleted, "subsystem_deleted"),
+    (DisconnectReason::HostRemoved, "host_removed"),
 ];
 
 impl CpuCounters {

@@ -113,8 +113,9 @@ fn check_namespaces(
     namespaces
 }
 
-/// A serial number that survives a restart and differs between subsystems.
-fn serial_number(nqn: &str) -> String {
+/// A serial number that survives a restart and differs between subsystems: for one that was given none.
+#[must_use]
+pub fn serial_number(nqn: &str) -> String {
     let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, nqn.as_bytes()).simple().to_string();
     format!("QS{}", id[..16].to_ascii_uppercase())
 }

@@ -12,11 +12,12 @@ pub(super) fn get_bdevs(view: View<'_>, parameters: &Parameters<'_>) -> Result<V
     // SPDK waits so long for a device to appear; here they are all there from the start.
     parameters.number("timeout")?;
     let name = parameters.string("name")?;
+    let subsystems = view.target.subsystems();
     let chosen: Vec<Value> = view
         .devices
         .iter()
         .filter(|device| name.is_none_or(|name| name == device.name()))
-        .map(|device| describe_device(&**device, view.subsystems))
+        .map(|device| describe_device(&**device, &subsystems))
         .collect();
     match name {
         Some(name) if chosen.is_empty() => Err(RpcError::no_such("bdev", name)),
@@ -24,7 +25,7 @@ pub(super) fn get_bdevs(view: View<'_>, parameters: &Parameters<'_>) -> Result<V
     }
 }
 
-fn describe_device(device: &dyn Device, subsystems: &[SubsystemSpec]) -> Value {
+fn describe_device(device: &dyn Device, subsystems: &[&SubsystemSpec]) -> Value {
     let geometry = device.geometry();
     let namespace =
         subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).find(|n| n.device.name() == device.name());

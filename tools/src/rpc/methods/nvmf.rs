@@ -1,20 +1,26 @@
-//! `nvmf_…`: subsystems.
+//! `nvmf_…`: what there is of subsystems, controllers and qpairs.
 
 use std::net::SocketAddr;
 
+use nvmf_core::QpairStage;
 use nvmf_core::spec::SubsystemSpec;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::View;
+use super::{View, thread};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
+/// The name that SPDK gives a target that was given none, and the only one here.
+const TARGET: &str = "nvmf_tgt";
+
 pub(super) fn get_subsystems(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
-    parameters.string("tgt_name")?;
+    check_target(parameters)?;
     let nqn = parameters.string("nqn")?;
     let chosen: Vec<Value> = view
-        .subsystems
-        .iter()
+        .target
+        .subsystems()
+        .into_iter()
         .filter(|subsystem| nqn.is_none_or(|nqn| nqn == subsystem.nqn))
         .map(|subsystem| describe_subsystem(subsystem, view.transport_type))
         .collect();
@@ -24,15 +30,96 @@ pub(super) fn get_subsystems(view: View<'_>, parameters: &Parameters<'_>) -> Res
     }
 }
 
-fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value {
-    let address = |address: &SocketAddr| {
+/// Without SPDK's `ana_states`: this target reports none.
+pub(super) fn get_listeners(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
+    check_target(parameters)?;
+    let nqn = needed_nqn(parameters)?;
+    let subsystems = view.target.subsystems();
+    let subsystem = subsystems.iter().find(|subsystem| subsystem.nqn == nqn);
+    let subsystem = subsystem.ok_or_else(|| no_subsystem(&view, parameters, nqn))?;
+    let listeners = subsystem.listeners.iter();
+    Ok(listeners.map(|listener| json!({ "address": describe_address(listener, view.transport_type) })).collect())
+}
+
+pub(super) fn get_controllers(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
+    check_target(parameters)?;
+    let nqn = needed_nqn(parameters)?;
+    let none = || no_subsystem(&view, parameters, nqn);
+    let (controllers, qpairs) =
+        (view.target.controllers(nqn).ok_or_else(none)?, view.target.qpairs(nqn).ok_or_else(none)?);
+    let kind = if nqn == nvmf_core::wire::DISCOVERY_NQN { "discovery" } else { "io" };
+    let describe = |controller: &nvmf_core::target::ControllerFacts<'_>| {
+        let io_qpairs = qpairs.iter().filter(|qpair| qpair.controller_id == controller.id && qpair.qid != 0);
         json!({
-            "trtype": transport_type,
-            "adrfam": if address.is_ipv4() { "IPv4" } else { "IPv6" },
-            "traddr": address.ip().to_string(),
-            "trsvcid": address.port().to_string(),
+            "cntlid": controller.id,
+            "cntrltype": kind,
+            "hostnqn": controller.host_nqn,
+            "hostid": Uuid::from_bytes(controller.host_id).to_string(),
+            "num_io_qpairs": io_qpairs.count(),
         })
     };
+    Ok(controllers.iter().map(describe).collect())
+}
+
+pub(super) fn get_qpairs(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
+    check_target(parameters)?;
+    let nqn = needed_nqn(parameters)?;
+    let qpairs = view.target.qpairs(nqn).ok_or_else(|| no_subsystem(&view, parameters, nqn))?;
+    let describe = |qpair: &nvmf_core::target::QpairFacts| {
+        let place = view.reactors.polling().find(|place| place.cpu == qpair.cpu);
+        json!({
+            "cntlid": qpair.controller_id,
+            "qid": qpair.qid,
+            "state": state(qpair.stage),
+            "thread": place.map(thread::name),
+            "hostnqn": qpair.host_nqn,
+            "listen_address": describe_address(&qpair.listener, view.transport_type),
+            "peer_address": describe_address(&qpair.peer, view.transport_type),
+        })
+    };
+    Ok(qpairs.iter().map(describe).collect())
+}
+
+/// There is one target, so its name says nothing.
+pub(super) fn check_target(parameters: &Parameters<'_>) -> Result<(), RpcError> {
+    match parameters.string("tgt_name")? {
+        None | Some(TARGET) => Ok(()),
+        Some(other) => Err(RpcError::internal(format!(
+            "Unable to find a target named {other:?}: there is {TARGET:?}; leave it out"
+        ))),
+    }
+}
+
+pub(super) fn needed_nqn<'a>(parameters: &Parameters<'a>) -> Result<&'a str, RpcError> {
+    parameters.needed_string("nqn", "the NQN of a subsystem")
+}
+
+fn no_subsystem(view: &View<'_>, parameters: &Parameters<'_>, nqn: &str) -> RpcError {
+    let names: Vec<&str> = view.target.subsystems().iter().map(|subsystem| subsystem.nqn.as_str()).collect();
+    let allowed = if names.is_empty() { "there is none".to_owned() } else { names.join(" or ") };
+    parameters.refuse("nqn", &json!(nqn), &allowed)
+}
+
+/// SPDK's words.
+fn state(stage: QpairStage) -> &'static str {
+    match stage {
+        QpairStage::Connecting => "connecting",
+        QpairStage::Admin | QpairStage::Io => "enabled",
+        QpairStage::Draining => "deactivating",
+    }
+}
+
+fn describe_address(address: &SocketAddr, transport_type: &str) -> Value {
+    json!({
+        "trtype": transport_type,
+        "adrfam": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+        "traddr": address.ip().to_string(),
+        "trsvcid": address.port().to_string(),
+    })
+}
+
+fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value {
+    let address = |address: &SocketAddr| describe_address(address, transport_type);
     let namespaces: Vec<Value> = subsystem
         .namespaces
         .iter()

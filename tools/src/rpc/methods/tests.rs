@@ -1,30 +1,105 @@
 //! The shapes that SPDK's users script against, and the errors.
 
-use nvmf_core::spec::NamespaceSpec;
-use reactor::PollMode;
+use nvmf_core::QpairStage;
+use nvmf_core::spec::{NamespaceSpec, TargetSpec};
+use reactor::{Cpu, PollMode, Simulation};
 
 use super::*;
 use crate::config::ReactorSection;
 use crate::{log, reactors};
 
-fn with_view<R>(reactors: &Reactors, check: impl FnOnce(View<'_>) -> R) -> R {
-    let device: Arc<dyn Device> = Arc::new(::bdev::Memory::new("disk0", 512, 131_072, false).unwrap());
-    let spare: Arc<dyn Device> = Arc::new(::bdev::Null::new("spare", 4096, 10).unwrap());
-    let subsystems = [SubsystemSpec {
-        nqn: "nqn.2026-11.io.quiesce:demo".into(),
+/// A target of one subsystem with one controller, which takes every change down.
+struct Fake {
+    subsystem: SubsystemSpec,
+    changes: Vec<String>,
+    refusal: Option<ControlError>,
+}
+
+impl TargetAccess for Fake {
+    fn subsystems(&self) -> Vec<&SubsystemSpec> {
+        vec![&self.subsystem]
+    }
+
+    fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {
+        let host_id = *b"\x27\xda\xd5\x28\x63\x68\x41\xc3\x82\xd3\x0b\x95\x6b\x49\x02\x5d";
+        (nqn == NQN).then(|| vec![ControllerFacts { id: 7, host_nqn: HOST, host_id }])
+    }
+
+    fn qpairs(&self, nqn: &str) -> Option<Vec<QpairFacts>> {
+        let qpair = |qid, stage| QpairFacts {
+            cpu: Cpu(qid),
+            controller_id: 7,
+            host_nqn: HOST.into(),
+            qid,
+            stage,
+            listener: "127.0.0.1:4420".parse().unwrap(),
+            peer: "127.0.0.1:50000".parse().unwrap(),
+        };
+        (nqn == NQN).then(|| vec![qpair(0, QpairStage::Admin), qpair(1, QpairStage::Draining)])
+    }
+
+    fn change(&mut self, change: Change) -> Result<ChangeId, ControlError> {
+        self.changes.push(change.to_string());
+        match self.refusal.take() {
+            Some(refusal) => Err(refusal),
+            None => Ok(a_change()),
+        }
+    }
+}
+
+/// The id of a change of some target.
+fn a_change() -> ChangeId {
+    let domain = Simulation::<()>::new(1, 2);
+    let mut target = nvmf_core::Target::new(domain.domain(), 1, TargetSpec::default()).unwrap();
+    target.create_subsystem(SubsystemSpec { listeners: Vec::new(), namespaces: Vec::new(), ..subsystem(None) }).unwrap()
+}
+
+const NQN: &str = "nqn.2026-11.io.quiesce:demo";
+const HOST: &str = "nqn.2026-11.io.quiesce:host";
+
+fn subsystem(device: Option<&Arc<dyn Device>>) -> SubsystemSpec {
+    SubsystemSpec {
+        nqn: NQN.into(),
         serial_number: "S1".into(),
         model_number: "Quiesce".into(),
         allow_any_host: false,
-        hosts: vec!["nqn.2026-11.io.quiesce:host".into()],
+        hosts: vec![HOST.into()],
         listeners: vec!["127.0.0.1:4420".parse().unwrap(), "[::1]:4421".parse().unwrap()],
-        namespaces: vec![NamespaceSpec {
-            nsid: 1,
-            device: Arc::clone(&device),
-            uuid: Some(uuid::uuid!("dd5b8f6e-b67a-4506-b606-7fff5a859920")),
-        }],
-    }];
+        namespaces: device
+            .map(|device| NamespaceSpec {
+                nsid: 1,
+                device: Arc::clone(device),
+                uuid: Some(uuid::uuid!("dd5b8f6e-b67a-4506-b606-7fff5a859920")),
+            })
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn with_target<R>(
+    reactors: &Reactors,
+    refusal: Option<ControlError>,
+    check: impl FnOnce(View<'_>) -> R,
+) -> (R, Vec<String>) {
+    let device: Arc<dyn Device> = Arc::new(::bdev::Memory::new("disk0", 512, 131_072, false).unwrap());
+    let spare: Arc<dyn Device> = Arc::new(::bdev::Null::new("spare", 4096, 10).unwrap());
+    let mut target = Fake { subsystem: subsystem(Some(&device)), changes: Vec::new(), refusal };
     let (log, _layer) = log::tests::detached();
-    check(View { subsystems: &subsystems, devices: &[device, spare], reactors, log: &log, transport_type: "RDMA" })
+    let devices = [device, spare];
+    let result = check(View { target: &mut target, devices: &devices, reactors, log: &log, transport_type: "RDMA" });
+    (result, target.changes)
+}
+
+fn with_view<R>(reactors: &Reactors, check: impl FnOnce(View<'_>) -> R) -> R {
+    with_target(reactors, None, check).0
+}
+
+/// The result of a method that tells.
+fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Result<Value, RpcError> {
+    match super::perform(view, method, parameters)? {
+        Outcome::Done(result) => Ok(result),
+        Outcome::Begun(change) => panic!("{method} began {change:?}"),
+    }
 }
 
 fn call(method: &str, parameters: Value) -> Result<Value, RpcError> {
@@ -62,6 +137,142 @@ fn subsystems_have_spdks_shape() {
             }],
         }])
     );
+}
+
+#[test]
+fn listeners_controllers_and_qpairs_have_spdks_shape() {
+    let address = |port: &str| json!({ "trtype": "RDMA", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port });
+    let listeners = call("nvmf_subsystem_get_listeners", json!({ "nqn": NQN })).unwrap();
+    assert_eq!(listeners[0], json!({ "address": address("4420") }));
+    assert_eq!(listeners.as_array().unwrap().len(), 2);
+    assert_eq!(
+        call("nvmf_subsystem_get_controllers", json!({ "nqn": NQN, "tgt_name": "nvmf_tgt" })).unwrap(),
+        json!([{
+            "cntlid": 7, "cntrltype": "io", "hostnqn": HOST, "hostid": "27dad528-6368-41c3-82d3-0b956b49025d",
+            "num_io_qpairs": 1,
+        }])
+    );
+    let qpairs = call("nvmf_subsystem_get_qpairs", json!({ "nqn": NQN })).unwrap();
+    assert_eq!(
+        qpairs[0],
+        json!({
+            "cntlid": 7, "qid": 0, "state": "enabled", "thread": "nvmf_tgt_poll_group_000", "hostnqn": HOST,
+            "listen_address": address("4420"), "peer_address": address("50000"),
+        })
+    );
+    assert_eq!(
+        (&qpairs[1]["state"], &qpairs[1]["thread"]),
+        (&json!("deactivating"), &json!("nvmf_tgt_poll_group_001"))
+    );
+    for method in ["nvmf_subsystem_get_listeners", "nvmf_subsystem_get_controllers", "nvmf_subsystem_get_qpairs"] {
+        let error = call(method, json!({ "nqn": "nqn.2026-11.io.quiesce:none" })).unwrap_err();
+        let text = format!("Invalid parameters: {method}: nqn is \"nqn.2026-11.io.quiesce:none\", and should be {NQN}");
+        assert_eq!((error.code, error.message), (-32602, text));
+        assert_eq!(call(method, json!({ "nqn": NQN, "tgt_name": "other" })).unwrap_err().code, -32603);
+    }
+}
+
+/// What becomes of a change: what was asked of the target, or the error.
+fn change(method: &str, parameters: Value, refusal: Option<ControlError>) -> Result<String, RpcError> {
+    let reactors = reactors::tests::idle();
+    let (outcome, mut changes) =
+        with_target(&reactors, refusal, |view| super::perform(view, method, Some(&parameters)));
+    assert!(matches!(outcome?, Outcome::Begun(_)), "changes are answered when they are done");
+    Ok(changes.remove(0))
+}
+
+#[test]
+fn changes_take_spdks_parameters() {
+    let address = json!({ "trtype": "rdma", "adrfam": "ipv4", "traddr": "127.0.0.1", "trsvcid": "4420" });
+    let six = json!({ "trtype": "RDMA", "traddr": "::1", "trsvcid": "4421" });
+    for (method, parameters, asked) in [
+        ("nvmf_create_subsystem", json!({ "nqn": "nqn.new", "serial_number": "1" }), "subsystem nqn.new is created"),
+        ("nvmf_delete_subsystem", json!({ "nqn": NQN }), "subsystem nqn.2026-11.io.quiesce:demo is being deleted"),
+        (
+            "nvmf_subsystem_add_listener",
+            json!({ "nqn": NQN, "listen_address": address, "tgt_name": "nvmf_tgt" }),
+            "subsystem nqn.2026-11.io.quiesce:demo is offered at 127.0.0.1:4420",
+        ),
+        (
+            "nvmf_subsystem_remove_listener",
+            json!({ "nqn": NQN, "listen_address": six }),
+            "subsystem nqn.2026-11.io.quiesce:demo is no longer offered at [::1]:4421",
+        ),
+        (
+            "nvmf_subsystem_add_host",
+            json!({ "nqn": NQN, "host": "nqn.h" }),
+            "host nqn.h may use subsystem nqn.2026-11.io.quiesce:demo",
+        ),
+        (
+            "nvmf_subsystem_remove_host",
+            json!({ "nqn": NQN, "host": "nqn.h" }),
+            "host nqn.h may no longer use subsystem nqn.2026-11.io.quiesce:demo",
+        ),
+        (
+            "nvmf_subsystem_allow_any_host",
+            json!({ "nqn": NQN, "allow_any_host": true }),
+            "every host may use subsystem nqn.2026-11.io.quiesce:demo",
+        ),
+    ] {
+        assert_eq!(change(method, parameters, None).unwrap(), asked);
+    }
+}
+
+#[test]
+fn addresses_that_are_none_are_named() {
+    let add = |address: Value| {
+        let parameters = json!({ "nqn": NQN, "listen_address": address });
+        let error = change("nvmf_subsystem_add_listener", parameters, None).unwrap_err();
+        assert_eq!(error.code, -32602);
+        error.message.strip_prefix("Invalid parameters: nvmf_subsystem_add_listener: ").unwrap().to_owned()
+    };
+    let whole = json!({ "trtype": "RDMA", "adrfam": "IPv4", "traddr": "10.0.0.1", "trsvcid": "4420" });
+    for (field, value, text) in [
+        ("trtype", json!("TCP"), "trtype is \"TCP\", and should be \"RDMA\""),
+        ("adrfam", json!("IPv6"), "adrfam is \"IPv6\", and should be \"IPv4\", as traddr \"10.0.0.1\" is, or left out"),
+        ("traddr", json!("0.0.0.0"), "traddr is \"0.0.0.0\", and should be an IP address that hosts can connect to"),
+        ("traddr", json!("host"), "traddr is \"host\", and should be an IP address"),
+        ("trsvcid", json!("0"), "trsvcid is \"0\", and should be a port from \"1\" to \"65535\""),
+        ("trsvcid", json!(4420), "trsvcid is 4420, and should be a string"),
+    ] {
+        let mut address = whole.clone();
+        address[field] = value;
+        let told = add(address);
+        assert!(told.starts_with(&format!("listen_address: {text}")), "{told}");
+    }
+    assert!(add(json!({ "trtype": "RDMA", "traddr": "10.0.0.1" })).starts_with("listen_address: trsvcid is missing"));
+    assert!(
+        add(json!("10.0.0.1:4420")).starts_with("listen_address is \"10.0.0.1:4420\", and should be an object with")
+    );
+    assert!(add(Value::Null).starts_with("listen_address is null"));
+}
+
+#[test]
+fn refusals_have_spdks_codes_and_our_words() {
+    use nvmf_core::ChangeError as E;
+    let address = "127.0.0.1:4420".parse().unwrap();
+    let nqn = || NQN.to_owned();
+    let refused = |error: ControlError| {
+        let error = change("nvmf_delete_subsystem", json!({ "nqn": NQN }), Some(error)).unwrap_err();
+        (error.code, error.message)
+    };
+    assert_eq!(
+        refused(E::NoSubsystem { nqn: "x".into(), known: NQN.into() }.into()),
+        (
+            -32602,
+            format!(
+                "Invalid parameters: nvmf_delete_subsystem: nqn is \"x\", and should be that of a subsystem: {NQN}"
+            )
+        )
+    );
+    assert_eq!(refused(E::ListenerThere { nqn: nqn(), address }.into()).0, -32602);
+    assert_eq!(refused(E::NoListener { nqn: nqn(), address, offered: "no address".into() }.into()).0, -32602);
+    let (code, text) = refused(E::BeingDeleted { nqn: nqn() }.into());
+    assert!(code == -32603 && text.contains("wait until nvmf_delete_subsystem has been answered"), "{code} {text}");
+    assert_eq!(refused(E::SubsystemThere { nqn: nqn() }.into()).0, -32603);
+    assert_eq!(refused(ControlError::AddressEnds { address }).0, -32603);
+    let error = change("nvmf_create_subsystem", json!({ "nqn": "nqn.x", "ana_reporting": true }), None).unwrap_err();
+    assert!(error.message.contains("nvmf_create_subsystem has no \"ana_reporting\"; it takes nqn"), "{error:?}");
 }
 
 #[test]
@@ -182,7 +393,11 @@ fn limits_are_set_and_told() {
 fn log_levels_are_set_by_our_words_and_spdks() {
     let reactors = reactors::tests::idle();
     with_view(&reactors, |view| {
-        let call = |method: &str, parameters: Value| perform(view, method, Some(&parameters));
+        let View { target, devices, reactors, log, transport_type } = view;
+        let mut call = |method: &str, parameters: Value| {
+            let view = View { target: &mut *target, devices, reactors, log, transport_type };
+            perform(view, method, Some(&parameters))
+        };
         assert_eq!(call("log_get_level", Value::Null).unwrap(), "INFO");
         for (level, told) in
             [("debug", "DEBUG"), ("WARNING", "WARNING"), ("NOTICE", "NOTICE"), ("info,bdev=debug", "info,bdev=debug")]

@@ -3,6 +3,8 @@
 //! Whatever fails takes the same way out as what ends well: queue pair destroyed, then connection destroyed. A name that leads to no record (an
 //! event after the end, an answer twice) is a miss, counted and dropped.
 
+use std::net::SocketAddr;
+
 use nvmf_core::{DisconnectReason, QpairSpec};
 use reactor::{Handle, Turn};
 
@@ -58,7 +60,7 @@ impl<P: Provider> Control<P> {
             }
             Event::CompletionQueueError { port } => self.completion_queue_broke(turn, port),
             Event::DeviceRemoved => self.device_removed(turn),
-            Event::Unlistened { .. } => self.listener_gone(),
+            Event::Unlistened { ticket } => self.listener_gone(ticket),
             Event::Deregistered { .. } => self.region_gone(),
             // Memory is registered before anything runs, and a target connects to nobody.
             Event::Registered { .. } | Event::Resolved { .. } => self.counts.stale_events += 1,
@@ -76,6 +78,20 @@ impl<P: Provider> Control<P> {
         }
     }
 
+    /// Begins the end of every connection that came by this address.
+    pub(super) fn end_through(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        address: SocketAddr,
+        reason: DisconnectReason,
+    ) {
+        let through = self.records.iter().filter(|(_, record)| record.listener == address);
+        let records: Vec<_> = through.map(|(handle, _)| handle).collect();
+        for record in records {
+            self.end(turn, record, reason);
+        }
+    }
+
     /// Begins the end of every connection.
     pub(super) fn end_all(&mut self, turn: &mut Turn<'_, Message<P>>, reason: DisconnectReason) {
         let records: Vec<_> = self.records.handles().collect();
@@ -88,7 +104,8 @@ impl<P: Provider> Control<P> {
 
     fn take_request(&mut self, turn: &mut Turn<'_, Message<P>>, request: ConnectionRequest) {
         self.counts.requests += 1;
-        if self.phase != Phase::Serving || self.device == Device::Removed {
+        let is_wanted = self.phase == Phase::Serving && self.is_listening(request.listener);
+        if !is_wanted || self.device == Device::Removed {
             return self.reject(request, RejectStatus::NoResources);
         }
         let (data, terms) = match admission::terms(&self.limits, &request) {
@@ -99,9 +116,11 @@ impl<P: Provider> Control<P> {
             return self.reject(request, RejectStatus::NoResources);
         };
         let id = request.connection.id();
+        let listener = request.local;
         let stage = Stage::Creating { request, queue_id: data.queue_id };
         let record = Record {
             id,
+            listener,
             cpu: cpu_of(cpu).0,
             terms,
             reservation,

@@ -14,6 +14,8 @@
 //! | Leaving | the connection's destruction | nothing |
 //! | Quarantined | nothing: the queue pair could not be destroyed | the connection |
 
+use std::net::SocketAddr;
+
 use nvmf_core::{DisconnectReason, Qpair};
 use reactor::Handle;
 
@@ -87,6 +89,8 @@ pub(super) enum AfterDestroy {
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) id: ConnectionId,
+    /// Where the peer connected to: a copy, so that nobody asks a connection or a listener that may be gone.
+    pub(super) listener: SocketAddr,
     /// Which CPU's room it takes.
     pub(super) cpu: u16,
     pub(super) terms: Terms,

@@ -1,0 +1,154 @@
+//! Changes of subsystems while the target runs: what may go wrong, and how far each has come.
+//!
+//! A change is taken at once or refused at once. Then it goes its way, a step whenever what it waits for has come, and waits for nothing that a slow
+//! device could hold up, but for one: a deletion ends with the last controller of its subsystem.
+//!
+//! | wait | for |
+//! |---|---|
+//! | Publishing | a place in limbo for the snapshot that it replaces |
+//! | Telling | every polling CPU: it has begun to end what was withdrawn |
+//! | Emptying | the leases of the subsystem's controllers |
+//! | Forgetting | a place in limbo for the last snapshot that had the subsystem |
+
+use std::net::SocketAddr;
+
+use reactor::{Cpu, Gathering};
+
+use super::check::SpecError;
+use crate::withdrawal::Withdrawal;
+
+/// Names a change that was begun. Never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChangeId(u64);
+
+/// Why a change was refused. Nothing has changed then.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such subsystem.
+    #[error("nqn is {nqn:?}, and should be that of a subsystem: {known}")]
+    NoSubsystem {
+        /// What was asked for.
+        nqn: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The name is taken.
+    #[error("nqn is {nqn:?}, and should be a name that no subsystem has: choose another, or delete that one first")]
+    SubsystemThere {
+        /// The name.
+        nqn: String,
+    },
+    /// The subsystem is on its way out.
+    #[error("nqn is {nqn:?}, which is being deleted: wait until nvmf_delete_subsystem has been answered")]
+    BeingDeleted {
+        /// The name.
+        nqn: String,
+    },
+    /// The subsystem is at this address already.
+    #[error("listen_address is {address}, where {nqn} is offered already: leave it, or choose another address")]
+    ListenerThere {
+        /// The subsystem.
+        nqn: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The subsystem is not at this address.
+    #[error("listen_address is {address}, where {nqn} is not offered; it is offered at {offered}")]
+    NoListener {
+        /// The subsystem.
+        nqn: String,
+        /// The address.
+        address: SocketAddr,
+        /// Where it is.
+        offered: String,
+    },
+    /// The host may use the subsystem already.
+    #[error("host is {host:?}, which is in the list of {nqn} already")]
+    HostThere {
+        /// The subsystem.
+        nqn: String,
+        /// The host.
+        host: String,
+    },
+    /// The host is not in the list.
+    #[error("host is {host:?}, and should be one of the list of {nqn}: {known}")]
+    NoHost {
+        /// The subsystem.
+        nqn: String,
+        /// The host.
+        host: String,
+        /// The list.
+        known: String,
+    },
+    /// The same thing is being taken away.
+    #[error("{what} is being removed: wait until that has been answered")]
+    BeingRemoved {
+        /// Which.
+        what: String,
+    },
+    /// What it would become is not allowed.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// Too many changes wait.
+    #[error("{limit} changes are under way, as many as there may be: wait until one of them has been answered")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// Too late.
+    #[error("the target shuts down: nothing is changed any more")]
+    ShuttingDown,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) enum Wait {
+    Publishing,
+    Telling(Gathering<()>),
+    Emptying,
+    Forgetting,
+}
+
+/// One change.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) id: ChangeId,
+    /// What it takes away. `None`: it only adds.
+    pub(super) withdrawal: Option<Withdrawal>,
+    /// `None` only while a step is being taken, and at the end.
+    pub(super) wait: Option<Wait>,
+}
+
+/// Those that are under way, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) under_way: Vec<Change>,
+    last_id: u64,
+}
+
+impl Changes {
+    /// A new one.
+    pub(super) fn begin(&mut self, withdrawal: Option<Withdrawal>) -> ChangeId {
+        self.last_id += 1;
+        let id = ChangeId(self.last_id);
+        self.under_way.push(Change { id, withdrawal, wait: Some(Wait::Publishing) });
+        id
+    }
+
+    /// A CPU has begun to end what was withdrawn. False if nobody waits for that.
+    pub(super) fn answered(&mut self, id: ChangeId, from: Cpu) -> bool {
+        let change = self.under_way.iter_mut().find(|change| change.id == id);
+        match change.and_then(|change| change.wait.as_mut()) {
+            Some(Wait::Telling(gathering)) => {
+                gathering.answer(from, ());
+                true
+            }
+            Some(Wait::Publishing | Wait::Emptying | Wait::Forgetting) | None => false,
+        }
+    }
+
+    /// Whether this is being taken away already.
+    pub(super) fn takes_away(&self, withdrawal: &Withdrawal) -> bool {
+        self.under_way.iter().any(|change| change.withdrawal.as_ref() == Some(withdrawal))
+    }
+}

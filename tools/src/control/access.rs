@@ -1,0 +1,34 @@
+//! The target, as the methods of RPC reach it: the control plane's part of it, for the time of one request.
+
+use nvmf_core::ChangeId;
+use nvmf_core::spec::SubsystemSpec;
+use nvmf_core::target::{ControllerFacts, QpairFacts};
+use reactor::Turn;
+use transport_rdma::target::{Change, Control, ControlError, Message};
+use transport_rdma::verbs::Provider;
+
+use crate::rpc::methods::TargetAccess;
+
+/// See the module.
+pub(super) struct Access<'a, 't, P: Provider> {
+    pub(super) control: &'a mut Control<P>,
+    pub(super) turn: &'a mut Turn<'t, Message<P>>,
+}
+
+impl<P: Provider> TargetAccess for Access<'_, '_, P> {
+    fn subsystems(&self) -> Vec<&SubsystemSpec> {
+        self.control.core().subsystems().collect()
+    }
+
+    fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {
+        self.control.core().controllers(nqn).map(Iterator::collect)
+    }
+
+    fn qpairs(&self, nqn: &str) -> Option<Vec<QpairFacts>> {
+        self.control.core().qpairs(self.turn.guard(), nqn)
+    }
+
+    fn change(&mut self, change: Change) -> Result<ChangeId, ControlError> {
+        self.control.change(self.turn, change)
+    }
+}

@@ -1,0 +1,122 @@
+//! `nvmf_…`: what is changed of subsystems while the target runs. Each is answered when it is done.
+//!
+//! Errors have SPDK's codes: what was asked for wrongly are invalid parameters, what cannot be done at present is an internal error. Their text is ours.
+
+use std::net::{IpAddr, SocketAddr};
+
+use nvmf_core::ChangeId;
+use nvmf_core::spec::SubsystemSpec;
+use serde_json::json;
+use transport_rdma::target::{Change, ControlError};
+
+use super::View;
+use super::nvmf::{check_target, needed_nqn};
+use crate::config::serial_number;
+use crate::rpc::RpcError;
+use crate::rpc::parameters::Parameters;
+
+/// What a subsystem says that it is where nobody says anything.
+const MODEL_NUMBER: &str = "Quiesce";
+
+pub(super) fn create_subsystem(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = parameters.needed_string("nqn", "a name such as \"nqn.2026-11.org.example:disks\"")?;
+    let serial = parameters.string("serial_number")?;
+    let spec = SubsystemSpec {
+        nqn: nqn.to_owned(),
+        serial_number: serial.map_or_else(|| serial_number(nqn), str::to_owned),
+        model_number: parameters.string("model_number")?.unwrap_or(MODEL_NUMBER).to_owned(),
+        allow_any_host: parameters.boolean("allow_any_host")?.unwrap_or(false),
+        hosts: Vec::new(),
+        listeners: Vec::new(),
+        namespaces: Vec::new(),
+    };
+    begin(view, parameters, Change::CreateSubsystem(Box::new(spec)))
+}
+
+pub(super) fn delete_subsystem(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = needed_nqn(parameters)?.to_owned();
+    begin(view, parameters, Change::DeleteSubsystem { nqn })
+}
+
+pub(super) fn add_listener(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = needed_nqn(parameters)?.to_owned();
+    let address = listen_address(&view, parameters)?;
+    begin(view, parameters, Change::AddListener { nqn, address })
+}
+
+pub(super) fn remove_listener(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = needed_nqn(parameters)?.to_owned();
+    let address = listen_address(&view, parameters)?;
+    begin(view, parameters, Change::RemoveListener { nqn, address })
+}
+
+pub(super) fn add_host(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = needed_nqn(parameters)?.to_owned();
+    let host = parameters.needed_string("host", "the NQN of a host")?.to_owned();
+    begin(view, parameters, Change::AddHost { nqn, host })
+}
+
+pub(super) fn remove_host(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = needed_nqn(parameters)?.to_owned();
+    let host = parameters.needed_string("host", "the NQN of a host")?.to_owned();
+    begin(view, parameters, Change::RemoveHost { nqn, host })
+}
+
+pub(super) fn allow_any_host(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = needed_nqn(parameters)?.to_owned();
+    let is_allowed = parameters.boolean("allow_any_host")?;
+    let is_allowed = is_allowed.ok_or_else(|| parameters.missing("allow_any_host", "true or false"))?;
+    begin(view, parameters, Change::AllowAnyHost { nqn, is_allowed })
+}
+
+fn begin(view: View<'_>, parameters: &Parameters<'_>, change: Change) -> Result<ChangeId, RpcError> {
+    use nvmf_core::ChangeError as E;
+    check_target(parameters)?;
+    view.target.change(change).map_err(|error| match &error {
+        ControlError::Change(
+            E::NoSubsystem { .. }
+            | E::ListenerThere { .. }
+            | E::NoListener { .. }
+            | E::HostThere { .. }
+            | E::NoHost { .. }
+            | E::Spec(_),
+        )
+        | ControlError::Listen { .. } => parameters.impossible(&error.to_string()),
+        ControlError::Change(
+            E::SubsystemThere { .. }
+            | E::BeingDeleted { .. }
+            | E::BeingRemoved { .. }
+            | E::TooMany { .. }
+            | E::ShuttingDown,
+        )
+        | ControlError::AddressEnds { .. }
+        | ControlError::NoDevice { .. } => parameters.not_now(&error.to_string()),
+    })
+}
+
+/// NVMe's four words for an address, as SPDK takes them.
+fn listen_address(view: &View<'_>, parameters: &Parameters<'_>) -> Result<SocketAddr, RpcError> {
+    let parts = parameters.object("listen_address", &["trtype", "adrfam", "traddr", "trsvcid"])?;
+    let allowed_type = format!("{:?}", view.transport_type);
+    let transport_type = parts.needed_string("trtype", &allowed_type)?;
+    if !transport_type.eq_ignore_ascii_case(view.transport_type) {
+        return Err(parts.refuse("trtype", &json!(transport_type), &allowed_type));
+    }
+    let allowed_address = "an IP address that hosts can connect to, such as \"127.0.0.1\"";
+    let text = parts.needed_string("traddr", allowed_address)?;
+    let ip = text.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified());
+    let ip = ip.ok_or_else(|| parts.refuse("traddr", &json!(text), allowed_address))?;
+    // SPDK takes IPv4 where nothing is said; the address says it too.
+    if let Some(family) = parts.string("adrfam")? {
+        let is = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        if !family.eq_ignore_ascii_case(is) {
+            return Err(parts.refuse("adrfam", &json!(family), &format!("{is:?}, as traddr {text:?} is, or left out")));
+        }
+    }
+    let allowed_port = "a port from \"1\" to \"65535\", such as \"4420\"";
+    let service = parts.needed_string("trsvcid", allowed_port)?;
+    match service.parse::<u16>() {
+        Ok(port @ 1..) => Ok(SocketAddr::new(ip, port)),
+        Ok(0) | Err(_) => Err(parts.refuse("trsvcid", &json!(service), allowed_port)),
+    }
+}
