@@ -28,7 +28,7 @@ const SUBSYSTEM: &str = "nqn.2026-11.io.quiesce:test";
 
 /// Real time: these tests watch other processes.
 #[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
@@ -48,14 +48,14 @@ fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     true
 }
 
-fn send_signal(child: &Child, signal: i32) {
+pub(crate) fn send_signal(child: &Child, signal: i32) {
     let pid = i32::try_from(child.id()).unwrap();
     // SAFETY: kill takes no pointers; the child has not been waited for, so that the pid is still its own.
     let result = unsafe { libc::kill(pid, signal) };
     assert_eq!(result, 0, "kill({pid}, {signal})");
 }
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_nvmf-tgt")).with_file_name(name);
     assert!(path.exists(), "{} is not built: run `cargo build --workspace` first", path.display());
     path
@@ -98,11 +98,17 @@ impl Target {
         fs::read_to_string(self.directory.join("target.log")).unwrap_or_default()
     }
 
+    /// Where its configuration, its log and its sockets are.
+    #[allow(dead_code, reason = "for the test of storms")]
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.lock().unwrap().id()
     }
 
-    fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.child.lock().unwrap().try_wait().unwrap().is_none()
     }
 
