@@ -18,7 +18,9 @@ const GUEST_BLOCKS: u64 = 4 * 8 * 3 * 8 * 2;
 const GUESTS_MAX: usize = 3;
 
 /// How long a storm may take.
-const LIMIT: Duration = Duration::from_secs(300);
+fn limit() -> Duration {
+    Duration::from_secs(if is_long() { 1_200 } else { 240 })
+}
 
 /// Longer than the impatient hosts' keep-alive of a second.
 const LONG_STOP: Duration = Duration::from_millis(1600);
@@ -120,7 +122,7 @@ impl Weather {
             if is_enough(lives, &self.deeds) {
                 return;
             }
-            assert!(now() - self.begin < LIMIT, "{lives} lives after {LIMIT:?}: {:?}", self.deeds);
+            assert!(now() - self.begin < limit(), "{lives} lives after {:?}: {:?}", limit(), self.deeds);
             for _ in 0..4 {
                 self.populate();
                 self.strike();
