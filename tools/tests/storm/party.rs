@@ -90,7 +90,8 @@ impl Party {
 
     /// Waits for its end, which must be a good one.
     pub(crate) fn conclude(mut self) {
-        if self.stopped_until.is_some() {
+        // The signal to stop may have come too late.
+        if !self.has_ended() && self.stopped_until.is_some() {
             self.go_on();
         }
         let limit = now() + END_LIMIT;
