@@ -5,15 +5,34 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`command`] | the program: many runs, progress, reports |
-//! | [`run`] | one run |
+//! | [`command`], [`arguments`] | the program |
+//! | [`report`], [`summary`], [`progress`] | what it says: of a run that failed, of all runs, meanwhile |
+//! | [`trials`], [`explore`] | many runs: from seeds, and all near the calm one |
+//! | [`shrink`], [`repeat`] | one run many times: made short; the same each time? |
+//! | [`workers`], [`watchdog`], [`stopwatch`] | threads around runs, and the only clock |
+//! | [`run`], [`schedule`] | one run, and what is special about it |
 //! | [`scenarios`], [`scenario`] | what is tried, and with what a scenario works |
 //! | [`host`] | hosts |
-//! | [`checkers`] | what must hold |
 //! | [`world`] | target, network, devices, clock, and who acts next |
-//! | [`history`], [`failure`] | what happened last, in words; what is wrong |
+//! | [`checkers`] | what must hold |
+//! | [`history`], [`words`], [`failure`] | what happened last, in words; what is wrong |
 
 pub mod command;
+
+pub mod arguments;
+
+pub mod report;
+
+pub mod trials;
+
+pub mod progress;
+pub mod summary;
+
+pub mod explore;
+pub mod repeat;
+pub mod shrink;
+
+pub mod workers;
 
 pub mod run;
 
@@ -28,3 +47,8 @@ pub mod checkers;
 
 pub mod failure;
 pub mod history;
+pub mod pattern;
+pub mod schedule;
+pub mod stopwatch;
+pub mod watchdog;
+pub mod words;

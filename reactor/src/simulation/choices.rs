@@ -64,17 +64,9 @@ impl Choices {
         if bound <= 1 {
             return 0;
         }
-        let mut source = self.source();
-        source.count += 1;
-        let value = match &mut source.origin {
-            // Below a bound of 32 bits.
-            Origin::Seed(random) => u32::try_from(random.below(u64::from(bound))).unwrap_or_default(),
-            Origin::List(values) => values.pop().unwrap_or(0).min(bound - 1),
-        };
-        if let Some(record) = &mut source.record {
-            record.push(Choice { what, bound, value });
-        }
-        value
+        // Below a bound of 32 bits.
+        let draw = |random: &mut Random| u32::try_from(random.below(u64::from(bound))).unwrap_or_default();
+        self.choose(what, bound, draw)
     }
 
     /// Both ends included; `low` is the calm choice.
@@ -83,10 +75,15 @@ impl Choices {
         low + self.below(what, (high - low).saturating_add(1))
     }
 
-    /// Whether something happens that does in one of `count` cases: 0 is never, 1 always.
+    /// Whether something happens that does in one of `count` cases: 0 is never, 1 always. However rare it is, it is a choice between two ways.
     #[must_use]
     pub fn one_in(&self, what: &'static str, count: u32) -> bool {
-        count > 0 && self.below(what, count) == count - 1
+        let draw = |random: &mut Random| u32::from(random.below(u64::from(count)) == u64::from(count) - 1);
+        match count {
+            0 => false,
+            1 => true,
+            _ => self.choose(what, 2, draw) == 1,
+        }
     }
 
     /// One of these; the first is the calm choice.
@@ -110,10 +107,30 @@ impl Choices {
         self.source().record.clone().unwrap_or_default()
     }
 
+    /// The recorded choices from this number on, oldest first.
+    #[must_use]
+    pub fn recorded_from(&self, first: usize) -> Vec<Choice> {
+        self.source().record.as_ref().and_then(|record| record.get(first..)).unwrap_or_default().to_vec()
+    }
+
     /// How many choices were made.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.source().count
+    }
+
+    /// A choice between `bound` ways, at least 2; from a seed it is `draw`'s.
+    fn choose(&self, what: &'static str, bound: u32, draw: impl FnOnce(&mut Random) -> u32) -> u32 {
+        let mut source = self.source();
+        source.count += 1;
+        let value = match &mut source.origin {
+            Origin::Seed(random) => draw(random),
+            Origin::List(values) => values.pop().unwrap_or(0).min(bound - 1),
+        };
+        if let Some(record) = &mut source.record {
+            record.push(Choice { what, bound, value });
+        }
+        value
     }
 
     fn source(&self) -> MutexGuard<'_, Source> {
@@ -140,6 +157,8 @@ mod tests {
         let list = choices.recorded().iter().map(|choice| choice.value).collect();
         assert_eq!(values(&Choices::listed(list), &BOUNDS), first);
         assert_eq!(choices.count(), 5, "a bound of 1 is no choice");
+        assert_eq!(choices.recorded_from(3), choices.recorded()[3..]);
+        assert_eq!(choices.recorded_from(9), []);
     }
 
     #[test]
@@ -147,9 +166,18 @@ mod tests {
         let choices = Choices::listed(vec![9, 1]);
         assert_eq!(values(&choices, &[3, 2, 2, 50]), [2, 1, 0, 0]);
         assert!(!Choices::listed(vec![]).one_in("test", 4));
-        assert!(Choices::listed(vec![3]).one_in("test", 4));
+        assert!(Choices::listed(vec![1]).one_in("test", 4));
         assert!(Choices::listed(vec![]).one_in("test", 1));
         assert_eq!(Choices::listed(vec![]).one_of("test", &["calm", "wild"]), "calm");
         assert_eq!(Choices::listed(vec![]).between("test", 4, 9), 4);
+    }
+
+    #[test]
+    fn what_is_rare_is_rare_and_yet_one_of_two_ways() {
+        let choices = Choices::seeded(1);
+        choices.record();
+        let count = (0..10_000).filter(|_| choices.one_in("test", 10)).count();
+        assert!((900..1100).contains(&count), "{count}");
+        assert!(choices.recorded().iter().all(|choice| choice.bound == 2));
     }
 }

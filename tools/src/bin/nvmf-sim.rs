@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tools::sim::arguments::Arguments;
 use tools::sim::command;
 
 fn main() -> ExitCode {
-    let arguments = command::Arguments::parse();
+    let arguments = Arguments::parse();
     command::run(&arguments).unwrap_or_else(|error| {
         eprintln!("nvmf-sim: {error:#}");
         ExitCode::from(2)

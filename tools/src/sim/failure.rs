@@ -17,9 +17,28 @@ impl Failure {
     /// A failure found by the scenario itself: it did not come to what it waits for.
     #[must_use]
     pub fn stuck(what: impl Into<String>) -> Self {
-        Self { found_by: "progress", what: what.into() }
+        Self { found_by: PROGRESS, what: what.into() }
+    }
+
+    /// Its first line.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        format!("{}: {}", self.found_by, self.what.lines().next().unwrap_or_default())
+    }
+
+    /// Whether both are probably the same mistake: found by the same, at the same place where it names one. Numbers may differ.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let names_place = [PANIC, PROGRESS].contains(&self.found_by);
+        self.found_by == other.found_by && (!names_place || self.what.lines().next() == other.what.lines().next())
     }
 }
+
+/// What finds a run that does not come to an end.
+const PROGRESS: &str = "progress";
+
+/// What finds a panic. Its first line is the place.
+pub(super) const PANIC: &str = "panic";
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

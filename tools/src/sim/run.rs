@@ -2,14 +2,17 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+use std::sync::OnceLock;
 
 use reactor::{Choice, Choices};
 
-use super::failure::Failure;
-use super::history::{History, Line};
+use super::failure::{Failure, PANIC};
+use super::history::{Closeness, History, Line};
 use super::scenario::{Run, Scenario, Tally};
+use super::schedule::Schedule;
+use super::watchdog::{self, Playing};
 
 /// Where a run's choices come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +32,33 @@ impl Origin {
     }
 }
 
+impl From<&Schedule> for Origin {
+    fn from(schedule: &Schedule) -> Self {
+        Self::List(schedule.list())
+    }
+}
+
+/// As arguments of `nvmf-sim run`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seed(seed) => write!(f, "--seed {seed}"),
+            Self::List(values) => {
+                let choices: Vec<_> =
+                    values.iter().map(|value| Choice { what: "", bound: u32::MAX, value: *value }).collect();
+                write!(f, "--choices {}", Schedule::of(&choices))
+            }
+        }
+    }
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// What it did.
     pub tally: Tally,
+    /// Choices that were made.
+    pub choice_count: u64,
     /// What is wrong, if anything is.
     pub failure: Option<Failure>,
 }
@@ -47,33 +72,60 @@ pub struct Watched {
     pub choices: Vec<Choice>,
     /// What happened last.
     pub lines: Vec<Line>,
+    /// In which step the choices were made that are not the calm ones, by their numbers.
+    pub places: Vec<(usize, u64)>,
+    /// See [`History::digest`].
+    pub digest: u64,
 }
 
 /// Plays a scenario.
 #[must_use]
 pub fn play(scenario: &Scenario, origin: &Origin) -> Outcome {
-    play_with(scenario, origin.choices(), History::default())
+    play_with(scenario, origin, origin.choices(), History::default())
 }
 
-/// The same, and keeps its choices and what happened last.
+/// The same, and keeps its choices.
+#[must_use]
+pub fn record(scenario: &Scenario, origin: &Origin) -> (Outcome, Vec<Choice>) {
+    let choices = origin.choices();
+    choices.record();
+    let outcome = play_with(scenario, origin, choices.clone(), History::default());
+    (outcome, choices.recorded())
+}
+
+/// The same, and keeps what happened last: of a listed run with every special choice, since there are few.
 #[must_use]
 pub fn watch(scenario: &Scenario, origin: &Origin) -> Watched {
-    let (choices, history) = (origin.choices(), History::kept());
+    let closeness = match origin {
+        Origin::Seed(_) => Closeness::Events,
+        Origin::List(_) => Closeness::EveryChoice,
+    };
+    let (choices, history) = (origin.choices(), History::kept(closeness));
     choices.record();
-    let outcome = play_with(scenario, choices.clone(), history.clone());
-    Watched { outcome, choices: choices.recorded(), lines: history.lines() }
+    let outcome = play_with(scenario, origin, choices.clone(), history.clone());
+    // Those of the step that failed.
+    history.note_choices(&choices.recorded_from(history.next_choice()));
+    Watched {
+        outcome,
+        choices: choices.recorded(),
+        lines: history.lines(),
+        places: history.places(),
+        digest: history.digest(),
+    }
 }
 
-fn play_with(scenario: &Scenario, choices: Choices, history: History) -> Outcome {
+fn play_with(scenario: &Scenario, origin: &Origin, choices: Choices, history: History) -> Outcome {
     hear_panics();
-    let mut run = Run::new(choices, history);
+    let playing = Playing::begin(scenario.name, origin);
+    let mut run = Run::new(choices.clone(), history);
     // Nothing of the run is looked at after a panic but its tally.
     let result = panic::catch_unwind(AssertUnwindSafe(|| (scenario.play)(&mut run)));
     let failure = match result {
         Ok(result) => result.err(),
-        Err(panic) => Some(Failure { found_by: "panic", what: heard().unwrap_or_else(|| words_of(panic.as_ref())) }),
+        Err(panic) => Some(Failure { found_by: PANIC, what: heard().unwrap_or_else(|| words_of(panic.as_ref())) }),
     };
-    Outcome { tally: run.tally(), failure }
+    drop(playing);
+    Outcome { tally: run.tally(), choice_count: choices.count(), failure }
 }
 
 thread_local! {
@@ -83,9 +135,23 @@ thread_local! {
 
 /// Has panics of runs kept for the report instead of printed.
 fn hear_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        panic::set_hook(Box::new(|info| HEARD.with_borrow_mut(|heard| *heard = Some(info.to_string()))));
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let Some((scenario, origin)) = watchdog::played() else { return others(info) };
+            let is_first = HEARD.with_borrow(Option::is_none);
+            if is_first && cfg!(panic = "unwind") {
+                HEARD.with_borrow_mut(|heard| *heard = Some(info.to_string()));
+            } else {
+                // The process ends, so that nobody else can say it.
+                eprintln!("nvmf-sim: a panic that ends the program, in: nvmf-sim run --scenario {scenario} {origin}");
+                if let Some(first) = heard() {
+                    eprintln!("nvmf-sim: while unwinding from: {first}");
+                }
+                others(info);
+            }
+        }));
     });
 }
 

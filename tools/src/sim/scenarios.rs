@@ -1,5 +1,6 @@
 //! The scenarios, by family.
 
+mod on_purpose;
 mod ordinary;
 
 use super::scenario::Scenario;
@@ -8,4 +9,10 @@ use super::scenario::Scenario;
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     [ordinary::SCENARIOS].concat()
+}
+
+/// Those that fail on purpose.
+#[must_use]
+pub fn on_purpose() -> &'static [Scenario] {
+    on_purpose::SCENARIOS
 }

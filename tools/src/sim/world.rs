@@ -15,12 +15,14 @@ pub mod device;
 pub mod layout;
 pub mod target;
 
-use reactor::Choices;
+use reactor::{Choices, Turn};
 use transport_rdma::soft::in_process::{Fabric, InProcessProvider};
+use transport_rdma::target::{Control, Message};
 
 use super::checkers::{Checkers, View};
 use super::failure::{Failure, Findings};
 use super::history::History;
+use super::words;
 use actor::Actor;
 pub use layout::Layout;
 use target::SimulatedTarget;
@@ -93,6 +95,8 @@ impl World {
     /// # Errors
     /// What anybody found wrong.
     pub fn step(&mut self) -> Result<(), Failure> {
+        // What was chosen between the steps is no part of this one.
+        self.note_choices();
         self.advance(self.choices.one_of("clock", &STEP_NS));
         self.skip_dead_time();
         self.step_count += 1;
@@ -102,7 +106,7 @@ impl World {
         // The calm choice is whose turn it is.
         self.last = (self.last + 1 + self.choices.below("who acts", actor_count)) % actor_count;
         match self.last.checked_sub(cpu_count) {
-            Some(host) => self.hosts[host as usize].act(self.now_ns),
+            Some(host) => self.act(host as usize),
             None => self.target.turn(u16::try_from(self.last).unwrap_or_default()),
         }
         self.check()
@@ -136,6 +140,12 @@ impl World {
         self.target.advance_to(self.now_ns);
     }
 
+    /// Does something to the control plane in its next turn, as its RPC would; `what` is for the trace: "orders the target to …".
+    pub fn order(&mut self, what: &str, order: impl FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>) + 'static) {
+        self.history.note("scenario", || what.to_owned());
+        self.target.order(order);
+    }
+
     /// Until nothing of any connection is left at the target, however long deadlines take: every checker that looks at rest is asked then.
     ///
     /// # Errors
@@ -163,6 +173,7 @@ impl World {
     /// What anybody found wrong, or what is left.
     pub fn shut_down(&mut self) -> Result<(), Failure> {
         const ROUNDS: u32 = 2_000;
+        self.history.note("scenario", || "orders the target to shut down".to_owned());
         self.target.order(|control, turn| control.begin_shutdown(turn));
         for _ in 0..ROUNDS {
             self.steps(100)?;
@@ -174,14 +185,41 @@ impl World {
         Err(self.stuck("that the target ends", u64::from(ROUNDS) * 100))
     }
 
+    fn act(&mut self, host: usize) {
+        let (host, now_ns) = (&mut self.hosts[host], self.now_ns);
+        if !self.history.is_wanted() {
+            return host.act(now_ns);
+        }
+        let before = host.condition();
+        host.act(now_ns);
+        let after = host.condition();
+        if before != after {
+            let name = host.name();
+            // Conditions begin with the name, for reports in which nobody else says it.
+            let what = after.strip_prefix(&name).map_or(after.as_str(), |rest| rest.trim_start_matches([':', ' ']));
+            self.history.note(&name, || what.to_owned());
+        }
+    }
+
     fn check(&mut self) -> Result<(), Failure> {
+        self.note_choices();
+        let mut last = None;
         for noted in self.target.take_noted() {
-            self.history.note(&self.target.name_of(noted.cpu), || noted.to_string());
+            if !last.is_some_and(|last| words::imply(&last, &noted.record)) {
+                self.history.note(&self.target.name_of(noted.cpu), || noted.to_string());
+            }
+            last = Some(noted.record);
             self.checkers.noted(&noted)?;
         }
         let view = View { target: &self.target, fabric: &self.fabric, now_ns: self.now_ns };
         self.checkers.stepped(&view)?;
         self.findings.take().map_or(Ok(()), Err)
+    }
+
+    fn note_choices(&self) {
+        if self.history.is_wanted() {
+            self.history.note_choices(&self.choices.recorded_from(self.history.next_choice()));
+        }
     }
 
     /// While nobody could act only time can pass.

@@ -14,6 +14,7 @@ use transport_rdma::target::{Control, CounterRow, Message, TargetCpu, TargetOpti
 use super::P;
 use super::device::SimulatedDevice;
 use super::layout::{BLOCK_COUNT, BLOCK_LEN, Layout, SUBSYSTEM, address};
+use crate::sim::words;
 
 /// What is done to the control plane in its next turn.
 type Order = Box<dyn FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>)>;
@@ -29,8 +30,7 @@ pub struct Noted {
 
 impl fmt::Display for Noted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TraceRecord { kind, subject, detail, .. } = self.record;
-        write!(f, "{:#x} subject {subject:#x} detail {detail:#x}", kind.0)
+        f.write_str(&words::told(&self.record))
     }
 }
 
