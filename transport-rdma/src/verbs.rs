@@ -24,6 +24,8 @@ pub mod contract;
 mod event;
 mod port;
 mod provider;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 pub(crate) use event::Charge;
 pub use event::{

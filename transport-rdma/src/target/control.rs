@@ -335,3 +335,6 @@ impl<P: Provider> Control<P> {
 fn cpu_of(index: usize) -> Cpu {
     Cpu(u16::try_from(index).unwrap_or(u16::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,12 @@ impl CpuLoad {
         }
     }
 
+    /// Whether nobody has any of it.
+    #[cfg(test)]
+    pub(super) fn is_free(&self) -> bool {
+        self.queue_pairs.out_count() == 0 && self.completions.out_count() == 0
+    }
+
     /// A connection is gone.
     pub(super) fn give_back(&mut self, reservation: Reservation) {
         self.queue_pairs.give_many(reservation.queue_pair);

@@ -183,7 +183,12 @@ impl<P: Provider> Control<P> {
                 self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
             }
             (Some(Stage::Abandoned { connection }), Err(_)) => self.destroy_connection(turn, handle, connection),
-            (stage, _) => self.miss(turn, handle, stage),
+            (stage, result) => {
+                self.miss(turn, handle, stage);
+                if let Ok(queue_pair) = result {
+                    self.destroy_stray(queue_pair);
+                }
+            }
         }
     }
 
@@ -233,7 +238,10 @@ impl<P: Provider> Control<P> {
             Some(Stage::Unwanted { connection, .. }) => {
                 Stage::Destroying { connection, then: AfterDestroy::DestroyConnection }
             }
-            stage => return self.miss(turn, handle, stage),
+            stage => {
+                self.miss(turn, handle, stage);
+                return self.destroy_stray(queue_pair);
+            }
         };
         self.put_stage(turn, handle, stage);
         self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
@@ -332,11 +340,19 @@ impl<P: Provider> Control<P> {
         match self.take_stage(handle) {
             Some(Stage::Ending { connection, qpair }) => {
                 self.put_stage(turn, handle, Stage::Destroying { connection, then: AfterDestroy::TellCpu(qpair) });
+                self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
             }
-            stage => self.miss(turn, handle, stage),
+            stage => {
+                self.miss(turn, handle, stage);
+                self.destroy_stray(queue_pair);
+            }
         }
-        // Whatever the record says, a queue pair by value is destroyed.
-        self.provider.begin_destroy_queue_pair(TicketKind::Destroy.ticket(handle), queue_pair);
+    }
+
+    /// A queue pair by value is destroyed, whatever the records say. Nobody waits for it.
+    fn destroy_stray(&mut self, queue_pair: QueuePairOf<P>) {
+        tracing::error!("a queue pair that no connection waits for: it is destroyed");
+        self.provider.begin_destroy_queue_pair(TicketKind::Destroy.numbered(0), queue_pair);
     }
 
     fn queue_pair_destroyed(
@@ -362,10 +378,14 @@ impl<P: Provider> Control<P> {
                     this.destroy_connection(turn, handle, connection);
                 });
             }
-            Some(Stage::Rejecting { request, status }) => {
-                self.forget(turn, handle);
-                self.reject(request, status);
-            }
+            // Rejecting destroys the connection too.
+            Some(Stage::Rejecting { request, status }) => match failed {
+                Some(proof) => self.quarantine(turn, handle, request.connection, &proof),
+                None => {
+                    self.forget(turn, handle);
+                    self.reject(request, status);
+                }
+            },
             stage => self.miss(turn, handle, stage),
         }
     }
@@ -380,20 +400,32 @@ impl<P: Provider> Control<P> {
         go_on: impl FnOnce(&mut Self, &mut Turn<'_, Message<P>>, Connection),
     ) {
         if let Some(proof) = failed {
-            self.counts.quarantined += 1;
-            if let Some(record) = self.records.look_mut(handle) {
-                self.loads[usize::from(record.cpu)].write_off(record.reservation.take(), &proof);
-            }
-            self.put_stage(turn, handle, Stage::Quarantined { connection });
+            self.quarantine(turn, handle, connection, &proof);
         } else {
             go_on(self, turn, connection);
         }
+    }
+
+    fn quarantine(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        handle: Handle<ConnectionRecord>,
+        connection: Connection,
+        proof: &Undestroyed,
+    ) {
+        self.counts.quarantined += 1;
+        if let Some(record) = self.records.look_mut(handle) {
+            self.loads[usize::from(record.cpu)].write_off(record.reservation.take(), proof);
+        }
+        self.put_stage(turn, handle, Stage::Quarantined { connection });
     }
 
     /// Nothing of it is left on its CPU.
     fn reaped(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<ConnectionRecord>) {
         match self.take_stage(handle) {
             Some(Stage::Reaping { connection }) => self.destroy_connection(turn, handle, connection),
+            // Its memory was safe, but the connection stays.
+            Some(stage @ Stage::Quarantined { .. }) => self.put_stage(turn, handle, stage),
             stage => self.miss(turn, handle, stage),
         }
     }

@@ -1,0 +1,5 @@
+//! The control plane alone: the provider and the polling CPUs are played by the test.
+
+mod bench;
+mod set_up;
+mod table;
