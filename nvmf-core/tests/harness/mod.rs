@@ -14,8 +14,8 @@ use nvmf_core::status::Status;
 use nvmf_core::wire::{CompletionEntry, ConnectData, ConnectEntry, ConnectParameters, FabricsType, Nqn, U16, U32};
 use nvmf_core::wire::{SglDescriptor, SubmissionEntry};
 use nvmf_core::{
-    Arrival, Directory, DisconnectReason, Message, PollGroup, PollGroupCounters, PollGroupOptions, Qpair, QpairSpec,
-    Receive, RemoteBuffer, Slot, Target, Transport,
+    Arrival, ChangeError, ChangeId, Directory, DisconnectReason, Message, PollGroup, PollGroupCounters,
+    PollGroupOptions, Qpair, QpairSpec, Receive, RemoteBuffer, Slot, Target, Transport,
 };
 use reactor::{Arena, Cpu, Handle, Program, Progress, RegionId, Segment, Simulation, Turn};
 use zerocopy::IntoBytes;
@@ -258,8 +258,15 @@ pub struct ControlState {
     pub shutdown: bool,
     /// Answers nothing while set.
     pub hold: bool,
+    /// Changes that are done.
+    pub done: Vec<ChangeId>,
     held: Vec<(Option<Cpu>, Message)>,
+    orders: VecDeque<Order>,
+    outcomes: Vec<Result<ChangeId, ChangeError>>,
 }
+
+/// What a test wants done to the target.
+pub type Order = Box<dyn FnOnce(&mut Target) -> Result<ChangeId, ChangeError>>;
 
 impl Program for ControlPlane {
     type Message = Letter;
@@ -283,7 +290,15 @@ impl Program for ControlPlane {
                 self.target.receive(turn, from, message);
             }
         }
+        let mut orders = std::mem::take(&mut self.state.borrow_mut().orders);
+        for order in orders.drain(..) {
+            let outcome = order(&mut self.target);
+            self.state.borrow_mut().outcomes.push(outcome);
+        }
         self.target.poll(turn);
+        while let Some(done) = self.target.next_done() {
+            self.state.borrow_mut().done.push(done);
+        }
         self.state.borrow_mut().live_count = self.target.live_count();
         Progress::Idle
     }
@@ -293,7 +308,7 @@ impl Program for ControlPlane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conn {
     pub cpu: u16,
-    index: usize,
+    pub index: usize,
 }
 
 /// Everything.
@@ -380,6 +395,31 @@ impl World {
         Self { sim, control, directory, wires }
     }
 
+    /// Begins a change: taken or refused.
+    pub fn change(
+        &mut self,
+        order: impl FnOnce(&mut Target) -> Result<ChangeId, ChangeError> + 'static,
+    ) -> Result<ChangeId, ChangeError> {
+        self.control.borrow_mut().orders.push_back(Box::new(order));
+        self.sim.step_cpu(Cpu(CPU_COUNT));
+        self.control.borrow_mut().outcomes.pop().expect("the control plane turns")
+    }
+
+    pub fn is_done(&self, change: ChangeId) -> bool {
+        self.control.borrow().done.contains(&change)
+    }
+
+    /// Runs until the change is done.
+    pub fn finish(&mut self, change: ChangeId) {
+        for _ in 0..100 {
+            self.run(10);
+            if self.is_done(change) {
+                return;
+            }
+        }
+        panic!("{change:?} is not done");
+    }
+
     pub fn wire(&self, cpu: u16) -> RefMut<'_, Wire> {
         self.wires[usize::from(cpu)].borrow_mut()
     }
@@ -405,8 +445,12 @@ impl World {
     }
 
     pub fn open(&mut self, cpu: u16, qid: u16, depth: u16) -> Conn {
+        self.open_at(listener(), cpu, qid, depth)
+    }
+
+    pub fn open_at(&mut self, listener: SocketAddr, cpu: u16, qid: u16, depth: u16) -> Conn {
         let spec = QpairSpec {
-            listener: listener(),
+            listener,
             peer: "127.0.0.1:50000".parse().unwrap(),
             depth,
             qid,
