@@ -6,6 +6,8 @@
     reason = "a failure is a panic here, and numbers are small"
 )]
 
+#[path = "target/gate.rs"]
+mod gate;
 #[path = "target/nvme.rs"]
 mod nvme;
 #[path = "target/raw_host.rs"]
@@ -13,13 +15,22 @@ mod raw_host;
 #[path = "target/rig.rs"]
 mod rig;
 
-use raw_host::{End, Session};
-use rig::{Layout, Rig};
+use raw_host::{End, SUBSYSTEM, Session};
+use rig::{Layout, Rig, address};
 use transport_rdma::binding::{RejectStatus, RequestData};
 use transport_rdma::soft::in_process::TicketKinds;
 
 fn session(io_count: u32, end: End) -> Session {
-    Session { depth: 8, io_count, end, request: None, keep_alive_ms: 1000 }
+    Session {
+        depth: 8,
+        io_count,
+        end,
+        request: None,
+        keep_alive_ms: 1000,
+        address: address(),
+        nqn: SUBSYSTEM,
+        may_be_refused: false,
+    }
 }
 
 /// splitmix64: tests draw from the seed too.
@@ -41,13 +52,7 @@ fn any_session(seed: &mut u64) -> Session {
         5 => End::WrongKey,
         _ => End::AfterTurns((draw(seed) % 200) as u32),
     };
-    Session {
-        depth: 2 + (draw(seed) % 15) as u16,
-        io_count: (draw(seed) % 40) as u32,
-        end,
-        request: None,
-        keep_alive_ms: 1000,
-    }
+    Session { depth: 2 + (draw(seed) % 15) as u16, ..session((draw(seed) % 40) as u32, end) }
 }
 
 /// Every combination of what devices do differently.

@@ -38,6 +38,12 @@ pub struct Session {
     pub request: Option<(Vec<u8>, u8)>,
     /// Keep-alive timeout, 0 for none.
     pub keep_alive_ms: u32,
+    /// Where the target is.
+    pub address: SocketAddr,
+    /// The subsystem.
+    pub nqn: &'static str,
+    /// Whether its Connect may be refused, since the subsystem may have gone: then the session ends.
+    pub may_be_refused: bool,
 }
 
 /// How a session ends.
@@ -57,6 +63,8 @@ pub enum End {
     WrongKey,
     /// Waits for the target to end it.
     Wait,
+    /// The same, and does not even connect: its queue pair says nothing.
+    Silent,
 }
 
 /// What is seen from outside.
@@ -65,6 +73,10 @@ pub struct Observed {
     pub sessions_ended: u32,
     pub io_count: u64,
     pub rejects: Vec<u16>,
+    /// Requests that found nobody listening.
+    pub unreachable: u64,
+    /// Connects answered with an error.
+    pub refused: Vec<u16>,
     pub disconnected: u64,
     pub is_done: bool,
     pub sessions_established: u32,
@@ -124,7 +136,6 @@ pub struct RawHost {
     provider: InProcessProvider,
     port: InProcessPort,
     port_id: PortId,
-    address: SocketAddr,
     arena: Arc<SharedArena>,
     keys: Option<RegisteredMemory>,
     sessions: Vec<Session>,
@@ -144,7 +155,6 @@ impl RawHost {
     pub fn new(
         number: u8,
         mut provider: InProcessProvider,
-        address: SocketAddr,
         mut sessions: Vec<Session>,
         observed: Rc<RefCell<Observed>>,
     ) -> Self {
@@ -170,7 +180,6 @@ impl RawHost {
             provider,
             port,
             port_id,
-            address,
             arena,
             keys: None,
             sessions,
@@ -196,7 +205,7 @@ impl RawHost {
         queue.sent = vec![None; usize::from(queue.depth) + 1];
         queue.posted = 0;
         queue.stage = Stage::Resolving;
-        self.provider.begin_resolve(Ticket(1 << 8 | at as u64), self.address);
+        self.provider.begin_resolve(Ticket(1 << 8 | at as u64), self.session.as_ref().unwrap().address);
     }
 
     fn take_event(&mut self, event: Event<InProcessPort>) {
@@ -227,12 +236,19 @@ impl RawHost {
                     self.queues[at].stage = Stage::Up;
                     self.observed.borrow_mut().sessions_established += 1;
                     let id = if at == 0 { 0xFFFF } else { self.controller_id };
-                    self.send_connect(at, id);
+                    if self.session.as_ref().unwrap().end != End::Silent {
+                        self.send_connect(at, id);
+                    }
                 }
             }
             Event::Rejected { connection, reason } => {
-                if let RejectReason::Consumer(data) = reason {
-                    self.observed.borrow_mut().rejects.push(RejectData::parse(&data).map_or(0, |data| data.status));
+                match reason {
+                    RejectReason::Consumer(data) => {
+                        let status = RejectData::parse(&data).map_or(0, |data| data.status);
+                        self.observed.borrow_mut().rejects.push(status);
+                    }
+                    RejectReason::Unreachable(_) => self.observed.borrow_mut().unreachable += 1,
+                    RejectReason::Stale | RejectReason::TimedOut => {}
                 }
                 let Some(at) = self.queue_of(connection) else { return };
                 self.disconnect(at);
@@ -368,7 +384,7 @@ impl RawHost {
 
     fn send_connect(&mut self, at: usize, controller_id: u16) {
         let data = self.data_segment(at, 0);
-        data.write(0, &nvme::connect_data(SUBSYSTEM, controller_id, self.number + 1));
+        data.write(0, &nvme::connect_data(self.session.as_ref().unwrap().nqn, controller_id, self.number + 1));
         let (qid, depth) = (self.queues[at].qid, self.queues[at].depth);
         let sgl = self.keyed(at, 0, 1024);
         let keep_alive_ms = if at == 0 { self.session.as_ref().unwrap().keep_alive_ms } else { 0 };
@@ -380,6 +396,11 @@ impl RawHost {
         let sent = self.queues[at].sent[usize::from(cid)].take().expect("a response to nothing");
         if self.session.as_ref().unwrap().end == End::WrongKey && status != 0 {
             return;
+        }
+        if matches!(sent, Sent::Connect) && status != 0 && self.session.as_ref().unwrap().may_be_refused {
+            self.observed.borrow_mut().refused.push(status);
+            self.disconnect(at);
+            return self.disconnect(1 - at);
         }
         assert_eq!(status, 0, "host {}: {sent:?} on queue {at} ended with status {status:#x}", self.number);
         match sent {
@@ -469,7 +490,7 @@ impl RawHost {
             End::Quietly => self.submitted >= session.io_count && self.is_quiet(),
             // Where DISCONNECTED gets lost nobody tells us.
             End::Overrun | End::ShortCapsule | End::WrongKey => self.turns > PATIENCE_TURNS,
-            End::Wait => false,
+            End::Wait | End::Silent => false,
         };
         if over && self.queues[1].stage != Stage::Resolving {
             self.disconnect((random % 2) as usize);
@@ -519,7 +540,7 @@ impl RawHost {
                 let sent = Sent::Read { block, count: 1, stamp: 0 };
                 self.send(1, 0, sent, nvme::transfer(false, 0, block, 1, sgl), None);
             }
-            End::Quietly | End::Abruptly | End::AfterTurns(_) | End::Wait => {}
+            End::Quietly | End::Abruptly | End::AfterTurns(_) | End::Wait | End::Silent => {}
         }
     }
 

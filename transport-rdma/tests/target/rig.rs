@@ -1,15 +1,21 @@
 //! A whole target on the in-process fabric: CPUs 0 … n-1, the control plane, then hosts, all in one simulation.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use bdev::Device;
+use nvmf_core::ChangeId;
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use nvmf_core::target::QpairFacts;
 use reactor::{Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
 use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
-use transport_rdma::target::{Control, Message, TargetOptions, build};
+use transport_rdma::target::{Change, Control, ControlError, Message, TargetOptions, build};
 
+use super::gate::Gate;
 use super::raw_host::{BLOCK_LEN, HOST_BLOCK_COUNT, Observed, RawHost, SUBSYSTEM, Session};
 
 pub type Row = (String, Vec<(&'static str, String)>, u64);
@@ -20,6 +26,14 @@ pub struct Desk {
     pub shut_down: Cell<bool>,
     pub is_drained: Cell<bool>,
     pub rows: RefCell<Vec<Row>>,
+    /// Changes to be asked for, in order; what became of each; those that are done.
+    pub orders: RefCell<VecDeque<Change>>,
+    pub outcomes: RefCell<Vec<Result<ChangeId, ControlError>>>,
+    pub done: RefCell<Vec<ChangeId>>,
+    /// What is listened on.
+    pub listeners: RefCell<Vec<SocketAddr>>,
+    /// The qpairs of the subsystems that there are.
+    pub qpairs: RefCell<Vec<(String, QpairFacts)>>,
 }
 
 struct ControlProgram {
@@ -44,10 +58,23 @@ impl Program for ControlProgram {
         if self.desk.shut_down.get() {
             self.control.begin_shutdown(turn);
         }
+        while let Some(change) = self.desk.orders.borrow_mut().pop_front() {
+            let outcome = self.control.change(turn, change);
+            self.desk.outcomes.borrow_mut().push(outcome);
+        }
+        while let Some(done) = self.control.next_done() {
+            self.desk.done.borrow_mut().push(done);
+        }
         self.turns += 1;
         let drained = self.control.is_drained();
         if drained || self.turns.is_multiple_of(64) {
             *self.desk.rows.borrow_mut() = self.control.counters();
+            *self.desk.listeners.borrow_mut() = self.control.listeners().collect();
+            let core = self.control.core();
+            let of = |nqn: &str| core.qpairs(turn.guard(), nqn).unwrap_or_default();
+            let names = core.subsystems().map(|subsystem| subsystem.nqn.clone());
+            *self.desk.qpairs.borrow_mut() =
+                names.flat_map(|nqn| of(&nqn).into_iter().map(move |qpair| (nqn.clone(), qpair))).collect();
         }
         if drained {
             self.desk.is_drained.set(true);
@@ -62,6 +89,8 @@ pub struct Rig {
     pub fabric: Fabric,
     pub desk: Rc<Desk>,
     pub hosts: Vec<Rc<RefCell<Observed>>>,
+    pub device: Arc<dyn Device>,
+    is_shut: Arc<AtomicBool>,
     control: Cpu,
 }
 
@@ -73,6 +102,8 @@ pub struct Layout {
     pub queue_pair_count_max: usize,
     pub shared_receive_count: u32,
     pub transfer_len_max: u32,
+    /// Whether the device has a gate ([`Rig::shut_gate`]); then no block is read in place.
+    pub gate: bool,
     pub fabric: FabricOptions,
 }
 
@@ -84,8 +115,25 @@ impl Layout {
             queue_pair_count_max: 8,
             shared_receive_count: 0,
             transfer_len_max: 16 * 1024,
+            gate: false,
             fabric: FabricOptions::default(),
         }
+    }
+}
+
+/// A subsystem without namespaces, beside [`SUBSYSTEM`].
+pub const OTHER: &str = "nqn.2026-01.org.quiesce:other";
+
+pub fn subsystem(nqn: &str, listeners: Vec<SocketAddr>, device: Option<&Arc<dyn Device>>) -> SubsystemSpec {
+    let namespace = |device| NamespaceSpec { nsid: 1, device: Arc::clone(device), uuid: None };
+    SubsystemSpec {
+        nqn: nqn.into(),
+        serial_number: "1".into(),
+        model_number: "test".into(),
+        allow_any_host: true,
+        hosts: Vec::new(),
+        listeners,
+        namespaces: device.map(namespace).into_iter().collect(),
     }
 }
 
@@ -103,21 +151,14 @@ impl Rig {
         let mut simulation = Simulation::with_options(layout.seed, layout.cpu_count + 1 + host_count, options);
         let blocks = (sessions.len() as u64 + 1) * HOST_BLOCK_COUNT;
         let device = bdev::Memory::new("memory0", BLOCK_LEN as u32, blocks, false).unwrap();
-        let subsystem = |nqn: &str, namespaces| SubsystemSpec {
-            nqn: nqn.into(),
-            serial_number: "1".into(),
-            model_number: "test".into(),
-            allow_any_host: true,
-            hosts: Vec::new(),
-            listeners: vec![address()],
-            namespaces,
-        };
-        let namespace = NamespaceSpec { nsid: 1, device: Arc::new(device), uuid: None };
+        let is_shut = Arc::new(AtomicBool::new(false));
+        let device: Arc<dyn Device> =
+            if layout.gate { Arc::new(Gate::new(device, Arc::clone(&is_shut))) } else { Arc::new(device) };
         let spec = TargetSpec {
             // Both at one address, which is listened on once.
             subsystems: vec![
-                subsystem("nqn.2026-01.org.quiesce:other", Vec::new()),
-                subsystem(SUBSYSTEM, vec![namespace]),
+                subsystem(OTHER, vec![address()], None),
+                subsystem(SUBSYSTEM, vec![address()], Some(&device)),
             ],
             controller: ControllerSpec {
                 io_queue_count_max: 4,
@@ -148,11 +189,11 @@ impl Rig {
         let mut hosts = Vec::new();
         for (number, sessions) in (0..).zip(sessions) {
             let observed = Rc::new(RefCell::new(Observed::default()));
-            let host = RawHost::new(number, fabric.machine(), address(), sessions, Rc::clone(&observed));
+            let host = RawHost::new(number, fabric.machine(), sessions, Rc::clone(&observed));
             simulation.install(Cpu(layout.cpu_count + 1 + u16::from(number)), host);
             hosts.push(observed);
         }
-        Self { simulation, fabric, desk, hosts, control: place }
+        Self { simulation, fabric, desk, hosts, device, is_shut, control: place }
     }
 
     /// Until every host has done its sessions.
@@ -178,6 +219,34 @@ impl Rig {
 
     pub fn steps(&mut self, count: u64) {
         self.simulation.run_until(count, || false);
+    }
+
+    /// Asks for a change: taken or refused.
+    pub fn change(&mut self, change: Change) -> Result<ChangeId, ControlError> {
+        self.desk.orders.borrow_mut().push_back(change);
+        for _ in 0..10_000 {
+            self.simulation.step_cpu(self.control);
+            if let Some(outcome) = self.desk.outcomes.borrow_mut().pop() {
+                return outcome;
+            }
+        }
+        panic!("the control plane does not turn");
+    }
+
+    pub fn is_done(&self, change: ChangeId) -> bool {
+        self.desk.done.borrow().contains(&change)
+    }
+
+    /// Until a change is done: without any time passing but that of the turns.
+    pub fn finish(&mut self, change: ChangeId) {
+        let desk = Rc::clone(&self.desk);
+        let done = self.simulation.run_until(20_000, || desk.done.borrow().contains(&change));
+        assert!(done, "{change:?} is not done: {:#?}", self.nonzero());
+    }
+
+    /// No operation of the device ends while it is shut.
+    pub fn shut_gate(&self, is_shut: bool) {
+        self.is_shut.store(is_shut, Ordering::Relaxed);
     }
 
     /// Everything is ended; the control plane leaves.
