@@ -101,6 +101,11 @@ impl Checkers {
         self.each(|checker| checker.noted(noted))
     }
 
+    /// The target was killed: what lived at it is gone without a step of its own, and another may be started in its place, which begins anew.
+    pub fn target_killed(&mut self) {
+        *self = Self::all();
+    }
+
     /// See [`Checker::stepped`].
     ///
     /// # Errors

@@ -1,4 +1,16 @@
 //! Hosts of the simulation.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`raw`] | a host made of verbs alone, which a scenario can steer step by step |
+//! | [`real`] | the real host side, on simulated CPUs of its own |
+//! | [`blocks`] | which blocks are whose |
+//! | [`model`] | what each block may hold, as far as hosts can know |
 
-pub mod nvme;
 pub mod raw;
+pub mod real;
+
+pub mod blocks;
+mod fate;
+
+pub mod model;

@@ -70,10 +70,15 @@ impl Run {
     pub fn finish(&mut self, mut world: World) -> Result<(), Failure> {
         world.settle()?;
         world.shut_down()?;
-        self.tally.step_count += world.step_count();
-        self.tally.life_count += world.target.count("rdma_disconnects");
-        self.tally.virtual_ns += world.now_ns();
+        self.add_up(&world);
         Ok(())
+    }
+
+    /// What a world did is this run's doing: for scenarios that do not end in [`Self::finish`].
+    pub fn add_up(&mut self, world: &World) {
+        self.tally.step_count += world.step_count();
+        self.tally.life_count += world.life_count();
+        self.tally.virtual_ns += world.now_ns();
     }
 
     /// What it did so far.

@@ -7,12 +7,14 @@
 //! | [`target`] | the real target: its polling CPUs and its control plane, on simulated CPUs |
 //! | [`actor`] | whoever else acts: hosts |
 //! | [`device`] | the block device, whose operations end when it is chosen that they do |
+//! | [`losses`] | when what became of unanswered writes is settled |
 //!
 //! One thread; all choices come from one [`Choices`]. After each step every checker is asked.
 
 pub mod actor;
 pub mod device;
 pub mod layout;
+mod losses;
 pub mod target;
 
 use reactor::{Choices, Turn};
@@ -23,8 +25,11 @@ use super::checkers::{Checkers, View};
 use super::failure::{Failure, Findings};
 use super::history::History;
 use super::words;
+use super::host::model::{Extent, Model};
 use actor::Actor;
 pub use layout::Layout;
+use layout::{BLOCK_COUNT, BLOCK_LEN};
+use losses::Losses;
 use target::SimulatedTarget;
 
 /// The provider of everything here.
@@ -41,12 +46,17 @@ pub struct World {
     pub fabric: Fabric,
     /// The target.
     pub target: SimulatedTarget,
+    /// What the namespace's blocks may hold.
+    pub model: Model,
     /// Where hosts report what they find wrong.
     pub findings: Findings,
     /// What happened last.
     pub history: History,
     hosts: Vec<Box<dyn Actor>>,
     checkers: Checkers,
+    losses: Losses,
+    /// Of targets that were killed.
+    killed_life_count: u64,
     now_ns: u64,
     step_count: u64,
     /// Who acted last.
@@ -63,10 +73,13 @@ impl World {
             choices: choices.clone(),
             fabric,
             target,
+            model: Model::new(BLOCK_COUNT, layout.reads_in_place),
             findings: Findings::default(),
             history: history.clone(),
             hosts: Vec::new(),
             checkers: Checkers::all(),
+            losses: Losses::default(),
+            killed_life_count: 0,
             now_ns: 0,
             step_count: 0,
             last: 0,
@@ -76,6 +89,28 @@ impl World {
     /// A host comes in.
     pub fn add(&mut self, host: impl Actor + 'static) {
         self.hosts.push(Box::new(host));
+    }
+
+    /// The target's machine is gone, in the midst of everything. Its block device stays.
+    pub fn kill_target(&mut self) {
+        self.history.note("target", || "is killed".to_owned());
+        self.killed_life_count += self.target.count("rdma_disconnects");
+        self.target.kill();
+        self.losses.target_killed(&self.model);
+        self.checkers.target_killed();
+    }
+
+    /// Another target in the place of one that was killed, on another machine.
+    pub fn restart_target(&mut self) {
+        self.history.note("target", || "is started again".to_owned());
+        self.target.restart(&self.fabric);
+        self.target.advance_to(self.now_ns);
+    }
+
+    /// Queue pairs that lived and ended at the target, and at those before it.
+    #[must_use]
+    pub fn life_count(&self) -> u64 {
+        self.killed_life_count + self.target.count("rdma_disconnects")
     }
 
     /// Virtual time.
@@ -106,7 +141,7 @@ impl World {
         // The calm choice is whose turn it is.
         self.last = (self.last + 1 + self.choices.below("who acts", actor_count)) % actor_count;
         match self.last.checked_sub(cpu_count) {
-            Some(host) => self.act(host as usize),
+            Some(host) => self.hosts[host as usize].act(self.now_ns),
             None => self.target.turn(u16::try_from(self.last).unwrap_or_default()),
         }
         self.check()
@@ -134,6 +169,20 @@ impl World {
         (0..count).try_for_each(|_| self.step())
     }
 
+    /// Time passes, faster than in steps: everybody acts, and not often.
+    ///
+    /// # Errors
+    /// What anybody found wrong.
+    pub fn pass(&mut self, ns: u64) -> Result<(), Failure> {
+        const PACE_NS: u64 = 500_000;
+        let until_ns = self.now_ns + ns;
+        while self.now_ns < until_ns {
+            self.advance(PACE_NS);
+            self.steps(12)?;
+        }
+        Ok(())
+    }
+
     /// Time passes in which nobody acts, as on machines that were all held up.
     pub fn advance(&mut self, ns: u64) {
         self.now_ns += ns;
@@ -155,11 +204,8 @@ impl World {
         for _ in 0..ROUNDS {
             self.steps(100)?;
             if self.target.is_at_rest() {
-                return self.checkers.at_rest(&View {
-                    target: &self.target,
-                    fabric: &self.fabric,
-                    now_ns: self.now_ns,
-                });
+                self.check_data()?;
+                return self.look(Checkers::at_rest);
             }
             // Deadlines are seconds away, and limbos of CPUs that sleep empty at intervals.
             self.advance(10_000_000);
@@ -178,41 +224,38 @@ impl World {
         for _ in 0..ROUNDS {
             self.steps(100)?;
             if self.target.has_left() {
-                return self.checkers.at_end(&View { target: &self.target, fabric: &self.fabric, now_ns: self.now_ns });
+                return self.look(Checkers::at_end);
             }
             self.advance(10_000_000);
         }
         Err(self.stuck("that the target ends", u64::from(ROUNDS) * 100))
     }
 
-    fn act(&mut self, host: usize) {
-        let (host, now_ns) = (&mut self.hosts[host], self.now_ns);
-        if !self.history.is_wanted() {
-            return host.act(now_ns);
+    /// Nothing is under way: the medium holds what hosts were told.
+    fn check_data(&mut self) -> Result<(), Failure> {
+        self.losses.at_rest(&self.model);
+        let bytes = self.target.device().contents();
+        for (start, bytes) in (0..).zip(bytes.chunks_exact(BLOCK_LEN as usize)) {
+            let read = self.model.begin_read(Extent { start, count: 1 });
+            let looked_at = self.model.end_read(read, bytes);
+            looked_at.map_err(|what| Failure { found_by: "data", what: format!("at rest, on the medium: {what}") })?;
         }
-        let before = host.condition();
-        host.act(now_ns);
-        let after = host.condition();
-        if before != after {
-            let name = host.name();
-            // Conditions begin with the name, for reports in which nobody else says it.
-            let what = after.strip_prefix(&name).map_or(after.as_str(), |rest| rest.trim_start_matches([':', ' ']));
-            self.history.note(&name, || what.to_owned());
-        }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<(), Failure> {
         self.note_choices();
         let mut last = None;
         for noted in self.target.take_noted() {
+            self.losses.noted(&noted);
             if !last.is_some_and(|last| words::imply(&last, &noted.record)) {
                 self.history.note(&self.target.name_of(noted.cpu), || noted.to_string());
             }
             last = Some(noted.record);
             self.checkers.noted(&noted)?;
         }
-        let view = View { target: &self.target, fabric: &self.fabric, now_ns: self.now_ns };
-        self.checkers.stepped(&view)?;
+        self.look(Checkers::stepped)?;
+        self.losses.stepped(&self.model);
         self.findings.take().map_or(Ok(()), Err)
     }
 
@@ -220,6 +263,15 @@ impl World {
         if self.history.is_wanted() {
             self.history.note_choices(&self.choices.recorded_from(self.history.next_choice()));
         }
+    }
+
+    /// Has every checker look at the target, if there is one.
+    fn look(&mut self, at: fn(&mut Checkers, &View<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+        if !self.target.is_up() {
+            return Ok(());
+        }
+        let Self { checkers, target, fabric, now_ns, .. } = self;
+        at(checkers, &View { target, fabric, now_ns: *now_ns })
     }
 
     /// While nobody could act only time can pass.

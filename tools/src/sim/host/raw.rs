@@ -1,616 +1,357 @@
-//! A host made of verbs alone: it opens sessions (an admin queue and an I/O queue), reads back what it wrote, and ends them in every way that it can
-//! think of. It waits for everything that it posted before it destroys a queue pair, so that what is left over in the end is the target's.
+//! A host made of verbs alone, which shares no code with what it tests.
+//!
+//! It opens an admin queue and any number of I/O queues, does I/O against the model of the data, and ends them in every way that it can think of: by itself
+//! ([`Session`]s, one after the other) or as a scenario tells it, step by step ([`Steering`]). Everything that could go one way or another is asked of the run's
+//! choices.
+//!
+//! It waits for everything that it posted before it destroys a queue pair, unless it is told otherwise, so that what is left over in the end is the
+//! target's. What fails on its own machine (a call, an event that never comes, a device that is removed) ends connections. What the target does wrong is a
+//! finding: a response to nothing or a second one, a status that cannot be, data that is not what the model says, a byte touched beside the buffer that
+//! was named or after the response.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | here | the machine, and one step of it |
+//! | [`orders`], [`observed`] | what a scenario says and sees |
+//! | [`session`], [`plan`] | what it does by itself |
+//! | [`commands`] | commands, responses, and what is wrong with them |
+//! | [`connections`] | connections and queue pairs |
+//! | [`queue`] | one queue |
+//! | [`memory`] | buffers with guard bytes |
+//! | [`nvme`] | bytes |
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::cast_possible_truncation,
-    reason = "a failure is a panic here, and numbers are small"
-)]
+mod observed;
+mod orders;
 
-use std::cell::RefCell;
-use std::net::SocketAddr;
+mod plan;
+mod session;
+
+mod commands;
+mod connections;
+
+mod queue;
+
+mod memory;
+mod nvme;
+
+use std::cell::{RefCell, RefMut};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use reactor::{Choices, Segment, SharedArena};
-use transport_rdma::binding::{RejectData, RequestData};
+use reactor::Choices;
 use transport_rdma::soft::in_process::{InProcessPort, InProcessProvider};
 use transport_rdma::verbs::{
-    Access, Completion, CompletionStatus, ConnectParameters, Connection, ConnectionId, Event, Flags, LocalSegment,
-    Memory, Port, PortId, PortOptions, Provider, QueuePairName, QueuePairOptions, RegisteredMemory, RejectReason,
-    SendOperation, SendRequest, Ticket,
+    Access, Completion, Memory as VerbsMemory, Port, PortId, PortOptions, Provider, RegisteredMemory, Ticket,
+    Unacknowledged,
 };
 
-use super::nvme;
+use memory::{Memory, PLACE_COUNT};
+pub use nvme::status;
+pub use observed::{Answer, Observed, Reject};
+pub use orders::{Command, Opening, Order, Steering};
+use plan::Doing;
+pub use queue::Stage;
+use queue::{Queue, Sent};
+pub use session::{End, Session};
+
 use crate::sim::failure::Findings;
+use crate::sim::history::History;
+use crate::sim::host::fate::Fate;
+use crate::sim::host::model::Model;
 use crate::sim::world::World;
 use crate::sim::world::actor::Actor;
-use crate::sim::world::layout::{BLOCK_LEN as DEVICE_BLOCK_LEN, SUBSYSTEM, address};
+use crate::sim::world::device::SimulatedDevice;
 
-const BLOCK_LEN: usize = DEVICE_BLOCK_LEN as usize;
-/// Largest transfer of a host, in blocks.
-pub const BLOCK_COUNT_MAX: u16 = 16;
-/// Blocks that belong to one host alone.
-pub const HOST_BLOCK_COUNT: u64 = 64;
+/// Completions taken at a time.
+const COMPLETION_BATCH: usize = 64;
+/// Entries of the completion queue: all places, and some.
+const COMPLETION_COUNT: u32 = 1024;
+/// How long a connection may take to come about before the host gives it up.
+const CONNECT_TIMEOUT_NS: u64 = 8_000_000_000;
 
-/// What one session does.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// The I/O queue's depth.
-    pub depth: u16,
-    /// Commands on the I/O queue before the end.
-    pub io_count: u32,
-    /// How it ends.
-    pub end: End,
-    /// Keep-alive timeout, 0 for none.
-    pub keep_alive_ms: u32,
-}
-
-/// How a session ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// After the last response.
-    Quietly,
-    /// With commands outstanding.
-    Abruptly,
-    /// This many of our turns after the admin connection was asked for, wherever it is then.
-    AfterTurns(u32),
-    /// Sends more commands than the depth allows, and waits to be thrown out.
-    Overrun,
-    /// Sends 10 bytes as a capsule, and waits to be thrown out.
-    ShortCapsule,
-    /// Names memory that is not there, and waits to be thrown out.
-    WrongKey,
-    /// Waits for the target to end it.
-    Wait,
-}
-
-/// What is seen from outside.
-#[derive(Debug, Default)]
-pub struct Observed {
-    pub sessions_ended: u32,
-    pub io_count: u64,
-    pub rejects: Vec<u16>,
-    pub disconnected: u64,
-    pub is_done: bool,
-    pub sessions_established: u32,
-    pub is_serving: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Idle,
-    Resolving,
-    Creating,
-    Connecting,
-    Up,
-    /// We disconnected: everything posted is to come back.
-    Draining,
-    Destroying,
-    DestroyingConnection,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Sent {
-    Connect,
-    EnableController,
-    Status,
-    QueueCount,
-    Identify,
-    Wait,
-    Write { block: u64, count: u16, stamp: u8 },
-    Read { block: u64, count: u16, stamp: u8 },
-}
-
-/// One connection with its queue pair.
-struct Queue {
-    qid: u16,
-    depth: u16,
-    stage: Stage,
-    connection: Option<Connection>,
-    name: Option<QueuePairName>,
-    sent: Vec<Option<Sent>>,
-    posted: u32,
-    memory: Segment,
-}
-
-/// Turns of a session until we believe that nobody will throw us out.
-const PATIENCE_TURNS: u32 = 20_000;
-
-/// How often too many commands are sent.
-const ATTEMPTS_MAX: u32 = 100;
-
-const SLOT_LEN: usize = BLOCK_LEN * BLOCK_COUNT_MAX as usize;
-const DEPTH_MAX: usize = 16;
-/// Receives, capsules, data.
-const QUEUE_LEN: usize = DEPTH_MAX * 2 * (64 + 256 + SLOT_LEN);
-
-pub struct RawHost {
-    number: u32,
+/// Everything of a host that dies with its machine.
+struct Machine {
     provider: InProcessProvider,
     port: InProcessPort,
     port_id: PortId,
-    address: SocketAddr,
-    arena: Arc<SharedArena>,
     keys: Option<RegisteredMemory>,
-    sessions: Vec<Session>,
-    session: Option<Session>,
-    queues: [Queue; 2],
+    holds_events: bool,
+    held_events: VecDeque<Unacknowledged<InProcessPort>>,
+}
+
+/// See the module.
+pub struct RawHost {
+    number: u32,
+    name: String,
+    /// `None`: it is dead.
+    machine: Option<Machine>,
+    memory: Memory,
+    /// By place. More than one may have the same queue id: all but the last are on their way out.
+    queues: Vec<Option<Queue>>,
+    generation: u32,
     controller_id: u16,
-    turns: u32,
-    submitted: u32,
-    attempts: u32,
-    next_block: u64,
-    stamps: Vec<u8>,
+    sessions: VecDeque<Session>,
+    doing: Option<Doing>,
+    steering: Steering,
+    ends_together: bool,
+    keeps_alive: bool,
+    kept_alive_ns: u64,
+    cuts_after_ns: Option<u64>,
+    /// Its device was taken away: nothing comes back any more.
+    is_removed: bool,
     completions: Vec<Completion>,
-    observed: Rc<RefCell<Observed>>,
     now_ns: u64,
+    model: Model,
+    device: Arc<SimulatedDevice>,
     choices: Choices,
     findings: Findings,
+    history: History,
 }
 
 impl RawHost {
-    /// A host on a machine of its own, which does these sessions one after the other.
+    /// A host on a machine of its own, which does these sessions one after the other, and what it is told.
+    ///
+    /// # Panics
+    /// If this process has no memory for it.
     #[must_use]
-    pub fn new(number: u32, world: &World, mut sessions: Vec<Session>) -> Self {
-        let mut provider = world.fabric.machine();
-        let (address, observed) = (address(), Rc::default());
-        let options = PortOptions { completion_count: 512, shared_receive_count: 0 };
-        let (port_id, port) = provider.create_port(options).unwrap();
-        let arena = Arc::new(SharedArena::new("raw-host", 2 * QUEUE_LEN, false).unwrap());
-        let access = Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE;
-        provider.begin_register(Ticket(9 << 8), Memory::Shared(Arc::clone(&arena)), access);
-        sessions.reverse();
-        let queue = |qid: u16| Queue {
-            qid,
-            depth: 0,
-            stage: Stage::Idle,
-            connection: None,
-            name: None,
-            sent: Vec::new(),
-            posted: 0,
-            memory: arena.segment().part(usize::from(qid) * QUEUE_LEN, QUEUE_LEN),
-        };
-        let queues = [queue(0), queue(1)];
+    pub fn new(number: u32, world: &World, sessions: Vec<Session>) -> Self {
+        let memory = Memory::new().unwrap_or_else(|error| panic!("memory of host {number}: {error}"));
+        let steering = Steering::new();
+        let machine = Machine::new(world, &memory);
+        if machine.is_none() {
+            steering.observed.borrow_mut().machine_faults.push("making a port");
+        }
         Self {
             number,
-            provider,
-            port,
-            port_id,
-            address,
-            arena,
-            keys: None,
-            sessions,
-            session: None,
-            queues,
+            name: format!("host {number}"),
+            machine,
+            memory,
+            queues: (0..PLACE_COUNT).map(|_| None).collect(),
+            generation: 0,
             controller_id: 0,
-            turns: 0,
-            submitted: 0,
-            attempts: 0,
-            next_block: 0,
-            stamps: vec![0; HOST_BLOCK_COUNT as usize],
+            sessions: sessions.into(),
+            doing: None,
+            steering,
+            ends_together: false,
+            keeps_alive: false,
+            kept_alive_ns: 0,
+            cuts_after_ns: None,
+            is_removed: false,
             completions: Vec::new(),
-            observed,
-            now_ns: 0,
+            now_ns: world.now_ns(),
+            model: world.model.clone(),
+            device: world.target.shared_device(),
             choices: world.choices.clone(),
             findings: world.findings.clone(),
+            history: world.history.clone(),
         }
     }
 
-    /// What is seen of it from outside.
+    /// The scenario's hand on it.
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        self.steering.clone()
+    }
+
+    /// What is seen of it.
     #[must_use]
     pub fn observed(&self) -> Rc<RefCell<Observed>> {
-        Rc::clone(&self.observed)
+        Rc::clone(&self.steering.observed)
     }
 
-    // Connections.
-
-    fn begin_connection(&mut self, at: usize) {
-        let queue = &mut self.queues[at];
-        assert_eq!(queue.stage, Stage::Idle);
-        queue.depth = if at == 0 { 8 } else { self.session.as_ref().unwrap().depth };
-        queue.sent = vec![None; usize::from(queue.depth) + 1];
-        queue.posted = 0;
-        queue.stage = Stage::Resolving;
-        self.provider.begin_resolve(Ticket(1 << 8 | at as u64), self.address);
+    fn observe(&self) -> RefMut<'_, Observed> {
+        self.steering.observed.borrow_mut()
     }
 
-    fn take_event(&mut self, event: Event<InProcessPort>) {
-        match event {
-            Event::Registered { result, .. } => self.keys = Some(result.unwrap()),
-            Event::Resolved { ticket, result } => {
-                let at = (ticket.0 & 0xFF) as usize;
-                let connection = result.unwrap();
-                let depth = u32::from(self.queues[at].depth);
-                let options = QueuePairOptions {
-                    send_count: depth + 4,
-                    receive_count: depth + 2,
-                    segment_count: 2,
-                    inline_len: 0,
-                    shared_receive: false,
-                };
-                let id = connection.id();
-                self.queues[at].connection = Some(connection);
-                self.queues[at].stage = Stage::Creating;
-                self.provider.begin_create_queue_pair(Ticket(2 << 8 | at as u64), id, self.port_id, options);
+    /// Its machine stops in the midst of everything.
+    fn die(&mut self) {
+        (0..PLACE_COUNT).for_each(|place| self.lose_commands(place));
+        self.queues.iter_mut().for_each(|queue| {
+            // Dead machines destroy nothing.
+            if let Some(connection) = queue.take().and_then(|queue| queue.connection) {
+                drop(connection);
             }
-            Event::QueuePairCreated { ticket, result } => {
-                self.connect((ticket.0 & 0xFF) as usize, result.unwrap());
+        });
+        (self.machine, self.doing) = (None, None);
+        self.sessions.clear();
+        self.history.note(&self.name, || "dies".to_owned());
+    }
+
+    fn take_orders(&mut self) {
+        loop {
+            let order = self.steering.orders.borrow_mut().pop_front();
+            match order {
+                Some(order) => self.take_order(order),
+                None => return,
             }
-            Event::Established { connection, .. } => {
-                let Some(at) = self.queue_of(connection) else { return };
-                if self.queues[at].stage == Stage::Connecting {
-                    self.queues[at].stage = Stage::Up;
-                    self.observed.borrow_mut().sessions_established += 1;
-                    let id = if at == 0 { 0xFFFF } else { self.controller_id };
-                    self.send_connect(at, id);
+        }
+    }
+
+    fn take_order(&mut self, order: Order) {
+        self.history.note(&self.name, || format!("is told: {order:?}"));
+        match order {
+            Order::Open(opening) => {
+                let qid = opening.qid;
+                assert!(self.open(opening), "{}: no place for queue {qid}", self.name);
+            }
+            Order::Advance { qid, goal } => {
+                if let Some(queue) = self.last_queue(qid) {
+                    queue.goal = goal;
                 }
             }
-            Event::Rejected { connection, reason } => {
-                if let RejectReason::Consumer(data) = reason {
-                    self.observed.borrow_mut().rejects.push(RejectData::parse(&data).map_or(0, |data| data.status));
-                }
-                let Some(at) = self.queue_of(connection) else { return };
-                self.disconnect(at);
-                self.disconnect(1 - at);
-            }
-            Event::Disconnected { connection } => {
-                self.observed.borrow_mut().disconnected += 1;
-                let Some(at) = self.queue_of(connection) else { return };
-                self.disconnect(at);
-                self.disconnect(1 - at);
-            }
-            Event::QueuePairDestroyed { ticket, result } => {
-                result.unwrap();
-                let at = (ticket.0 & 0xFF) as usize;
-                let connection = self.queues[at].connection.take().unwrap();
-                self.queues[at].stage = Stage::DestroyingConnection;
-                self.provider.begin_destroy_connection(Ticket(4 << 8 | at as u64), connection);
-            }
-            Event::ConnectionDestroyed { ticket } => self.queues[(ticket.0 & 0xFF) as usize].stage = Stage::Idle,
-            Event::Deregistered { .. }
-            | Event::Unlistened { .. }
-            | Event::ConnectRequest(_)
-            | Event::TimewaitExit { .. }
-            | Event::LastWqeReached { .. }
-            | Event::QueuePairFatal { .. }
-            | Event::CompletionQueueError { .. }
-            | Event::AddressChanged { .. }
-            | Event::DeviceRemoved => {}
-        }
-    }
-
-    fn connect(&mut self, at: usize, queue_pair: <InProcessPort as Port>::QueuePair) {
-        let name = self.port.attach(queue_pair);
-        self.queues[at].name = Some(name);
-        let queue = &self.queues[at];
-        if queue.stage == Stage::Draining {
-            return;
-        }
-        for number in 0..queue.depth + 2 {
-            self.post_receive(at, number);
-        }
-        self.queues[at].stage = Stage::Connecting;
-        let queue = &self.queues[at];
-        let data = RequestData {
-            queue_id: queue.qid,
-            receive_queue_size: queue.depth,
-            send_queue_size_zero_based: queue.depth - 1,
-            controller_id: 0,
-        };
-        let request = (data.to_bytes().to_vec(), 4);
-        let parameters = ConnectParameters {
-            private_data: &request.0,
-            responder_resources: request.1,
-            initiator_depth: 0,
-            retry_count: 7,
-            rnr_retry_count: 7,
-        };
-        self.provider.connect(queue.connection.as_ref().unwrap(), parameters);
-    }
-
-    fn disconnect(&mut self, at: usize) {
-        let queue = &mut self.queues[at];
-        match queue.stage {
-            Stage::Creating | Stage::Connecting | Stage::Up => {
-                queue.stage = Stage::Draining;
-                self.provider.disconnect(queue.connection.as_ref().unwrap().id());
-            }
-            Stage::Resolving | Stage::Idle | Stage::Draining | Stage::Destroying | Stage::DestroyingConnection => {}
-        }
-    }
-
-    /// `None`: it is being destroyed.
-    fn queue_of(&self, id: ConnectionId) -> Option<usize> {
-        let is_it = |queue: &Queue| queue.connection.as_ref().is_some_and(|connection| connection.id() == id);
-        self.queues.iter().position(is_it)
-    }
-
-    // Commands.
-
-    fn local(&self, memory: Segment) -> LocalSegment {
-        LocalSegment { memory, local_key: self.keys.unwrap().local_key }
-    }
-
-    fn receive_segment(&self, at: usize, number: u16) -> Segment {
-        self.queues[at].memory.part(usize::from(number) * 64, 16)
-    }
-
-    fn capsule_segment(&self, at: usize, slot: u16) -> Segment {
-        self.queues[at].memory.part(DEPTH_MAX * 2 * 64 + usize::from(slot) * 256, 256)
-    }
-
-    fn data_segment(&self, at: usize, slot: u16) -> Segment {
-        self.queues[at].memory.part(DEPTH_MAX * 2 * 320 + usize::from(slot) * SLOT_LEN, SLOT_LEN)
-    }
-
-    fn post_receive(&mut self, at: usize, number: u16) {
-        let segment = self.local(self.receive_segment(at, number));
-        let id = 1 << 16 | (at as u64) << 8 | u64::from(number);
-        self.port.post_receive(self.queues[at].name.unwrap(), id, &[segment]).unwrap();
-        self.queues[at].posted += 1;
-    }
-
-    fn free_slot(&self, at: usize) -> Option<u16> {
-        let queue = &self.queues[at];
-        let slot = queue.sent[..usize::from(queue.depth)].iter().position(Option::is_none)?;
-        Some(slot as u16)
-    }
-
-    fn keyed(&self, at: usize, slot: u16, len: usize) -> [u8; 16] {
-        nvme::keyed(self.data_segment(at, slot).address(), len as u32, self.keys.unwrap().remote_key, false)
-    }
-
-    fn send(&mut self, at: usize, slot: u16, sent: Sent, command: [u8; 64], in_capsule: Option<Segment>) {
-        self.send_bytes(at, slot, &command, in_capsule);
-        self.queues[at].sent[usize::from(slot)] = Some(sent);
-    }
-
-    fn send_bytes(&mut self, at: usize, slot: u16, bytes: &[u8], in_capsule: Option<Segment>) {
-        let capsule = self.capsule_segment(at, slot);
-        capsule.write(0, bytes);
-        let mut segments = vec![self.local(capsule.part(0, bytes.len()))];
-        segments.extend(in_capsule.map(|data| self.local(data)));
-        let id = 2 << 16 | (at as u64) << 8 | u64::from(slot);
-        let request = SendRequest { id, operation: SendOperation::Send, flags: Flags::SIGNALED, segments: &segments };
-        self.port.post_send(self.queues[at].name.unwrap(), &request).unwrap();
-        self.queues[at].posted += 1;
-    }
-
-    fn send_connect(&mut self, at: usize, controller_id: u16) {
-        let data = self.data_segment(at, 0);
-        data.write(0, &nvme::connect_data(SUBSYSTEM, controller_id, self.number as u8 + 1));
-        let (qid, depth) = (self.queues[at].qid, self.queues[at].depth);
-        let sgl = self.keyed(at, 0, 1024);
-        let keep_alive_ms = if at == 0 { self.session.as_ref().unwrap().keep_alive_ms } else { 0 };
-        self.send(at, 0, Sent::Connect, nvme::connect(0, qid, depth, keep_alive_ms, sgl), None);
-    }
-
-    fn take_response(&mut self, at: usize, bytes: [u8; 16]) {
-        let (result, cid, status) = nvme::completion(bytes);
-        let sent = self.queues[at].sent[usize::from(cid)].take().expect("a response to nothing");
-        if self.session.as_ref().unwrap().end == End::WrongKey && status != 0 {
-            return;
-        }
-        assert_eq!(status, 0, "host {}: {sent:?} on queue {at} ended with status {status:#x}", self.number);
-        match sent {
-            Sent::Connect if at == 0 => {
-                self.controller_id = (result & 0xFFFF) as u16;
-                self.send(0, 0, Sent::EnableController, nvme::property_set(0, 0x14, 0x0046_0001), None);
-            }
-            Sent::Connect => self.observed.borrow_mut().is_serving = true,
-            Sent::EnableController => self.send(0, 0, Sent::Status, nvme::property_get(0, 0x1C), None),
-            Sent::Status if result & 1 == 0 => self.send(0, 0, Sent::Status, nvme::property_get(0, 0x1C), None),
-            Sent::Status => self.send(0, 0, Sent::QueueCount, nvme::queue_count(0, 1), None),
-            Sent::QueueCount => {
-                let sgl = self.keyed(0, 0, 4096);
-                self.send(0, 0, Sent::Identify, nvme::identify_controller(0, sgl), None);
-            }
-            Sent::Identify => {
-                self.send(0, 1, Sent::Wait, nvme::async_event_request(1), None);
-                self.begin_connection(1);
-            }
-            Sent::Wait => {}
-            Sent::Write { block, count, stamp } => {
-                self.observed.borrow_mut().io_count += 1;
-                let sgl = self.keyed(at, cid, usize::from(count) * BLOCK_LEN);
-                self.data_segment(at, cid).zero();
-                let command = nvme::transfer(false, cid, block, count, sgl);
-                self.send(at, cid, Sent::Read { block, count, stamp }, command, None);
-            }
-            Sent::Read { count, stamp, .. } => {
-                self.observed.borrow_mut().io_count += 1;
-                let mut data = vec![0; usize::from(count) * BLOCK_LEN];
-                self.data_segment(at, cid).read(0, &mut data);
-                if data.iter().any(|byte| *byte != stamp) {
-                    self.findings.report("data", format!("host {}: read back something else", self.number));
+            Order::Submit { qid, command } => {
+                let Some(place) = self.up_queue(qid) else { return };
+                let slots = self.queues[place].as_ref().map(|queue| queue.slots.iter());
+                if let Some(slot) = slots.and_then(|mut slots| slots.position(queue::Slot::is_free)) {
+                    self.submit(place, slot, &command);
                 }
             }
-        }
-    }
-
-    /// A write whose data comes back with the read that follows it. Ranges of commands under way do not overlap.
-    fn submit_io(&mut self, slot: u16) {
-        let count = self.choices.between("blocks", 1, u32::from(BLOCK_COUNT_MAX / 4)) as u16;
-        if self.next_block + u64::from(count) > HOST_BLOCK_COUNT {
-            self.next_block = 0;
-        }
-        let first = self.next_block;
-        let range = first..first + u64::from(count);
-        let overlaps = |sent: &Option<Sent>| match sent {
-            Some(Sent::Write { block, count, .. } | Sent::Read { block, count, .. }) => {
-                *block < range.end && range.start < *block + u64::from(*count)
-            }
-            Some(_) | None => false,
-        };
-        if self.queues[1].sent.iter().any(overlaps) {
-            return;
-        }
-        self.next_block = range.end;
-        let stamp = self.choices.between("stamp", 1, 255) as u8;
-        self.stamps[first as usize] = stamp;
-        let block = u64::from(self.number) * HOST_BLOCK_COUNT + first;
-        let len = usize::from(count) * BLOCK_LEN;
-        let data = self.data_segment(1, slot).part(0, len);
-        data.write(0, &vec![stamp; len]);
-        let sent = Sent::Write { block, count, stamp };
-        self.submitted += 1;
-        if count == 1 && self.choices.one_in("in capsule", 2) {
-            let command = nvme::transfer(true, slot, block, count, nvme::in_capsule(len as u32));
-            self.send(1, slot, sent, command, Some(data));
-        } else {
-            let command = nvme::transfer(true, slot, block, count, self.keyed(1, slot, len));
-            self.send(1, slot, sent, command, None);
-        }
-    }
-
-    // Sessions.
-
-    fn drive(&mut self) {
-        let Some(session) = self.session.clone() else { return self.begin_session() };
-        self.turns += 1;
-        if self.queues.iter().all(|queue| queue.stage == Stage::Idle) {
-            let mut observed = self.observed.borrow_mut();
-            observed.sessions_ended += 1;
-            observed.is_serving = false;
-            self.session = None;
-            return;
-        }
-        let over = match session.end {
-            End::AfterTurns(turns) => self.turns > turns,
-            End::Abruptly => self.submitted >= session.io_count,
-            End::Quietly => self.submitted >= session.io_count && self.is_quiet(),
-            // Where DISCONNECTED gets lost nobody tells us.
-            End::Overrun | End::ShortCapsule | End::WrongKey => self.turns > PATIENCE_TURNS,
-            End::Wait => false,
-        };
-        if over && self.queues[1].stage != Stage::Resolving {
-            let first = self.choices.below("first queue to end", 2) as usize;
-            self.disconnect(first);
-            self.disconnect(1 - first);
-        }
-        if self.queues[1].stage != Stage::Up || !self.observed.borrow().is_serving {
-            return;
-        }
-        if self.submitted < session.io_count {
-            if let Some(slot) = self.free_slot(1) {
-                self.submit_io(slot);
-            }
-            return;
-        }
-        if self.submitted == session.io_count && self.is_quiet() {
-            self.misbehave(session.end);
-        }
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.queues[1].stage == Stage::Up && self.queues[1].sent.iter().all(Option::is_none)
-    }
-
-    fn misbehave(&mut self, end: End) {
-        match end {
-            // Again and again: the target may have answered the first before it sees the last. If it never sees all at once nobody is the wiser.
-            End::Overrun if self.attempts == ATTEMPTS_MAX => {
-                self.disconnect(0);
-                self.disconnect(1);
-            }
-            End::Overrun => {
-                self.attempts += 1;
-                for slot in 0..=self.queues[1].depth {
-                    let block = u64::from(self.number) * HOST_BLOCK_COUNT;
-                    let sgl = self.keyed(1, slot, BLOCK_LEN);
-                    self.send(1, slot, Sent::Wait, nvme::transfer(false, slot, block, 1, sgl), None);
+            Order::Disconnect { qid } => {
+                let is_it = |queue: &Queue| queue.qid == qid && !queue.stage.is_ending();
+                let place = self.queues.iter().rposition(|queue| queue.as_ref().is_some_and(is_it));
+                if let Some(place) = place {
+                    self.disconnect(place);
                 }
             }
-            End::ShortCapsule => {
-                self.submitted += 1;
-                self.send_bytes(1, 0, &[0; 10], None);
+            Order::DisconnectAll => self.disconnect_all(),
+            Order::HoldReceives { qid, held } => self.hold_receives(qid, held),
+            Order::HoldEvents(held) => {
+                if let Some(machine) = &mut self.machine {
+                    machine.holds_events = held;
+                }
             }
-            End::WrongKey => {
-                self.submitted += 1;
-                let sgl = nvme::keyed(self.data_segment(1, 0).address(), 512, 0xDEAD_BE00, false);
-                let block = u64::from(self.number) * HOST_BLOCK_COUNT;
-                let sent = Sent::Read { block, count: 1, stamp: 0 };
-                self.send(1, 0, sent, nvme::transfer(false, 0, block, 1, sgl), None);
-            }
-            End::Quietly | End::Abruptly | End::AfterTurns(_) | End::Wait => {}
+            Order::KeepAlive(keeps) => self.keeps_alive = keeps,
+            Order::EndsTogether(together) => self.ends_together = together,
+            Order::CutsAfter(limit_ns) => self.cuts_after_ns = limit_ns,
+            Order::Run(session) => self.sessions.push_back(session),
         }
     }
 
-    fn begin_session(&mut self) {
-        match self.sessions.pop() {
-            Some(session) => {
-                self.session = Some(session);
-                self.turns = 0;
-                self.submitted = 0;
-                self.attempts = 0;
-                self.begin_connection(0);
-            }
-            None => self.observed.borrow_mut().is_done = true,
-        }
-    }
-
-    fn destroy_drained(&mut self) {
-        for at in 0..2 {
-            let queue = &mut self.queues[at];
-            if queue.stage == Stage::Draining
-                && queue.posted == 0
-                && let Some(name) = queue.name.take()
-            {
-                queue.stage = Stage::Destroying;
-                let queue_pair = self.port.detach(name).unwrap();
-                self.provider.begin_destroy_queue_pair(Ticket(3 << 8 | at as u64), queue_pair);
+    fn hold_receives(&mut self, qid: u16, held: bool) {
+        let Some(place) = self.up_queue(qid) else { return };
+        let Some(queue) = &mut self.queues[place] else { return };
+        queue.holds_receives = held;
+        if !held {
+            for number in std::mem::take(&mut queue.held_receives) {
+                self.post_receive(place, number);
             }
         }
     }
 
-    fn take_completion(&mut self, completion: Completion) {
-        let at = (completion.id >> 8 & 0xFF) as usize;
-        self.queues[at].posted -= 1;
-        if completion.status != CompletionStatus::Success {
-            self.disconnect(at);
-            self.disconnect(1 - at);
-            return;
+    /// Sends Keep Alive twice in each timeout.
+    fn keep_alive(&mut self) {
+        let Some(place) = self.up_queue(0).filter(|_| self.keeps_alive) else { return };
+        let Some(queue) = &self.queues[place] else { return };
+        let interval_ns = u64::from(queue.opening.keep_alive_ms) * 1_000_000 / 2;
+        let is_due = interval_ns > 0 && self.now_ns.saturating_sub(self.kept_alive_ns) >= interval_ns;
+        let is_out = queue.slots.iter().any(|slot| matches!(slot.sent, Some(Sent::KeepAlive)));
+        if is_due && !is_out && queue.stage >= Stage::Joined {
+            self.kept_alive_ns = self.now_ns;
+            self.send_simple(place, Sent::KeepAlive, nvme::keep_alive);
         }
-        if completion.id >> 16 == 1 && self.queues[at].stage == Stage::Up {
-            let number = (completion.id & 0xFF) as u16;
-            let mut bytes = [0; 16];
-            self.receive_segment(at, number).read(0, &mut bytes);
-            assert_eq!(completion.len, 16);
-            self.post_receive(at, number);
-            self.take_response(at, bytes);
+    }
+
+    /// What the target, or the own machine, never answers is given up.
+    fn give_up_late(&mut self) {
+        for place in 0..PLACE_COUNT {
+            let Some(queue) = &self.queues[place] else { continue };
+            let is_waiting =
+                matches!(queue.stage, Stage::Resolving | Stage::Creating | Stage::Connecting | Stage::Joining);
+            let is_late = self.now_ns.saturating_sub(queue.since_ns) > CONNECT_TIMEOUT_NS;
+            if is_waiting && is_late && !queue.is_unwanted {
+                self.observe().machine_faults.push("a connection that never came about");
+                self.end_with(place);
+            }
         }
+    }
+
+    /// The last of this number, wherever it is.
+    fn last_queue(&mut self, qid: u16) -> Option<&mut Queue> {
+        self.queues.iter_mut().flatten().filter(|queue| queue.qid == qid).max_by_key(|queue| queue.generation)
+    }
+
+    fn stage_of(&self, place: usize) -> Option<Stage> {
+        self.queues[place].as_ref().map(|queue| queue.stage)
+    }
+
+    fn qid_of(&self, place: usize) -> u16 {
+        self.queues[place].as_ref().map_or(u16::MAX, |queue| queue.qid)
+    }
+
+    fn is_idle(&self) -> bool {
+        let is_left = self.doing.is_some() || !self.sessions.is_empty() || !self.steering.orders.borrow().is_empty();
+        !is_left && self.queues.iter().all(Option::is_none)
+    }
+
+    fn show(&self) {
+        let mut queues: Vec<&Queue> = self.queues.iter().flatten().collect();
+        queues.sort_by_key(|queue| queue.generation);
+        let is_done = match self.machine {
+            Some(_) => self.doing.is_none() && self.sessions.is_empty() && self.steering.orders.borrow().is_empty(),
+            None => true,
+        };
+        let mut observed = self.observe();
+        observed.stages = queues.iter().map(|queue| (queue.qid, queue.stage)).collect();
+        observed.outstanding_count = queues.iter().map(|queue| queue.awaited_count()).sum();
+        observed.is_done = is_done;
+    }
+}
+
+impl Machine {
+    fn new(world: &World, memory: &Memory) -> Option<Self> {
+        let mut provider = world.fabric.machine();
+        let options = PortOptions { completion_count: COMPLETION_COUNT, shared_receive_count: 0 };
+        let (port_id, port) = provider.create_port(options).ok()?;
+        let access = Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE;
+        provider.begin_register(Ticket(0), VerbsMemory::Shared(memory.arena()), access);
+        Some(Self { provider, port, port_id, keys: None, holds_events: false, held_events: VecDeque::new() })
     }
 }
 
 impl Actor for RawHost {
     fn name(&self) -> String {
-        format!("host {}", self.number)
+        self.name.clone()
     }
 
     fn act(&mut self, now_ns: u64) {
-        let _ = &self.arena;
         self.now_ns = now_ns;
-        while let Some(event) = self.provider.next_event(now_ns) {
-            let event = self.provider.acknowledge(event);
+        match self.steering.fate.get() {
+            Fate::Stopped => return,
+            Fate::Dead if self.machine.is_some() => self.die(),
+            Fate::Dead | Fate::Runs => {}
+        }
+        while let Some(event) = self.machine.as_mut().and_then(|machine| machine.next_event(now_ns)) {
             self.take_event(event);
         }
         let mut completions = std::mem::take(&mut self.completions);
-        self.port.poll(now_ns, 64, &mut completions);
+        if let Some(machine) = &mut self.machine {
+            machine.port.poll(now_ns, COMPLETION_BATCH, &mut completions);
+        }
         for completion in completions.drain(..) {
-            self.take_completion(completion);
+            self.take_completion(&completion);
         }
         self.completions = completions;
-        if self.keys.is_some() {
+        if self.machine.as_ref().is_some_and(|machine| machine.keys.is_some()) {
+            self.take_orders();
             self.drive();
+            (0..PLACE_COUNT).for_each(|place| self.advance(place));
+            self.keep_alive();
         }
+        self.give_up_late();
         self.destroy_drained();
-        self.port.ring();
+        if let Some(machine) = &mut self.machine {
+            machine.port.ring();
+        }
+        self.show();
     }
 
     fn may_act(&self, _now_ns: u64) -> bool {
-        !self.observed.borrow().is_done
+        match self.steering.fate.get() {
+            Fate::Runs => self.machine.is_some() && !self.is_idle(),
+            Fate::Stopped => false,
+            Fate::Dead => self.machine.is_some(),
+        }
     }
 
     fn due_ns(&self) -> Option<u64> {
@@ -618,7 +359,14 @@ impl Actor for RawHost {
     }
 
     fn condition(&self) -> String {
-        let stages: Vec<_> = self.queues.iter().map(|queue| queue.stage).collect();
-        format!("host {}: queues {stages:?}, {:?}", self.number, self.observed.borrow())
+        let queues: Vec<_> = self
+            .queues
+            .iter()
+            .flatten()
+            .map(|queue| {
+                format!("{} {:?}, {} posted, {} out", queue.qid, queue.stage, queue.posted_count, queue.awaited_count())
+            })
+            .collect();
+        format!("{}: queues {queues:?}, {:?}, {:?}", self.name, self.doing, self.observe())
     }
 }

@@ -2,35 +2,48 @@
 //!
 //! Blocks are in memory, and always whole. An operation takes effect when it ends, so what was not acknowledged may or may not be there. Operations of
 //! one channel end in any order. They can be held: then none ends until they are let go, as on a backend that hangs.
+//!
+//! It outlives the target: what a target that is killed had under way takes effect, or not, when its channel goes. In place its blocks are memory
+//! that reads are pushed straight out of, as the memory device's are.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bdev::{BdevError, Channel, Completion, Device, DeviceError, Geometry, Operation, OperationKind};
-use reactor::{Choices, Progress, Rest, Wake};
+use reactor::{Arena, Choices, Progress, Rest, Segment, Wake};
 
 /// Most polls that an operation waits beyond the first.
 const POLLS_MAX: u32 = 6;
 
+thread_local! {
+    /// Memory of devices of earlier runs, by its length: arenas are never unmapped, and there are many runs in a process.
+    static STORE: RefCell<Vec<Segment>> = const { RefCell::new(Vec::new()) };
+}
+
 /// See the module.
 pub struct SimulatedDevice {
     geometry: Geometry,
+    blocks: Segment,
+    in_place: bool,
     shared: Arc<Mutex<Shared>>,
 }
 
 struct Shared {
     choices: Choices,
-    blocks: Vec<u8>,
+    blocks: Segment,
     is_held: bool,
     /// Operations that are failed from here on: one in so many.
     fails_one_in: u32,
+    failed_count: u64,
     wakes: Vec<Wake>,
     outstanding_count: usize,
 }
 
 impl SimulatedDevice {
-    pub(super) fn new(choices: Choices, block_len: u32, block_count: u64) -> Arc<Self> {
+    /// `in_place`: its memory is registered, and reads need no operation.
+    pub(super) fn new(choices: Choices, block_len: u32, block_count: u64, in_place: bool) -> Arc<Self> {
         let geometry = Geometry {
             block_len,
             block_count,
@@ -40,15 +53,18 @@ impl SimulatedDevice {
             read_only: false,
         };
         let len = usize::try_from(u64::from(block_len) * block_count).unwrap_or_default();
+        let blocks = memory(len);
+        blocks.zero();
         let shared = Shared {
             choices,
-            blocks: vec![0; len],
+            blocks,
             is_held: false,
             fails_one_in: 0,
+            failed_count: 0,
             wakes: Vec::new(),
             outstanding_count: 0,
         };
-        Arc::new(Self { geometry, shared: Arc::new(Mutex::new(shared)) })
+        Arc::new(Self { geometry, blocks, in_place, shared: Arc::new(Mutex::new(shared)) })
     }
 
     /// Whom to wake when operations may end again.
@@ -73,6 +89,20 @@ impl SimulatedDevice {
         self.shared().fails_one_in = count;
     }
 
+    /// Operations that it has failed.
+    #[must_use]
+    pub fn failed_count(&self) -> u64 {
+        self.shared().failed_count
+    }
+
+    /// All its bytes, as they are on the medium.
+    #[must_use]
+    pub fn contents(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.blocks.len()];
+        self.blocks.read(0, &mut bytes);
+        bytes
+    }
+
     /// Operations that were submitted and have not ended.
     #[must_use]
     pub fn outstanding_count(&self) -> usize {
@@ -82,6 +112,24 @@ impl SimulatedDevice {
     fn shared(&self) -> MutexGuard<'_, Shared> {
         lock(&self.shared)
     }
+}
+
+impl Drop for SimulatedDevice {
+    fn drop(&mut self) {
+        STORE.with_borrow_mut(|store| store.push(self.blocks));
+    }
+}
+
+/// Memory of this length, from the store or new.
+fn memory(len: usize) -> Segment {
+    let stored = STORE.with_borrow_mut(|store| {
+        let index = store.iter().position(|segment| segment.len() == len)?;
+        Some(store.swap_remove(index))
+    });
+    stored.unwrap_or_else(|| match Arena::new(len, false) {
+        Ok(arena) => arena.segment().part(0, len),
+        Err(error) => panic!("memory of the simulated device: {error}"),
+    })
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -109,13 +157,24 @@ impl Device for SimulatedDevice {
 
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
         let block_len = self.geometry.block_len as usize;
-        Ok(Box::new(SimulatedChannel { shared: Arc::clone(&self.shared), block_len, waiting: VecDeque::new() }))
+        let in_place = self.in_place.then_some(self.blocks);
+        Ok(Box::new(SimulatedChannel {
+            shared: Arc::clone(&self.shared),
+            block_len,
+            in_place,
+            waiting: VecDeque::new(),
+        }))
+    }
+
+    fn memory(&self) -> Option<Segment> {
+        self.in_place.then_some(self.blocks)
     }
 }
 
 struct SimulatedChannel {
     shared: Arc<Mutex<Shared>>,
     block_len: usize,
+    in_place: Option<Segment>,
     /// Each with how many polls it still waits.
     waiting: VecDeque<(u32, Operation)>,
 }
@@ -148,6 +207,10 @@ impl Channel for SimulatedChannel {
         Progress::busy_if(completions.len() > before)
     }
 
+    fn in_place(&self, start_block: u64, block_count: u64) -> Option<Segment> {
+        part(self.in_place?, self.block_len, start_block, block_count)
+    }
+
     fn outstanding_count(&self) -> usize {
         self.waiting.len()
     }
@@ -158,25 +221,51 @@ impl Channel for SimulatedChannel {
     }
 }
 
+/// A channel that goes with operations under way is a killed target's: what it asked for takes effect, or not.
+impl Drop for SimulatedChannel {
+    fn drop(&mut self) {
+        let mut shared = lock(&self.shared);
+        for (_, operation) in self.waiting.drain(..) {
+            shared.outstanding_count -= 1;
+            // Reads would write into the memory of the dead.
+            if operation.kind != OperationKind::Read && shared.choices.one_in("takes effect after death", 2) {
+                let _ = shared.end(&operation, self.block_len);
+            }
+        }
+    }
+}
+
 impl Shared {
     fn end(&mut self, operation: &Operation, block_len: usize) -> Result<(), DeviceError> {
         let fails = self.choices.one_in("block operation fails", self.fails_one_in);
         let (start, count) = (operation.start_block, operation.block_count);
-        let range =
-            |block: u64| usize::try_from(block).map(|block| block * block_len).map_err(|_| DeviceError::OutOfRange);
-        let bytes = range(start)?..range(start.checked_add(count).ok_or(DeviceError::OutOfRange)?)?;
-        let blocks = self.blocks.get_mut(bytes).ok_or(DeviceError::OutOfRange)?;
-        match (operation.kind, operation.data) {
-            (OperationKind::Read, Some(_)) if fails => return Err(DeviceError::ReadFault),
-            (OperationKind::Write { .. } | OperationKind::WriteZeroes { .. }, _) if fails => {
-                return Err(DeviceError::WriteFault);
+        let blocks = part(self.blocks, block_len, start, count).ok_or(DeviceError::OutOfRange)?;
+        let error = match (operation.kind, operation.data) {
+            (OperationKind::Read, Some(_)) if fails => DeviceError::ReadFault,
+            (OperationKind::Write { .. } | OperationKind::WriteZeroes { .. }, _) if fails => DeviceError::WriteFault,
+            (OperationKind::Read, Some(data)) => {
+                blocks.copy_to(data);
+                return Ok(());
             }
-            (OperationKind::Read, Some(data)) => data.write(0, blocks),
-            (OperationKind::Write { .. }, Some(data)) => data.read(0, blocks),
-            (OperationKind::WriteZeroes { .. }, _) => blocks.fill(0),
-            (OperationKind::Flush, _) => {}
-            (OperationKind::Read | OperationKind::Write { .. }, None) => return Err(DeviceError::Internal),
-        }
-        Ok(())
+            (OperationKind::Write { .. }, Some(data)) => {
+                data.copy_to(blocks);
+                return Ok(());
+            }
+            (OperationKind::WriteZeroes { .. }, _) => {
+                blocks.zero();
+                return Ok(());
+            }
+            (OperationKind::Flush, _) => return Ok(()),
+            (OperationKind::Read | OperationKind::Write { .. }, None) => DeviceError::Internal,
+        };
+        self.failed_count += 1;
+        Err(error)
     }
+}
+
+/// Some blocks' memory.
+fn part(blocks: Segment, block_len: usize, start_block: u64, block_count: u64) -> Option<Segment> {
+    let offset = usize::try_from(start_block).ok()?.checked_mul(block_len)?;
+    let len = usize::try_from(block_count).ok()?.checked_mul(block_len)?;
+    (offset.checked_add(len)? <= blocks.len()).then(|| blocks.part(offset, len))
 }

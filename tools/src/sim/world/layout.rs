@@ -30,6 +30,8 @@ pub struct Layout {
     pub shared_receive_count: u32,
     /// Bytes of data buffers of one CPU.
     pub data_memory_len: usize,
+    /// Whether reads are pushed straight out of the device's memory.
+    pub reads_in_place: bool,
     /// Limits of controllers.
     pub controller: ControllerSpec,
     /// The network, the devices, the connection managers.
@@ -47,6 +49,7 @@ impl Layout {
             queue_pair_count_max: 8,
             shared_receive_count: 0,
             data_memory_len: 256 << 10,
+            reads_in_place: false,
             controller: ControllerSpec {
                 io_queue_count_max: 4,
                 queue_depth_max: 16,
@@ -65,6 +68,7 @@ impl Layout {
         let mut layout = Self::calm();
         layout.cpu_count = choices.one_of("target CPUs", &[2, 1, 3]);
         layout.shared_receive_count = choices.one_of("shared receives", &[0, 24, 64]);
+        layout.reads_in_place = choices.one_in("reads in place", 3);
         layout.fabric.delay_max = choices.one_of("network delay", &[0, 3, 12]);
         layout.fabric.raises_last_wqe = !choices.one_in("never raises LAST_WQE", 3);
         layout.fabric.sweeps_on_destroy = choices.one_in("sweeps on destroy", 2);

@@ -1,4 +1,7 @@
 //! The real target on simulated CPUs: polling CPUs first, the control plane last.
+//!
+//! It can be killed: its machine is gone in the midst of everything, and only its block device stays. Another can be started in its place then, on another
+//! machine with the same address.
 
 use std::cell::{Ref, RefCell};
 use std::collections::VecDeque;
@@ -36,20 +39,26 @@ impl fmt::Display for Noted {
 
 /// See the module.
 pub struct SimulatedTarget {
+    layout: Layout,
+    choices: Choices,
+    device: Arc<SimulatedDevice>,
+    /// `None`: it was killed.
+    running: Option<Running>,
+}
+
+/// Everything of a target that dies with its machine.
+struct Running {
     mesh: Simulation<Message<P>>,
     control: Rc<RefCell<Control<P>>>,
     cpus: Vec<Rc<RefCell<TargetCpu<P>>>>,
     orders: Rc<RefCell<VecDeque<Order>>>,
-    device: Arc<SimulatedDevice>,
-    shared_receive_count: u64,
     /// By CPU: the record that comes next.
     next_records: Vec<u64>,
 }
 
-impl SimulatedTarget {
-    pub(super) fn new(layout: &Layout, fabric: &Fabric, choices: &Choices) -> Self {
+impl Running {
+    fn new(layout: &Layout, fabric: &Fabric, choices: &Choices, device: &Arc<SimulatedDevice>) -> Self {
         let mut mesh = Simulation::with_choices(choices.clone(), 0, layout.cpu_count + 1, layout.reactors);
-        let device = SimulatedDevice::new(choices.clone(), BLOCK_LEN, BLOCK_COUNT);
         let options = TargetOptions {
             cpu_count: layout.cpu_count,
             queue_pair_count_max: layout.queue_pair_count_max,
@@ -62,7 +71,7 @@ impl SimulatedTarget {
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
         device.wake_with((0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect());
-        let spec = spec(layout, Arc::clone(&device));
+        let spec = spec(layout, Arc::clone(device));
         let built = build(machine, mesh.domain(), spec, options);
         let (control, cpus) = built.unwrap_or_else(|error| panic!("the simulated target: {error}"));
         let cpus: Vec<_> = cpus.into_iter().map(|cpu| Rc::new(RefCell::new(cpu))).collect();
@@ -73,27 +82,42 @@ impl SimulatedTarget {
         let orders = Rc::default();
         let program = ControlProgram { control: Rc::clone(&control), orders: Rc::clone(&orders) };
         mesh.install(Cpu(layout.cpu_count), program);
-        Self {
-            mesh,
-            control,
-            cpus,
-            orders,
-            device,
-            shared_receive_count: u64::from(layout.shared_receive_count) * u64::from(layout.cpu_count),
-            next_records: vec![0; usize::from(layout.cpu_count) + 1],
-        }
+        Self { mesh, control, cpus, orders, next_records: vec![0; usize::from(layout.cpu_count) + 1] }
+    }
+}
+
+impl SimulatedTarget {
+    pub(super) fn new(layout: &Layout, fabric: &Fabric, choices: &Choices) -> Self {
+        let device = SimulatedDevice::new(choices.clone(), BLOCK_LEN, BLOCK_COUNT, layout.reads_in_place);
+        let running = Some(Running::new(layout, fabric, choices, &device));
+        Self { layout: layout.clone(), choices: choices.clone(), device, running }
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.running = None;
+    }
+
+    pub(super) fn restart(&mut self, fabric: &Fabric) {
+        assert!(self.running.is_none(), "a target is started in the place of one that was killed");
+        self.running = Some(Running::new(&self.layout, fabric, &self.choices, &self.device));
+    }
+
+    /// Whether there is one: it was not killed.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.running.is_some()
     }
 
     /// CPUs, the control plane included.
     #[must_use]
     pub fn cpu_count(&self) -> u16 {
-        u16::try_from(self.cpus.len() + 1).unwrap_or(u16::MAX)
+        self.layout.cpu_count + 1
     }
 
     /// For traces.
     #[must_use]
     pub fn name_of(&self, cpu: Cpu) -> String {
-        if usize::from(cpu.0) == self.cpus.len() { "control".to_owned() } else { format!("cpu {}", cpu.0) }
+        if cpu.0 == self.layout.cpu_count { "control".to_owned() } else { format!("cpu {}", cpu.0) }
     }
 
     /// The block device behind its namespace.
@@ -102,27 +126,47 @@ impl SimulatedTarget {
         &self.device
     }
 
+    /// The same, for who looks at it later.
+    #[must_use]
+    pub fn shared_device(&self) -> Arc<SimulatedDevice> {
+        Arc::clone(&self.device)
+    }
+
     /// Receives of all its shared receive queues.
     #[must_use]
     pub fn shared_receive_count(&self) -> u64 {
-        self.shared_receive_count
+        u64::from(self.layout.shared_receive_count) * u64::from(self.layout.cpu_count)
     }
 
     /// The control plane, between its turns.
+    ///
+    /// # Panics
+    /// If the target was killed.
     #[must_use]
     pub fn control(&self) -> Ref<'_, Control<P>> {
-        self.control.borrow()
+        match &self.running {
+            Some(running) => running.control.borrow(),
+            None => panic!("the target was killed, and has no control plane"),
+        }
+    }
+
+    /// A polling CPU, between its turns. `None` if the target was killed.
+    #[must_use]
+    pub fn polling_cpu(&self, cpu: u16) -> Option<Ref<'_, TargetCpu<P>>> {
+        self.running.as_ref()?.cpus.get(usize::from(cpu)).map(|cpu| cpu.borrow())
     }
 
     /// Does something to the control plane in its next turn, as its RPC would.
     pub fn order(&mut self, order: impl FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>) + 'static) {
-        self.orders.borrow_mut().push_back(Box::new(order));
+        if let Some(running) = &self.running {
+            running.orders.borrow_mut().push_back(Box::new(order));
+        }
     }
 
-    /// Counters and gauges.
+    /// Counters and gauges. None of a target that was killed.
     #[must_use]
     pub fn rows(&self) -> Vec<CounterRow> {
-        self.control().counters()
+        self.running.as_ref().map_or(Vec::new(), |running| running.control.borrow().counters())
     }
 
     /// A counter's sum over its labels.
@@ -149,13 +193,14 @@ impl SimulatedTarget {
     /// Whether nothing of any connection is left.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.mesh.domain().limbo_len() == 0 && self.live().is_empty()
+        self.running.as_ref().is_none_or(|running| running.mesh.domain().limbo_len() == 0) && self.live().is_empty()
     }
 
     /// Whether it has ended.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        (0..self.cpu_count()).all(|cpu| self.mesh.has_left(Cpu(cpu)))
+        let Some(running) = &self.running else { return true };
+        (0..self.cpu_count()).all(|cpu| running.mesh.has_left(Cpu(cpu)))
     }
 
     /// For a report: what each CPU does, and what is left.
@@ -163,31 +208,41 @@ impl SimulatedTarget {
     pub fn condition(&self) -> String {
         let rows: String =
             self.live().iter().map(|(name, labels, value)| format!("\n  {name} {labels:?} {value}")).collect();
-        format!("{}{rows}", self.mesh.report())
+        match &self.running {
+            Some(running) => format!("{}{rows}", running.mesh.report()),
+            None => "the target was killed".to_owned(),
+        }
     }
 
     pub(super) fn turn(&mut self, cpu: u16) {
-        self.mesh.step_cpu(Cpu(cpu));
+        if let Some(running) = &mut self.running {
+            running.mesh.step_cpu(Cpu(cpu));
+        }
     }
 
     pub(super) fn advance_to(&mut self, now_ns: u64) {
-        let behind_ns = now_ns.saturating_sub(self.mesh.now_ns());
-        self.mesh.advance(behind_ns);
+        if let Some(running) = &mut self.running {
+            let behind_ns = now_ns.saturating_sub(running.mesh.now_ns());
+            running.mesh.advance(behind_ns);
+        }
     }
 
     pub(super) fn may_turn(&self) -> bool {
-        (0..self.cpu_count()).any(|cpu| self.mesh.may_turn(Cpu(cpu)))
+        let Some(running) = &self.running else { return false };
+        (0..self.cpu_count()).any(|cpu| running.mesh.may_turn(Cpu(cpu)))
     }
 
     pub(super) fn due_ns(&self) -> Option<u64> {
-        (0..self.cpu_count()).filter_map(|cpu| self.mesh.due_ns(Cpu(cpu))).min()
+        let running = self.running.as_ref()?;
+        (0..self.cpu_count()).filter_map(|cpu| running.mesh.due_ns(Cpu(cpu))).min()
     }
 
     /// What its CPUs have noted since the last call.
     pub(super) fn take_noted(&mut self) -> Vec<Noted> {
         let mut noted = Vec::new();
-        for (cpu, next) in (0..).map(Cpu).zip(&mut self.next_records) {
-            let (records, number) = self.mesh.traced(cpu, *next);
+        let Some(running) = &mut self.running else { return noted };
+        for (cpu, next) in (0..).map(Cpu).zip(&mut running.next_records) {
+            let (records, number) = running.mesh.traced(cpu, *next);
             *next = number;
             noted.extend(records.into_iter().map(|record| Noted { cpu, record }));
         }
