@@ -1,14 +1,16 @@
 //! The scenarios, by family.
 
+mod machines;
 mod on_purpose;
 mod ordinary;
+mod refusals;
 
 use super::scenario::Scenario;
 
 /// All of them, in the order of this file.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [ordinary::SCENARIOS].concat()
+    [ordinary::SCENARIOS, machines::SCENARIOS, refusals::SCENARIOS].concat()
 }
 
 /// Those that fail on purpose.
