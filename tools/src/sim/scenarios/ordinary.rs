@@ -1,9 +1,12 @@
 //! What hosts do when nothing is wrong with the machines: they come and go, share blocks, come back while their old queue still drains, fall silent.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use crate::sim::failure::Failure;
 use crate::sim::host::blocks::{any_extent, first_own_block};
 use crate::sim::host::model::Extent;
-use crate::sim::host::raw::{Command, End, Opening, Order, RawHost, Session, Stage};
+use crate::sim::host::raw::{Command, End, Observed, Opening, Order, RawHost, Session, Stage, Steering};
 use crate::sim::host::real::{Association, RealHost, Shape};
 use crate::sim::scenario::{Run, Scenario};
 use crate::sim::world::{Layout, World};
@@ -72,7 +75,7 @@ fn hosts_share_blocks(run: &mut Run) -> Result<(), Failure> {
             end: run.choices.one_of("end of a session", &[End::Quietly, End::Abruptly, End::Reconnect]),
             shares_one_in: run.choices.one_of("shares blocks", &[1, 2]),
             io_count: run.choices.between("commands", 20, 80),
-            ..any_session(run)
+            ..any_session(run).owed()
         };
         let sessions = vec![session(run), session(run)];
         let host = RawHost::new(number, &world, sessions);
@@ -132,7 +135,7 @@ fn device_fails_operations(run: &mut Run) -> Result<(), Failure> {
     let mut observed = Vec::new();
     for number in 0..run.choices.between("hosts", 1, 2) {
         let end = run.choices.one_of("end of a session", &[End::Quietly, End::Abruptly]);
-        let host = RawHost::new(number, &world, vec![Session { end, io_count: 60, ..any_session(run) }]);
+        let host = RawHost::new(number, &world, vec![Session { end, io_count: 60, ..any_session(run).owed() }]);
         observed.push(host.observed());
         world.add(host);
     }
@@ -147,9 +150,10 @@ fn device_fails_operations(run: &mut Run) -> Result<(), Failure> {
     world.reach("that all hosts are done", 4_000_000, |_| {
         observed.iter().all(|host| host.borrow().is_done) && real_observed.borrow().is_done
     })?;
-    let real = real_observed.borrow();
-    expect(real.as_planned_count == 1, || format!("a failed operation ended an association: {real:?}"))?;
-    let told = real.io_failed_count + observed.iter().map(|host| host.borrow().io_failed_count).sum::<u64>();
+    let as_planned_count = real_observed.borrow().as_planned_count;
+    expect(as_planned_count == 1, || format!("a failed operation ended an association: {:?}", real_observed.borrow()))?;
+    let told =
+        real_observed.borrow().io_failed_count + observed.iter().map(|host| host.borrow().io_failed_count).sum::<u64>();
     let failed = world.target.device().failed_count();
     expect(told <= failed, || format!("{failed} operations failed, and hosts were told of {told}"))?;
     run.finish(world)
@@ -222,7 +226,7 @@ fn keep_alive_expires(run: &mut Run) -> Result<(), Failure> {
     let (silent_steering, lively_steering) = (silent.steering(), lively.steering());
     world.add(silent);
     world.add(lively);
-    let serve = |steering: &crate::sim::host::raw::Steering| steering.observed().is_serving;
+    let serve = |steering: &Steering| steering.observed().is_serving;
     world.reach("that both are served", 2_000_000, |_| serve(&silent_steering) && serve(&lively_steering))?;
     run.begin_window();
     // A second, and what the target may take to notice and to end.
@@ -242,7 +246,7 @@ fn keep_alive_expires(run: &mut Run) -> Result<(), Failure> {
 }
 
 /// A last read of what it holds, and the end.
-fn read_back(world: &mut World, steering: &crate::sim::host::raw::Steering) -> Result<(), Failure> {
+fn read_back(world: &mut World, steering: &Steering) -> Result<(), Failure> {
     world.steps(50)?;
     world.reach("that everything is answered", 2_000_000, |_| steering.observed().outstanding_count == 0)?;
     steering.order(Order::DisconnectAll);
@@ -288,8 +292,15 @@ pub(super) fn any_session(run: &Run) -> Session {
         event_request_count: number("event requests", 0, 3),
         block_count_max: number("most blocks", 1, 8),
         shares_one_in: choices.one_of("shares blocks", &[0, 3]),
+        is_owed: false,
         request: None,
     }
+}
+
+/// The one session of a host that nobody had a reason to disturb went as planned.
+pub(super) fn expect_served(host: &Rc<RefCell<Observed>>) -> Result<(), Failure> {
+    let host = host.borrow();
+    expect(host.sessions_as_planned == 1, || format!("a host was disturbed by what another did: {host:?}"))
 }
 
 /// What a scenario itself finds wrong.

@@ -173,6 +173,7 @@ impl RawHost {
                 let (at_ns, qid) = (self.now_ns, queue.qid);
                 self.history.note(&self.name, || format!("queue {qid}: {:?} {:?}", id.kind, completion.status));
                 self.observe().broken.push((at_ns, qid));
+                self.disturbed(qid, "its queue pair broke");
             }
             self.end_with(id.place);
             return;
@@ -235,6 +236,7 @@ impl RawHost {
             Sent::Connect => {
                 let qid = self.qid_of(place);
                 self.observe().refusals.push((qid, response.status));
+                self.disturbed(qid, "its Connect was refused");
                 self.end_with(place);
             }
             Sent::Enable => self.send_simple(place, Sent::Status, |cid| nvme::property_get(cid, nvme::CSTS)),

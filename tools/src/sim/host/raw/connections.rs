@@ -185,6 +185,7 @@ impl RawHost {
         let (at_ns, qid) = (self.now_ns, self.qid_of(place));
         self.history.note(&self.name, || format!("queue {qid}: rejected, {reason:?}"));
         self.observe().rejects.push(Reject { at_ns, qid, status });
+        self.disturbed(qid, "rejected");
         self.end_with(place);
     }
 
@@ -193,6 +194,7 @@ impl RawHost {
         self.history.note(&self.name, || format!("queue {qid}: DISCONNECTED"));
         if self.stage_of(place).is_some_and(|stage| !stage.is_ending()) {
             self.observe().disconnects.push((at_ns, qid));
+            self.disturbed(qid, "disconnected");
         }
         self.end_with(place);
     }

@@ -1,6 +1,7 @@
 //! What of a host is seen from outside, with the times of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use super::queue::Stage;
 
@@ -18,6 +19,23 @@ pub struct Answer {
     pub what: &'static str,
     /// Code type and code; 0 is success.
     pub status: u16,
+}
+
+/// The last responses, oldest first. Shown as how many they are: a trace tells them better.
+#[derive(Clone, Default)]
+pub struct Answers(VecDeque<Answer>);
+
+impl Answers {
+    /// Oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Answer> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of them", self.0.len())
+    }
 }
 
 /// A connection request that was refused.
@@ -63,7 +81,7 @@ pub struct Observed {
     /// Calls of the own machine that failed, or that did not end.
     pub machine_faults: Vec<&'static str>,
     /// The last responses, oldest first.
-    pub answers: VecDeque<Answer>,
+    pub answers: Answers,
     /// How far the last connection of each queue has come. A queue that has none is not there.
     pub stages: BTreeMap<u16, Stage>,
     /// Commands that were sent and not answered.
@@ -72,10 +90,10 @@ pub struct Observed {
 
 impl Observed {
     pub(super) fn answer(&mut self, answer: Answer) {
-        if self.answers.len() == RESPONSES_KEPT {
-            self.answers.pop_front();
+        if self.answers.0.len() == RESPONSES_KEPT {
+            self.answers.0.pop_front();
         }
-        self.answers.push_back(answer);
+        self.answers.0.push_back(answer);
     }
 
     /// Statuses of the refused connection requests.

@@ -71,6 +71,14 @@ impl RawHost {
         }
     }
 
+    /// Somebody ended what was not to end.
+    pub(super) fn disturbed(&self, qid: u16, by: &str) {
+        if self.doing.as_ref().is_some_and(|doing| doing.session.is_owed) {
+            let name = &self.name;
+            self.findings.report("host", format!("{name}: queue {qid}: {by}, for no reason that it knows of"));
+        }
+    }
+
     fn begin_session(&mut self, session: Session) {
         let opening = self.opening(&session, 0);
         self.ends_together = true;

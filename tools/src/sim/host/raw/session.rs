@@ -21,6 +21,8 @@ pub struct Session {
     pub block_count_max: u16,
     /// One in so many commands goes to blocks that all hosts use; 0 for none.
     pub shares_one_in: u32,
+    /// Nobody has a reason to refuse it, or to end it before it does: whoever does is a finding.
+    pub is_owed: bool,
     /// Private data and RDMA READs of its connection requests, if not as they should be.
     pub request: Option<(Vec<u8>, u8)>,
 }
@@ -39,8 +41,17 @@ impl Session {
             event_request_count: 1,
             block_count_max: 4,
             shares_one_in: 0,
+            is_owed: false,
             request: None,
         }
+    }
+}
+
+impl Session {
+    /// The same, which nobody has a reason to disturb.
+    #[must_use]
+    pub fn owed(self) -> Self {
+        Self { is_owed: true, keeps_alive: true, ..self }
     }
 }
 
