@@ -70,10 +70,11 @@ fn hosts_share_blocks(run: &mut Run) -> Result<(), Failure> {
     let layout = roomy(run);
     let mut world = run.world(&layout);
     let mut observed = Vec::new();
-    for number in 0..run.choices.between("hosts", 2, 4) {
+    for number in 0..run.choices.between("hosts", 2, 3) {
         let session = |run: &Run| Session {
             end: run.choices.one_of("end of a session", &[End::Quietly, End::Abruptly, End::Reconnect]),
             shares_one_in: run.choices.one_of("shares blocks", &[1, 2]),
+            io_queue_count: run.choices.one_of("I/O queues", &[1, 2]),
             io_count: run.choices.between("commands", 20, 80),
             ..any_session(run).owed()
         };
@@ -256,7 +257,7 @@ fn read_back(world: &mut World, steering: &Steering) -> Result<(), Failure> {
 /// Any layout with room for everybody, so that nobody is refused.
 pub(super) fn roomy(run: &Run) -> Layout {
     let mut layout = Layout::chosen(&run.choices);
-    layout.queue_pair_count_max = 32;
+    layout.queue_pair_count_max = 24;
     // What the real host side asks for.
     let attributes = &mut layout.fabric.attributes;
     attributes.work_request_count_max = attributes.work_request_count_max.max(40);
