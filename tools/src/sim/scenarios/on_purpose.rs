@@ -22,8 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 fn fails(run: &mut Run) -> Result<(), Failure> {
     let layout = Layout::chosen(&run.choices);
     let mut world = run.world(&layout);
-    let session =
-        Session { depth: 4, io_count: run.choices.below("commands", 10), end: End::Quietly, keep_alive_ms: 1000 };
+    let session = Session { depth: 4, ..Session::new(run.choices.below("commands", 10), End::Quietly) };
     let host = RawHost::new(0, &world, vec![session]);
     let observed = host.observed();
     world.add(host);
