@@ -18,7 +18,9 @@ mod rig;
 use raw_host::{End, SUBSYSTEM, Session};
 use rig::{Layout, Rig, address};
 use transport_rdma::binding::{RejectStatus, RequestData};
-use transport_rdma::soft::in_process::TicketKinds;
+use transport_rdma::soft::in_process::{
+    CompletionFaults, DeviceFaults, EventKinds, LastWqeFaults, LastWqeMoment, Reuse, TicketKinds,
+};
 
 fn session(io_count: u32, end: End) -> Session {
     Session {
@@ -66,6 +68,11 @@ fn layout(seed: u64) -> Layout {
     // Where the end of a drain can be proven it is waited for.
     layout.fabric.forbids_destroy_with_work = seed & 1 == 0 || seed & 2 == 0;
     layout.fabric.delay_max = [0, 3, 12][(seed % 3) as usize];
+    layout.fabric.forbids_port_before_queue_pairs = true;
+    if seed & 64 != 0 {
+        layout.device = device(seed);
+        layout.manager.twice = EventKinds::all();
+    }
     // Transfers in parts, and a send queue that is short of room.
     if seed & 16 != 0 {
         layout.fabric.attributes.transfer_len_max = 1024;
@@ -75,9 +82,32 @@ fn layout(seed: u64) -> Layout {
     layout
 }
 
+/// One that does everything otherwise that devices may, short of losing completions.
+fn device(seed: u64) -> DeviceFaults {
+    let moments = [LastWqeMoment::AtOnce, LastWqeMoment::Before, LastWqeMoment::Among, LastWqeMoment::After];
+    DeviceFaults {
+        completions: CompletionFaults {
+            looks_max: [0, 2, 9][(seed % 3) as usize],
+            is_split: seed & 16 == 0,
+            is_mixed: true,
+            ..CompletionFaults::default()
+        },
+        last_wqe: LastWqeFaults {
+            moment: moments[(seed / 3 % 4) as usize],
+            fatal_first_one_in: 4,
+            ..LastWqeFaults::default()
+        },
+        flushes_shared_receive_one_in: 3,
+        swallows_shared_receive_one_in: 3,
+        numbers: Reuse::AtOnce,
+        keys: Reuse::AtOnce,
+        ..DeviceFaults::default()
+    }
+}
+
 #[test]
 fn a_host_connects_writes_reads_back_and_leaves() {
-    for seed in 0..32 {
+    for seed in (0..32).chain(64..80) {
         let mut rig = Rig::new(&layout(seed), vec![vec![session(60, End::Quietly)]]);
         rig.run_hosts(400_000);
         assert!(rig.hosts[0].borrow().io_count >= 120, "seed {seed}");

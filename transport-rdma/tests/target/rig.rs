@@ -12,7 +12,7 @@ use nvmf_core::ChangeId;
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use nvmf_core::target::QpairFacts;
 use reactor::{Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
-use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
+use transport_rdma::soft::in_process::{DeviceFaults, Fabric, FabricOptions, InProcessProvider, ManagerFaults};
 use transport_rdma::target::{Change, Control, ControlError, Message, TargetOptions, build};
 
 use super::gate::Gate;
@@ -105,6 +105,9 @@ pub struct Layout {
     /// Whether the device has a gate ([`Rig::shut_gate`]); then no block is read in place.
     pub gate: bool,
     pub fabric: FabricOptions,
+    /// The target's own; hosts' devices are calm.
+    pub device: DeviceFaults,
+    pub manager: ManagerFaults,
 }
 
 impl Layout {
@@ -117,6 +120,8 @@ impl Layout {
             transfer_len_max: 16 * 1024,
             gate: false,
             fabric: FabricOptions::default(),
+            device: DeviceFaults::default(),
+            manager: ManagerFaults::default(),
         }
     }
 }
@@ -177,6 +182,10 @@ impl Rig {
             nodes: Vec::new(),
         };
         let mut machine = fabric.machine();
+        fabric.change_for(machine.id(), |options| {
+            options.device = layout.device;
+            options.manager = layout.manager;
+        });
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| simulation.wake(Cpu(cpu))).collect();
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
         let (control, cpus) = build(machine, simulation.domain(), spec, options).unwrap();
@@ -207,6 +216,8 @@ impl Rig {
     pub fn settle(&mut self) {
         for _ in 0..2000 {
             self.steps(200);
+            let found = self.fabric.audit();
+            assert!(found.is_empty(), "{}", found[0]);
             // Limbos of CPUs that sleep empty at intervals.
             if self.live().is_empty() && self.simulation.domain().limbo_len() == 0 {
                 return;

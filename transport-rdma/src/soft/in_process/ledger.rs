@@ -58,13 +58,15 @@ impl Ledger {
         true
     }
 
-    /// That completion will never come. Its request counts as posted until a later one completes, what succeeded before it has ended. False as above.
-    pub(super) fn lose(&mut self, id: u64) -> bool {
-        let Some(position) = self.turn(id, false) else { return false };
-        let before = self.open.drain(..position).filter(|posted| !posted.is_lost).count();
-        self.completed_count += before as u64;
-        self.open[0].is_lost = true;
+    /// That completion will never come, although older ones may. Its request counts as posted until a later one completes; the `silent_count` before it, which had
+    /// succeeded without a word, have ended. False if there is none.
+    pub(super) fn lose(&mut self, id: u64, silent_count: usize) -> bool {
+        let position = self.open.iter().position(|posted| posted.id == id && !posted.is_lost);
+        let Some(position) = position else { return false };
+        self.open[position].is_lost = true;
         self.lost_count += 1;
+        let first = position.saturating_sub(silent_count);
+        self.completed_count += self.open.drain(first..position).count() as u64;
         true
     }
 
@@ -146,9 +148,9 @@ mod tests {
         for (id, flags) in [(1, Flags::SIGNALED), (2, Flags::empty()), (3, Flags::SIGNALED), (4, Flags::SIGNALED)] {
             ledger.post(send(id, flags));
         }
-        assert!(!ledger.lose(3), "1 completes before it");
-        assert!(ledger.complete(1, true));
-        assert!(ledger.lose(3) && !ledger.lose(3));
+        assert!(ledger.lose(3, 1) && !ledger.lose(3, 0));
+        assert_eq!((counts(&ledger), ledger.open().count()), ([4, 1, 2, 1], 3));
+        assert!(ledger.complete(1, true), "it is still to be polled");
         assert_eq!((counts(&ledger), ledger.open().count()), ([4, 2, 1, 1], 2));
         assert!(ledger.complete(4, false));
         assert_eq!((counts(&ledger), ledger.open().count()), ([4, 3, 0, 1], 0));

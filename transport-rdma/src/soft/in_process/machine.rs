@@ -200,8 +200,12 @@ impl Machine {
                 record.taken_shared_count += 1;
             }
             if stage::is_flush(&entry) && self.drops_flush(choices) {
+                let silent_count = match entry.credit {
+                    Credit::Send(count) => count as usize - 1,
+                    Credit::Receive | Credit::SharedReceive => 0,
+                };
                 if let Some(record) = self.queue_pairs.get_mut(&entry.serial) {
-                    record.ledger(entry.credit).lose(entry.completion.id);
+                    record.ledger(entry.credit).lose(entry.completion.id, silent_count);
                 }
                 dropped.push(entry);
             } else {

@@ -10,6 +10,7 @@ use super::{
     LastWqeMoment, ManagerFaults, Reuse,
 };
 use crate::verbs::contract::{self, MEMORY_LEN, Rig};
+use crate::verbs::{Event, RejectReason, Ticket};
 
 struct SeededRig {
     fabric: Fabric,
@@ -109,6 +110,47 @@ fn the_contract_over_many_seeds() {
     }
 }
 
+fn rig(options: FabricOptions) -> SeededRig {
+    seeded(1, options)
+}
+
+fn seeded(seed: u64, options: FabricOptions) -> SeededRig {
+    SeededRig { fabric: Fabric::with_options(seed, options), ..SeededRig::new(seed, &arenas()) }
+}
+
+/// On one fabric with nothing by chance: every choice is the calm one.
+fn calm(options: FabricOptions) -> SeededRig {
+    let fabric = Fabric::with_choices(Choices::listed(vec![]), options);
+    SeededRig { fabric, ..SeededRig::new(1, &arenas()) }
+}
+
+/// Whether a call that was begun with `ticket` has failed.
+fn failure(event: &Event<InProcessPort>, ticket: Ticket) -> Option<()> {
+    let has_failed = matches!(
+        event,
+        Event::Registered { ticket: of, result: Err(_) }
+        | Event::Resolved { ticket: of, result: Err(_) }
+        | Event::QueuePairCreated { ticket: of, result: Err(_) }
+        | Event::QueuePairDestroyed { ticket: of, result: Err(_) } if *of == ticket
+    );
+    has_failed.then_some(())
+}
+
+fn rejection(event: &Event<InProcessPort>) -> Option<RejectReason> {
+    if let Event::Rejected { reason, .. } = event { Some(reason.clone()) } else { None }
+}
+
+mod auditing;
+mod breaking;
+mod calls;
+mod completions;
+mod last_wqe;
+mod manager;
+mod names;
+mod removal;
+mod shared_receives;
+mod stopping;
+
 /// What is this fabric's own: its options, and its answer to misuse.
 mod own {
     use super::*;
@@ -117,10 +159,6 @@ mod own {
     use crate::verbs::{
         Access, CompletionStatus as Status, Event, Flags, Memory, Port, Provider, SendOperation, Ticket,
     };
-
-    fn rig(options: FabricOptions) -> SeededRig {
-        SeededRig { fabric: Fabric::with_options(1, options), ..SeededRig::new(1, &arenas()) }
-    }
 
     #[test]
     fn a_peer_that_never_consumes_is_given_up_in_time() {
