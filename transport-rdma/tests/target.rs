@@ -1,5 +1,5 @@
 //! The target side end to end, in the simulation: hosts made of verbs alone, many seeds, every way to end.
-#![allow(missing_docs, unreachable_pub, reason = "a test program")]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "a test program, which shares its parts with another")]
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -19,7 +19,7 @@ use raw_host::{End, SUBSYSTEM, Session};
 use rig::{Layout, Rig, address};
 use transport_rdma::binding::{RejectStatus, RequestData};
 use transport_rdma::soft::in_process::{
-    CompletionFaults, DeviceFaults, EventKinds, LastWqeFaults, LastWqeMoment, Reuse, TicketKinds,
+    CallFaults, Calls, CompletionFaults, DeviceFaults, EventKinds, LastWqeFaults, LastWqeMoment, Reuse, TicketKinds,
 };
 
 fn session(io_count: u32, end: End) -> Session {
@@ -263,4 +263,26 @@ fn a_destroy_that_never_ends_keeps_its_own_and_nothing_else() {
     let before = rig.hosts[1].borrow().io_count;
     rig.steps(20_000);
     assert!(rig.hosts[1].borrow().io_count > before, "the other host is served");
+}
+
+/// Posts, set-ups and accepts that fail, and flushes that never come: each ends its own connection, in time, and nothing is left over.
+#[test]
+fn what_a_device_fails_to_do_ends_its_connection_and_nothing_more() {
+    let posts = Calls::POST_SEND | Calls::POST_RECEIVE | Calls::POST_SHARED_RECEIVE;
+    let cases = [(posts, 60, 0), (Calls::CREATE_QUEUE_PAIR | Calls::ACCEPT, 4, 0), (Calls::empty(), 0, 5)];
+    for seed in 0..18 {
+        let (kinds, one_in, drops_flush_one_in) = cases[(seed % 3) as usize];
+        let mut draws = seed;
+        let sessions = (0..2).map(|_| (0..3).map(|_| any_session(&mut draws)).collect()).collect();
+        let mut layout = layout(seed);
+        layout.calls = CallFaults { kinds, one_in };
+        layout.device.completions.drops_flush_one_in = drops_flush_one_in;
+        // What was dropped is outstanding, and a host that nobody tells would wait for ever.
+        layout.fabric.forbids_destroy_with_work = false;
+        layout.fabric.loses_disconnected = false;
+        let mut rig = Rig::new(&layout, sessions);
+        rig.run_hosts(4_000_000);
+        rig.settle();
+        rig.shut_down();
+    }
 }

@@ -12,7 +12,9 @@ use nvmf_core::ChangeId;
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use nvmf_core::target::QpairFacts;
 use reactor::{Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
-use transport_rdma::soft::in_process::{DeviceFaults, Fabric, FabricOptions, InProcessProvider, ManagerFaults};
+use transport_rdma::soft::in_process::{
+    CallFaults, DeviceFaults, Fabric, FabricOptions, InProcessProvider, ManagerFaults,
+};
 use transport_rdma::target::{Change, Control, ControlError, Message, TargetOptions, build};
 
 use super::gate::Gate;
@@ -108,6 +110,7 @@ pub struct Layout {
     /// The target's own; hosts' devices are calm.
     pub device: DeviceFaults,
     pub manager: ManagerFaults,
+    pub calls: CallFaults,
 }
 
 impl Layout {
@@ -122,6 +125,7 @@ impl Layout {
             fabric: FabricOptions::default(),
             device: DeviceFaults::default(),
             manager: ManagerFaults::default(),
+            calls: CallFaults::default(),
         }
     }
 }
@@ -188,7 +192,10 @@ impl Rig {
         });
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| simulation.wake(Cpu(cpu))).collect();
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
+        let id = machine.id();
         let (control, cpus) = build(machine, simulation.domain(), spec, options).unwrap();
+        // Nothing fails while it starts.
+        fabric.change_for(id, |options| options.calls = layout.calls);
         for (number, cpu) in (0..).zip(cpus) {
             simulation.install(Cpu(number), cpu);
         }
