@@ -38,6 +38,9 @@ pub type P = InProcessProvider;
 /// What the clock moves on by before a step. The first is the calm one.
 const STEP_NS: [u64; 4] = [1_000, 0, 200, 20_000];
 
+/// Steps between two leaps of the clock while the end of everything is waited for: some turns of everybody.
+const ROUND_STEPS: u64 = 40;
+
 /// See the module.
 pub struct World {
     /// Where everything that can go one way or another is asked.
@@ -140,6 +143,7 @@ impl World {
         let actor_count = cpu_count + u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
         // The calm choice is whose turn it is.
         self.last = (self.last + 1 + self.choices.below("who acts", actor_count)) % actor_count;
+        self.target.forget_rows();
         match self.last.checked_sub(cpu_count) {
             Some(host) => self.hosts[host as usize].act(self.now_ns),
             None => self.target.turn(u16::try_from(self.last).unwrap_or_default()),
@@ -202,7 +206,7 @@ impl World {
     pub fn settle(&mut self) -> Result<(), Failure> {
         const ROUNDS: u32 = 2_000;
         for _ in 0..ROUNDS {
-            self.steps(100)?;
+            self.steps(ROUND_STEPS)?;
             if self.target.is_at_rest() {
                 self.check_data()?;
                 return self.look(Checkers::at_rest);
@@ -210,7 +214,7 @@ impl World {
             // Deadlines are seconds away, and limbos of CPUs that sleep empty at intervals.
             self.advance(10_000_000);
         }
-        Err(self.stuck("that nothing of any connection is left", u64::from(ROUNDS) * 100))
+        Err(self.stuck("that nothing of any connection is left", u64::from(ROUNDS) * ROUND_STEPS))
     }
 
     /// Shuts the target down and waits for its end. To be called last.
@@ -222,13 +226,13 @@ impl World {
         self.history.note("scenario", || "orders the target to shut down".to_owned());
         self.target.order(|control, turn| control.begin_shutdown(turn));
         for _ in 0..ROUNDS {
-            self.steps(100)?;
+            self.steps(ROUND_STEPS)?;
             if self.target.has_left() {
                 return self.look(Checkers::at_end);
             }
             self.advance(10_000_000);
         }
-        Err(self.stuck("that the target ends", u64::from(ROUNDS) * 100))
+        Err(self.stuck("that the target ends", u64::from(ROUNDS) * ROUND_STEPS))
     }
 
     /// Nothing is under way: the medium holds what hosts were told.

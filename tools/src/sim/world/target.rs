@@ -44,6 +44,8 @@ pub struct SimulatedTarget {
     device: Arc<SimulatedDevice>,
     /// `None`: it was killed.
     running: Option<Running>,
+    /// Of the last look since anybody acted: many checkers look at once, and rows are text.
+    seen: RefCell<Option<Rc<[CounterRow]>>>,
 }
 
 /// Everything of a target that dies with its machine.
@@ -90,14 +92,16 @@ impl SimulatedTarget {
     pub(super) fn new(layout: &Layout, fabric: &Fabric, choices: &Choices) -> Self {
         let device = SimulatedDevice::new(choices.clone(), BLOCK_LEN, BLOCK_COUNT, layout.reads_in_place);
         let running = Some(Running::new(layout, fabric, choices, &device));
-        Self { layout: layout.clone(), choices: choices.clone(), device, running }
+        Self { layout: layout.clone(), choices: choices.clone(), device, running, seen: RefCell::default() }
     }
 
     pub(super) fn kill(&mut self) {
+        self.forget_rows();
         self.running = None;
     }
 
     pub(super) fn restart(&mut self, fabric: &Fabric) {
+        self.forget_rows();
         assert!(self.running.is_none(), "a target is started in the place of one that was killed");
         self.running = Some(Running::new(&self.layout, fabric, &self.choices, &self.device));
     }
@@ -165,8 +169,9 @@ impl SimulatedTarget {
 
     /// Counters and gauges. None of a target that was killed.
     #[must_use]
-    pub fn rows(&self) -> Vec<CounterRow> {
-        self.running.as_ref().map_or(Vec::new(), |running| running.control.borrow().counters())
+    pub fn rows(&self) -> Rc<[CounterRow]> {
+        let look = || self.running.as_ref().map_or(Vec::new(), |running| running.control.borrow().counters()).into();
+        Rc::clone(self.seen.borrow_mut().get_or_insert_with(look))
     }
 
     /// A counter's sum over its labels.
@@ -187,7 +192,7 @@ impl SimulatedTarget {
     pub fn live(&self) -> Vec<CounterRow> {
         let stays = |name: &str| name.contains("region") || name.contains("listener") || name.contains("keys");
         let is_left = |row: &CounterRow| row.0.ends_with("_live") && row.2 > 0 && !stays(&row.0);
-        self.rows().into_iter().filter(is_left).collect()
+        self.rows().iter().filter(|row| is_left(row)).cloned().collect()
     }
 
     /// Whether nothing of any connection is left.
@@ -212,6 +217,11 @@ impl SimulatedTarget {
             Some(running) => format!("{}{rows}", running.mesh.report()),
             None => "the target was killed".to_owned(),
         }
+    }
+
+    /// Somebody acts: what was seen may be otherwise now.
+    pub(super) fn forget_rows(&mut self) {
+        self.seen.take();
     }
 
     pub(super) fn turn(&mut self, cpu: u16) {
