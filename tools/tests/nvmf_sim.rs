@@ -1,5 +1,7 @@
 //! `nvmf-sim` as a person uses it: the program is run, and what it says is read.
 
+#![allow(clippy::unwrap_used, reason = "a failure is a panic here")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
