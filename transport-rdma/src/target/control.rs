@@ -7,6 +7,7 @@
 //! | `connections` | each connection from its request to its end |
 //! | `device` | a device that is removed, completion queues that break |
 //! | `overdue` | what takes longer than it should |
+//! | `renewal` | listeners whose address has changed |
 //! | `admission` | whether it may be made, where, and on which terms |
 //! | `record` | what a connection waits for |
 //!
@@ -17,6 +18,7 @@ mod changes;
 mod connections;
 mod device;
 mod overdue;
+mod renewal;
 
 mod admission;
 mod record;
@@ -34,10 +36,11 @@ use changes::{Listener, PendingAnswer};
 use device::{Device, PortState};
 use overdue::Overdue;
 use record::Record;
+use renewal::Renewal;
 
 use super::CounterRow;
 use super::counters::CpuCounters;
-use super::message::{ConnectionRecord, Kind, Message, ToCpu};
+use super::message::{ConnectionRecord, Kind, Leftovers, Message, ToCpu};
 use crate::binding::RejectStatus;
 use crate::trace::Step;
 use crate::verbs::{ConnectionId, ListenerId, PortId, Provider, RegisteredMemory, Ticket};
@@ -71,6 +74,8 @@ pub struct Control<P: Provider> {
     listeners: Vec<Listener>,
     /// Changes that have not been reported as done.
     answers: Vec<PendingAnswer>,
+    /// Addresses that are to be listened on anew.
+    renewals: Vec<Renewal>,
     regions: Vec<RegisteredMemory>,
     loads: Vec<CpuLoad>,
     records: Slab<Record, ConnectionRecord>,
@@ -111,6 +116,7 @@ struct Counts {
     established: u64,
     stale_events: u64,
     quarantined: u64,
+    address_changes: u64,
     rejected: [u64; RejectStatus::ALL.len()],
 }
 
@@ -120,6 +126,7 @@ struct Counts {
 enum Timer {
     LastLook = 0,
     Overdue = 1,
+    Renewal = 2,
 }
 
 /// What a ticket is for; its lower 56 bits are the record's handle, or a number.
@@ -154,6 +161,7 @@ impl<P: Provider> Control<P> {
             ports: parts.ports,
             listeners: parts.listeners.into_iter().map(|(id, address)| Listener::new(id, address)).collect(),
             answers: Vec::new(),
+            renewals: Vec::new(),
             regions: parts.regions,
             records: Slab::new(record_count),
             by_connection: BTreeMap::new(),
@@ -179,6 +187,8 @@ impl<P: Provider> Control<P> {
     pub fn fire(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
         if token == Timer::Overdue as u64 {
             self.look_for_overdue(turn);
+        } else if token == Timer::Renewal as u64 {
+            self.listen_anew(turn);
         } else if let Phase::LastLooks { left } = self.phase {
             self.phase = Phase::LastLooks { left: left.saturating_sub(1) };
             turn.arm(turn.now_ns() + LAST_LOOK_NS, Timer::LastLook as u64);
@@ -246,6 +256,8 @@ impl<P: Provider> Control<P> {
         plain("connections_live", self.records.len() as u64);
         plain("connections_quarantined_live", self.counts.quarantined);
         plain("stale_events", self.counts.stale_events);
+        plain("address_changes", self.counts.address_changes);
+        plain("listeners_renewed_live", self.renewals.len() as u64);
         plain("device_removed", u64::from(self.device == Device::Removed));
         for (waits_for, count) in self.overdue.rows() {
             all.push(("rdma_connections_overdue_live".into(), vec![("waits_for", waits_for.to_owned())], count));
@@ -296,9 +308,11 @@ impl<P: Provider> Control<P> {
         loop {
             self.phase = match self.phase {
                 Phase::Ending if self.listeners.is_empty() && self.connections_are_gone() => {
+                    let leftovers =
+                        if self.counts.quarantined == 0 { Leftovers::Nothing } else { Leftovers::Quarantined };
                     // Not a broadcast: a mesh may hold other programs too.
                     for cpu in 0..self.ports.len() {
-                        turn.send(cpu_of(cpu), ToCpu::Stop.into());
+                        turn.send(cpu_of(cpu), ToCpu::Stop { leftovers }.into());
                     }
                     Phase::Leaving { cpu_count: self.ports.len() }
                 }

@@ -18,7 +18,7 @@ use reactor::{Buffer, Cpu, Full, Grace, Handle, Limbo, Name, Pool, Program, Prog
 use super::body::{Body, Life};
 use super::counters::CpuCounters;
 use super::data_path::DataPath;
-use super::message::{ConnectionRecord, Kind, Message, QueuePairOf, Terms, ToControl, ToCpu};
+use super::message::{ConnectionRecord, Kind, Leftovers, Message, QueuePairOf, Terms, ToControl, ToCpu};
 use crate::teardown::{
     AfterDestroy, DestroyResult, Destroying, Draining, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, Returns,
     release,
@@ -71,7 +71,7 @@ pub struct TargetCpu<P: Provider> {
 enum Presence {
     Serving,
     /// Told to leave: as soon as nothing is left.
-    Leaving,
+    Leaving(Leftovers),
     Left,
 }
 
@@ -116,7 +116,7 @@ impl<P: Provider> TargetCpu<P> {
             }
             ToCpu::QueuePairDestroyed { qpair, result } => self.queue_pair_destroyed(turn, qpair, result),
             ToCpu::NothingReturns => self.nothing_returns(turn),
-            ToCpu::Stop => self.presence = Presence::Leaving,
+            ToCpu::Stop { leftovers } => self.presence = Presence::Leaving(leftovers),
         }
     }
 
@@ -425,9 +425,10 @@ impl<P: Provider> TargetCpu<P> {
 
     /// The last of it.
     fn leave_if_done(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let Presence::Leaving(leftovers) = self.presence else { return };
         let empty = self.path.bodies.len() == self.quarantined && self.limbo.is_empty();
-        // What is quarantined is never given back by the NVMe layer either, and must not keep the process.
-        if self.presence == Presence::Leaving && empty && (self.quarantined > 0 || self.group.live_count() == 0) {
+        // What is quarantined is never given back by the NVMe layer either, here or on another CPU, and must not keep the process.
+        if empty && (leftovers == Leftovers::Quarantined || self.group.live_count() == 0) {
             self.presence = Presence::Left;
             self.tell(turn, ToControl::Stopped);
             turn.leave();
@@ -466,9 +467,7 @@ impl<P: Provider> Program for TargetCpu<P> {
         }
         // What teardown and messages posted; the walk rang for its own.
         self.path.ring();
-        if self.presence == Presence::Leaving {
-            self.leave_if_done(turn);
-        }
+        self.leave_if_done(turn);
         progress
     }
 

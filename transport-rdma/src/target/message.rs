@@ -62,8 +62,16 @@ pub(crate) enum ToCpu<P: Provider> {
     QueuePairDestroyed { qpair: Handle<Qpair>, result: DestroyResult },
     /// The device was removed, or this CPU's completion queue broke: what is posted does not come back any more.
     NothingReturns,
-    /// Everything is gone: leave.
-    Stop,
+    /// Everything is gone, or will never be: leave.
+    Stop { leftovers: Leftovers },
+}
+
+/// What is left when the target ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leftovers {
+    Nothing,
+    /// Queue pairs that could not be destroyed, and whatever waits for them on any CPU: a controller whose member never comes home.
+    Quarantined,
 }
 
 /// From a polling CPU to the control plane.
@@ -95,7 +103,7 @@ impl<P: Provider> Message<P> {
                 ToCpu::LastWqeReached { .. } => &"last-wqe-reached",
                 ToCpu::QueuePairDestroyed { .. } => &"queue-pair-destroyed",
                 ToCpu::NothingReturns => &"nothing-returns",
-                ToCpu::Stop => &"stop",
+                ToCpu::Stop { .. } => &"stop",
             },
             Kind::ToControl(message) => match message {
                 ToControl::Adopted { .. } => &"adopted",

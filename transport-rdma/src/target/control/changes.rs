@@ -181,8 +181,31 @@ impl<P: Provider> Control<P> {
         self.listeners.iter().any(|listener| listener.id == id && !listener.ends)
     }
 
+    /// Whether there is a listener of this address, though its end was begun.
+    pub(super) fn is_known(&self, address: SocketAddr) -> bool {
+        self.listeners.iter().any(|listener| listener.address == address)
+    }
+
+    /// Listens on an address that has no listener.
+    pub(super) fn listen(&mut self, address: SocketAddr) -> Result<(), VerbsError> {
+        let id = self.provider.listen(address)?;
+        self.listeners.push(Listener::new(id, address));
+        tracing::info!(%address, provider = self.provider.name(), "listening");
+        Ok(())
+    }
+
+    /// Begins the end of one listener, if it has not begun: its address.
+    pub(super) fn end_listener(&mut self, id: ListenerId) -> Option<SocketAddr> {
+        let listener = self.listeners.iter_mut().find(|listener| listener.id == id && !listener.ends)?;
+        listener.ends = true;
+        let address = listener.address;
+        self.provider.begin_unlisten(TicketKind::Unlisten.numbered(id.0), id);
+        Some(address)
+    }
+
     /// Ends every listener, for good.
     pub(super) fn end_listeners(&mut self) {
+        self.renewals.clear();
         for listener in self.listeners.iter_mut().filter(|listener| !listener.ends) {
             listener.ends = true;
             self.provider.begin_unlisten(TicketKind::Unlisten.numbered(listener.id.0), listener.id);
@@ -235,12 +258,7 @@ impl<P: Provider> Control<P> {
             Some(listener) if listener.ends => return Err(ControlError::AddressEnds { address }),
             Some(_) => {}
             None if self.device == Device::Removed => return Err(ControlError::NoDevice { address }),
-            None => {
-                let listening = self.provider.listen(address);
-                let id = listening.map_err(|source| ControlError::Listen { address, source })?;
-                self.listeners.push(Listener::new(id, address));
-                tracing::info!(%address, provider = self.provider.name(), "listening");
-            }
+            None => self.listen(address).map_err(|source| ControlError::Listen { address, source })?,
         }
         Ok(self.core.add_listener(nqn, address)?)
     }
@@ -255,11 +273,18 @@ impl<P: Provider> Control<P> {
         if self.core.uses_address(address) {
             return None;
         }
-        let listener = self.listeners.iter_mut().find(|listener| listener.address == address && !listener.ends)?;
-        listener.ends = true;
-        let id = listener.id;
-        self.provider.begin_unlisten(TicketKind::Unlisten.numbered(id.0), id);
-        self.end_through(turn, address, reason);
-        Some(id)
+        let renewal_count = self.renewals.len();
+        // Not anew either.
+        self.renewals.retain(|renewal| renewal.address != address);
+        let was_renewed = self.renewals.len() < renewal_count;
+        let listener = self.listeners.iter().find(|listener| listener.address == address);
+        let listener = listener.filter(|listener| was_renewed || !listener.ends).map(|listener| listener.id);
+        if let Some(id) = listener {
+            self.end_listener(id);
+        }
+        if listener.is_some() || was_renewed {
+            self.end_through(turn, address, reason);
+        }
+        listener
     }
 }

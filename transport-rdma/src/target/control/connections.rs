@@ -51,16 +51,18 @@ impl<P: Provider> Control<P> {
                 }
             }
             Event::AddressChanged { of: AddressUser::Connection(connection) } => {
+                self.counts.address_changes += 1;
                 if let Some(record) = self.find(turn, connection) {
                     self.end(turn, record, DisconnectReason::AddressChanged);
                 }
             }
-            Event::AddressChanged { of: AddressUser::Listener(listener) } => {
-                tracing::warn!(?listener, "the address of a listener has changed");
-            }
+            Event::AddressChanged { of: AddressUser::Listener(listener) } => self.listener_address_changed(listener),
             Event::CompletionQueueError { port } => self.completion_queue_broke(turn, port),
             Event::DeviceRemoved => self.device_removed(turn),
-            Event::Unlistened { ticket } => self.listener_gone(ticket),
+            Event::Unlistened { ticket } => {
+                self.listener_gone(ticket);
+                self.listen_anew(turn);
+            }
             Event::Deregistered { .. } => self.region_gone(),
             // Memory is registered before anything runs, and a target connects to nobody.
             Event::Registered { .. } | Event::Resolved { .. } => self.counts.stale_events += 1,

@@ -46,6 +46,8 @@ impl<P: Provider> Control<P> {
         for cpu in 0..self.ports.len() {
             turn.send(cpu_of(cpu), ToCpu::NothingReturns.into());
         }
+        // They are on it too: as long as they live it cannot go.
+        self.end_listeners();
         self.end_all(turn, DisconnectReason::DeviceGone);
     }
 
