@@ -171,10 +171,18 @@ impl Target {
         }
     }
 
-    /// Controllers that are alive or draining, and changes under way. Zero, with nothing in limbo, lets the control plane leave.
+    /// Controllers that are alive or draining, changes under way, snapshots that wait for their readers or are to be published. Zero lets the control
+    /// plane leave, once it shuts down: nothing comes after that.
     #[must_use]
     pub fn live_count(&self) -> usize {
-        self.controllers.count() + self.changes.under_way.len() + self.limbo.len()
+        // What is published last waits too: it must be in limbo, and out of it again, before the control plane turns no more.
+        self.controllers.count() + self.changes.under_way.len() + self.limbo.len() + usize::from(self.is_stale)
+    }
+
+    /// Whether no snapshot is to be published or waits for its readers: what is left of [`Self::live_count`] may be something that never ends.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.limbo.is_empty() && !self.is_stale
     }
 
     /// Gives a new controller its id, and puts it where every CPU can find it.

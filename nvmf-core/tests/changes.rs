@@ -297,6 +297,20 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     assert_eq!(world.change(delete).unwrap_err(), ChangeError::ShuttingDown);
 }
 
+#[test]
+fn a_shutdown_lives_until_its_last_snapshot_is_out_of_limbo() {
+    let (mut world, _) = world(6);
+    let told = world.change(|target| {
+        assert_eq!(target.live_count(), 0);
+        target.begin_shutdown();
+        assert_eq!(target.live_count(), 1, "the snapshot that says so is to be published");
+        target.delete_subsystem(NQN)
+    });
+    assert_eq!(told.unwrap_err(), ChangeError::ShuttingDown);
+    assert_eq!(world.control.borrow().live_count, 1, "and the one before it waits for its readers");
+    world.assert_empty();
+}
+
 /// Connects in every stage of being made, with I/O that is held or not, over two subsystems; changes at any moment, several at once, with or without a
 /// shutdown among them. Whatever was taken is done in the end, and nothing is left.
 #[test]

@@ -8,6 +8,7 @@ mod hosts {
     pub(crate) mod processes;
     mod reactors;
     mod stall;
+    mod subsystems;
 }
 
 use std::time::Duration;

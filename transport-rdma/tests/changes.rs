@@ -208,6 +208,18 @@ fn changes_and_shutdown_meet_in_every_order() {
     }
 }
 
+/// Nobody is connected and nothing is listened on, so that nothing but its own last snapshot is waited for.
+#[test]
+fn a_target_of_nothing_shuts_down() {
+    for seed in 0..64 {
+        let mut rig = Rig::new(&layout(seed), vec![vec![]]);
+        make(&mut rig, delete(SUBSYSTEM));
+        make(&mut rig, delete(OTHER));
+        rig.steps(seed * 10);
+        rig.shut_down();
+    }
+}
+
 /// Any change, of any of the two subsystems, at any of two addresses.
 fn any_change(rig: &Rig, random: &mut u64) -> Change {
     let draw = draw(random);

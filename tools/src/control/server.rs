@@ -168,12 +168,13 @@ impl Server {
 mod tests {
     use std::fs;
     use std::io::{Read, Write};
-    use std::net::TcpStream;
+    use std::net::{Shutdown, TcpStream};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
 
     use super::super::listener::tests::Place;
     use super::*;
+    use crate::rpc::methods::tests::a_change;
     use crate::rpc::{self, Deferred};
 
     struct Bench {
@@ -195,7 +196,10 @@ mod tests {
                               outgoing: &mut Vec<u8>,
                               deferred: &mut Vec<Deferred>| match service {
                 Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
-                    Ok(rpc::Outcome::Done(serde_json::json!([method, parameters.cloned()])))
+                    Ok(match method {
+                        "slow" => rpc::Outcome::Begun(a_change()),
+                        _ => rpc::Outcome::Done(serde_json::json!([method, parameters.cloned()])),
+                    })
                 }),
                 Service::Metrics => crate::metrics::answer(incoming, outgoing, Vec::new),
             };
@@ -233,6 +237,41 @@ mod tests {
         drop(client);
         bench.run(0);
         assert!(bench.server.sessions.is_empty());
+    }
+
+    #[test]
+    fn what_is_answered_later_keeps_nobody_waiting() {
+        let place = Place::new("later");
+        let mut bench = Bench::new(vec![Listener::rpc(&place.0).unwrap()]);
+        let mut asks = UnixStream::connect(&place.0).unwrap();
+        asks.write_all(br#"{"id":1,"method":"slow"}{"id":2,"method":"a"}"#).unwrap();
+        // One that asks no more and waits, and one that does not wait.
+        let mut waits = UnixStream::connect(&place.0).unwrap();
+        waits.write_all(br#"{"id":"x","method":"slow"}"#).unwrap();
+        waits.shutdown(Shutdown::Write).unwrap();
+        let mut leaves = UnixStream::connect(&place.0).unwrap();
+        leaves.write_all(br#"{"id":4,"method":"slow"}"#).unwrap();
+        bench.run(0);
+        let mut answers = [0; 500];
+        let len = asks.read(&mut answers).unwrap();
+        assert_eq!(&answers[..len], b"{\"id\":2,\"jsonrpc\":\"2.0\",\"result\":[\"a\",null]}\n");
+        assert_eq!(bench.server.sessions.len(), 3);
+        leaves.shutdown(Shutdown::Write).unwrap();
+        bench.run(0);
+        drop(leaves);
+        bench.run(0);
+        assert_eq!(bench.server.sessions.len(), 2, "nobody is left to answer to");
+
+        bench.server.finish(&bench.epoll, 0, a_change());
+        let len = asks.read(&mut answers).unwrap();
+        assert_eq!(&answers[..len], b"{\"id\":1,\"jsonrpc\":\"2.0\",\"result\":true}\n");
+        let mut rest = String::new();
+        waits.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "{\"id\":\"x\",\"jsonrpc\":\"2.0\",\"result\":true}\n", "and the connection ends with it");
+        assert_eq!(bench.server.sessions.len(), 1);
+        bench.server.finish(&bench.epoll, 0, a_change());
+        asks.set_nonblocking(true).unwrap();
+        assert!(asks.read(&mut answers).is_err(), "once only");
     }
 
     #[test]

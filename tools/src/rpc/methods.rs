@@ -115,4 +115,4 @@ fn rpc_get_methods(_: View<'_>, parameters: &Parameters<'_>) -> Result<Value, Rp
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

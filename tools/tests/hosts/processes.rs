@@ -24,7 +24,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const RUN_LIMIT: Duration = Duration::from_secs(90);
-const SUBSYSTEM: &str = "nqn.2026-11.io.quiesce:test";
+pub(crate) const SUBSYSTEM: &str = "nqn.2026-11.io.quiesce:test";
 
 /// Real time: these tests watch other processes.
 #[allow(clippy::disallowed_methods)]
@@ -165,13 +165,23 @@ impl Target {
 
     /// Calls a method: the whole answer.
     pub(crate) fn rpc(&self, method: &str, parameters: Value) -> Value {
+        self.rpc_within(Duration::from_secs(5), method, parameters)
+    }
+
+    /// The same with another limit.
+    pub(crate) fn rpc_within(&self, limit: Duration, method: &str, parameters: Value) -> Value {
         let mut stream = UnixStream::connect(self.directory.join("rpc.sock")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(limit)).unwrap();
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": parameters });
         stream.write_all(request.to_string().as_bytes()).unwrap();
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap()
+    }
+
+    /// A file of the software fabric's.
+    pub(crate) fn runtime_file(&self, name: &str) -> PathBuf {
+        self.directory.join("run").join(name)
     }
 
     /// The value of one line of the metrics, by its name with labels.
@@ -352,7 +362,7 @@ impl Host {
         Self::start(address, target, &["--nsid", "1", "-w", "randread", "-o", "4k", "-q", "1", "-n", "1"])
     }
 
-    fn start(address: &str, target: &Target, arguments: &[&str]) -> Self {
+    pub(crate) fn start(address: &str, target: &Target, arguments: &[&str]) -> Self {
         static NUMBER: Mutex<u32> = Mutex::new(0);
         let number = {
             let mut number = NUMBER.lock().unwrap();

@@ -341,7 +341,8 @@ impl<P: Provider> Control<P> {
     /// What is quarantined does not count: it is never gone.
     fn connections_are_gone(&self) -> bool {
         let only_quarantined = self.records.len() as u64 == self.counts.quarantined;
-        only_quarantined && (self.counts.quarantined > 0 || self.core.live_count() == 0)
+        let is_settled = if self.counts.quarantined > 0 { self.core.is_settled() } else { self.core.live_count() == 0 };
+        only_quarantined && is_settled
     }
 }
 

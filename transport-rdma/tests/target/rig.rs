@@ -27,6 +27,8 @@ pub type Row = (String, Vec<(&'static str, String)>, u64);
 pub struct Desk {
     pub shut_down: Cell<bool>,
     pub is_drained: Cell<bool>,
+    /// What waited for readers when it was drained.
+    pub limbo_len: Cell<u64>,
     pub rows: RefCell<Vec<Row>>,
     /// Changes to be asked for, in order; what became of each; those that are done.
     pub orders: RefCell<VecDeque<Change>>,
@@ -79,6 +81,7 @@ impl Program for ControlProgram {
                 names.flat_map(|nqn| of(&nqn).into_iter().map(move |qpair| (nqn.clone(), qpair))).collect();
         }
         if drained {
+            self.desk.limbo_len.set(turn.domain().limbo_len());
             self.desk.is_drained.set(true);
             turn.leave();
         }
@@ -275,6 +278,8 @@ impl Rig {
         for _ in 0..2000 {
             self.steps(200);
             if self.desk.is_drained.get() {
+                // The control plane does not turn for long any more: what waits now would wait for ever, and keep its reactor.
+                assert_eq!(self.desk.limbo_len.get(), 0, "drained, and something still waits for readers");
                 return;
             }
             self.simulation.advance(10_000_000);

@@ -48,7 +48,7 @@ impl TargetAccess for Fake {
 }
 
 /// The id of a change of some target.
-fn a_change() -> ChangeId {
+pub(crate) fn a_change() -> ChangeId {
     let domain = Simulation::<()>::new(1, 2);
     let mut target = nvmf_core::Target::new(domain.domain(), 1, TargetSpec::default()).unwrap();
     target.create_subsystem(SubsystemSpec { listeners: Vec::new(), namespaces: Vec::new(), ..subsystem(None) }).unwrap()
