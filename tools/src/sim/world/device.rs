@@ -22,6 +22,17 @@ thread_local! {
     static STORE: RefCell<Vec<Segment>> = const { RefCell::new(Vec::new()) };
 }
 
+/// What a device can do wrong to writes while it says that all is well: so that tests see hosts notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Writes nothing.
+    Loses,
+    /// Writes one block further on.
+    Misplaces,
+    /// Writes the first half of each block.
+    Tears,
+}
+
 /// See the module.
 pub struct SimulatedDevice {
     geometry: Geometry,
@@ -37,6 +48,8 @@ struct Shared {
     /// Operations that are failed from here on: one in so many.
     fails_one_in: u32,
     failed_count: u64,
+    /// One in so many writes.
+    lies: Option<(Lie, u32)>,
     wakes: Vec<Wake>,
     outstanding_count: usize,
 }
@@ -61,6 +74,7 @@ impl SimulatedDevice {
             is_held: false,
             fails_one_in: 0,
             failed_count: 0,
+            lies: None,
             wakes: Vec::new(),
             outstanding_count: 0,
         };
@@ -87,6 +101,11 @@ impl SimulatedDevice {
     /// One in so many operations fails from here on; 0 for none.
     pub fn fail_one_in(&self, count: u32) {
         self.shared().fails_one_in = count;
+    }
+
+    /// One in so many writes is not done as it is said to be.
+    pub fn lie(&self, lie: Lie, one_in: u32) {
+        self.shared().lies = Some((lie, one_in));
     }
 
     /// Operations that it has failed.
@@ -248,7 +267,7 @@ impl Shared {
                 return Ok(());
             }
             (OperationKind::Write { .. }, Some(data)) => {
-                data.copy_to(blocks);
+                self.write(data, blocks, start, block_len);
                 return Ok(());
             }
             (OperationKind::WriteZeroes { .. }, _) => {
@@ -260,6 +279,27 @@ impl Shared {
         };
         self.failed_count += 1;
         Err(error)
+    }
+}
+
+impl Shared {
+    fn write(&self, data: Segment, blocks: Segment, start_block: u64, block_len: usize) {
+        let lie = self.lies.filter(|(_, one_in)| self.choices.one_in("the device lies", *one_in));
+        match lie.map(|(lie, _)| lie) {
+            None => data.copy_to(blocks),
+            Some(Lie::Loses) => {}
+            Some(Lie::Misplaces) => {
+                let count = (data.len() / block_len) as u64;
+                if let Some(further_on) = part(self.blocks, block_len, start_block + 1, count) {
+                    data.copy_to(further_on);
+                }
+            }
+            Some(Lie::Tears) => {
+                for offset in (0..data.len()).step_by(block_len) {
+                    data.part(offset, block_len / 2).copy_to(blocks.part(offset, block_len / 2));
+                }
+            }
+        }
     }
 }
 

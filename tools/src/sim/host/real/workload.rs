@@ -160,7 +160,8 @@ impl ModelWorkload {
             Doing::Read(_) => ended.status.is(Status::UNRECOVERED_READ_ERROR),
             Doing::Flush => false,
         };
-        if !is_success && !(may_fail && pool.device.failed_count() > 0) {
+        let is_right = is_success || (may_fail && pool.device.failed_count() > 0);
+        if !is_right {
             pool.report(&format!("a command ended with {}", ended.status));
         }
         {
