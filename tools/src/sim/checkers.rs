@@ -30,6 +30,8 @@ pub struct View<'w> {
     pub target: &'w SimulatedTarget,
     /// The network and its devices.
     pub fabric: &'w Fabric,
+    /// Whether shared receives may be gone for good: with a completion queue that broke, or a device that was removed.
+    pub loses_receives: bool,
     /// Virtual time.
     pub now_ns: u64,
 }

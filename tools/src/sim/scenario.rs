@@ -74,6 +74,16 @@ impl Run {
         Ok(())
     }
 
+    /// The same while hosts are there and do not leave by themselves: the target's shutdown ends them.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn finish_in_use(&mut self, mut world: World) -> Result<(), Failure> {
+        world.shut_down()?;
+        self.add_up(&world);
+        Ok(())
+    }
+
     /// What a world did is this run's doing: for scenarios that do not end in [`Self::finish`].
     pub fn add_up(&mut self, world: &World) {
         self.tally.step_count += world.step_count();

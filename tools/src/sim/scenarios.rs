@@ -1,17 +1,38 @@
 //! The scenarios, by family.
 
+mod acting;
+mod completions;
+mod control;
+mod counts;
+mod devices;
+mod half_built;
+mod late_events;
 mod machines;
 mod on_purpose;
 mod ordinary;
 mod refusals;
 mod small;
+mod stuck;
 
 use super::scenario::Scenario;
 
 /// All of them, in the order of this file.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [ordinary::SCENARIOS, machines::SCENARIOS, refusals::SCENARIOS, small::SCENARIOS].concat()
+    [
+        ordinary::SCENARIOS,
+        machines::SCENARIOS,
+        refusals::SCENARIOS,
+        late_events::SCENARIOS,
+        completions::SCENARIOS,
+        half_built::SCENARIOS,
+        stuck::SCENARIOS,
+        counts::SCENARIOS,
+        devices::SCENARIOS,
+        control::SCENARIOS,
+        small::SCENARIOS,
+    ]
+    .concat()
 }
 
 /// Those that fail on purpose.

@@ -60,6 +60,7 @@ pub struct World {
     losses: Losses,
     /// Of targets that were killed.
     killed_life_count: u64,
+    loses_receives: bool,
     now_ns: u64,
     step_count: u64,
     /// Who acted last.
@@ -83,6 +84,7 @@ impl World {
             checkers: Checkers::all(),
             losses: Losses::default(),
             killed_life_count: 0,
+            loses_receives: false,
             now_ns: 0,
             step_count: 0,
             last: 0,
@@ -108,6 +110,11 @@ impl World {
         self.history.note("target", || "is started again".to_owned());
         self.target.restart(&self.fabric);
         self.target.advance_to(self.now_ns);
+    }
+
+    /// Shared receives may be gone for good from here on: their completion queue broke, or the device is gone.
+    pub fn expect_receives_lost(&mut self) {
+        self.loses_receives = true;
     }
 
     /// Queue pairs that lived and ended at the target, and at those before it.
@@ -274,8 +281,8 @@ impl World {
         if !self.target.is_up() {
             return Ok(());
         }
-        let Self { checkers, target, fabric, now_ns, .. } = self;
-        at(checkers, &View { target, fabric, now_ns: *now_ns })
+        let Self { checkers, target, fabric, now_ns, loses_receives, .. } = self;
+        at(checkers, &View { target, fabric, loses_receives: *loses_receives, now_ns: *now_ns })
     }
 
     /// While nobody could act only time can pass.

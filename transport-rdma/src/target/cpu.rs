@@ -171,6 +171,7 @@ impl<P: Provider> TargetCpu<P> {
         if let Some(shared) = &mut self.path.shared {
             shared.insert(name.number, qpair);
         }
+        self.path.retry_refused();
         self.path.bodies.insert(Box::new(Body::new(qpair, record, name, terms, buffers)));
         self.counters.queue_pairs_live.add(1);
         Step::Adopted.trace(turn, qpair.to_bits(), record.to_bits());

@@ -196,6 +196,7 @@ impl<Q: Port> DataPath<Q> {
             self.counters.shared_receives_recovered.add(1);
             self.repost_shared(index);
         }
+        self.retry_refused();
         let passed_count = self.shared.as_ref().map_or(0, SharedReceives::passed_count);
         self.counters.shared_receives_unaccounted.set(passed_count);
     }
@@ -215,9 +216,27 @@ impl<Q: Port> DataPath<Q> {
         self.early = early;
     }
 
-    /// A receive of the shared queue is free again.
+    /// A receive of the shared queue is free again. Where the device takes it, it takes one that it refused before too.
     fn repost_shared(&mut self, index: u32) {
-        let Some(shared) = &mut self.shared else { return };
+        if self.post_shared(index)
+            && let Some(refused) = self.shared.as_mut().and_then(SharedReceives::next_refused)
+        {
+            self.post_shared(refused);
+        }
+    }
+
+    /// Tries whatever the device refused before: when queue pairs come and go, since no completion may bring a try otherwise.
+    pub(super) fn retry_refused(&mut self) {
+        while let Some(refused) = self.shared.as_mut().and_then(SharedReceives::next_refused) {
+            if !self.post_shared(refused) {
+                return;
+            }
+        }
+    }
+
+    /// Whether the device took it.
+    fn post_shared(&mut self, index: u32) -> bool {
+        let Some(shared) = &mut self.shared else { return false };
         let generation = shared.post(index);
         let id = WorkRequestId { kind: WorkKind::SharedReceive, index, generation };
         let posted = match self.keys.local(shared.segment(index)) {
@@ -228,8 +247,12 @@ impl<Q: Port> DataPath<Q> {
             Ok(()) => {
                 self.doorbell = Doorbell::Due;
                 self.counters.shared_receives_posted.add(1);
+                true
             }
-            Err(_) => shared.post_failed(index),
+            Err(_) => {
+                shared.post_failed(index);
+                false
+            }
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) struct SharedReceives {
     posted_count: u64,
     /// The youngest receive that came back.
     newest_returned: u64,
+    /// Those that the device refused: to be posted again.
+    refused: Vec<u32>,
 }
 
 impl SharedReceives {
@@ -72,6 +74,7 @@ impl SharedReceives {
             attached_count: 0,
             posted_count: 0,
             newest_returned: 0,
+            refused: Vec::with_capacity(count as usize),
         }
     }
 
@@ -100,9 +103,16 @@ impl SharedReceives {
         buffer.generation
     }
 
-    /// It could not be posted.
+    /// The device refused it: it is kept for another try.
     pub(super) fn post_failed(&mut self, index: u32) {
         self.put_out(index as usize);
+        self.refused.push(index);
+    }
+
+    /// One that the device refused before.
+    #[inline]
+    pub(super) fn next_refused(&mut self) -> Option<u32> {
+        self.refused.pop()
     }
 
     /// A completion of it came. False if it is not the posting that we wait for.
@@ -239,6 +249,17 @@ mod tests {
         assert!(!receives.take(0, swallowed), "too late: it has been posted anew");
         assert!(receives.take(0, again));
         assert_eq!(receives.recover(), []);
+    }
+
+    #[test]
+    fn a_receive_that_was_refused_is_tried_again_once() {
+        let mut receives = receives();
+        receives.post(3);
+        receives.post_failed(3);
+        assert_eq!(receives.next_refused(), Some(3));
+        assert_eq!(receives.next_refused(), None);
+        let again = receives.post(3);
+        assert!(receives.take(3, again));
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub(super) fn sessions(world: &mut World, sessions: Vec<Vec<Session>>) -> Result
 }
 
 /// One block, or more, of the host's own part of the namespace.
-pub(super) fn extent(host: u32, block_count: u16) -> Extent {
-    Extent { start_block: u64::from(host) * 64, block_count }
+pub(super) fn extent(host: u32, count: u16) -> Extent {
+    Extent { start: u64::from(host % 16) * 64, count }
 }
 
 /// A write and a read under way, which the device holds.
@@ -56,9 +56,8 @@ pub(super) fn held_io(world: &mut World, host: &Steering, number: u32, qid: u16)
     world.target.device().hold();
     host.submit(qid, Command::Write { extent: extent(number, 2), in_capsule: false });
     host.submit(qid, Command::Read(extent(number + 1, 2)));
-    world.reach("that the device has both operations", STEPS_MAX, |world| {
-        world.target.device().outstanding_count() >= 2
-    })
+    world
+        .reach("that the device has both operations", STEPS_MAX, |world| world.target.device().outstanding_count() >= 2)
 }
 
 /// A chosen number of steps, 0 is the calm choice.

@@ -84,7 +84,8 @@ fn number_reused(run: &mut Run) -> Result<(), Failure> {
     layout.shared_receive_count = run.choices.one_of("shared receives", &[24, 0]);
     layout.fabric.device.numbers = Reuse::AtOnce;
     layout.fabric.device.keys = Reuse::AtOnce;
-    layout.fabric.device.completions = CompletionFaults { looks_max: 30, is_split: true, ..CompletionFaults::default() };
+    layout.fabric.device.completions =
+        CompletionFaults { looks_max: 30, is_split: true, ..CompletionFaults::default() };
     layout.fabric.device.swallows_shared_receive_one_in = run.choices.one_of("swallows a receive, one in", &[0, 2]);
     layout.fabric.device.flushes_shared_receive_one_in = run.choices.one_of("flushes a receive, one in", &[0, 2]);
     let mut world = run.world(&layout);
@@ -92,7 +93,8 @@ fn number_reused(run: &mut Run) -> Result<(), Failure> {
     let ends = [End::Abruptly, End::Quietly, End::Dies, End::AfterTurns(run.choices.below("end after turns", 120))];
     let mut of_hosts = Vec::new();
     for _ in 0..2 {
-        let sessions = (0..4).map(|_| Session::new(run.choices.below("commands", 12), run.choices.one_of("end", &ends)));
+        let sessions =
+            (0..4).map(|_| Session::new(run.choices.below("commands", 12), run.choices.one_of("end", &ends)));
         of_hosts.push(sessions.collect());
     }
     sessions(&mut world, of_hosts)?;
@@ -139,11 +141,14 @@ fn post_fails(run: &mut Run) -> Result<(), Failure> {
     }
     for number in 0..run.choices.between("commands", 4, 24) {
         let (host, qid) = (&hosts[number as usize % 2], 1);
-        host.submit(qid, match run.choices.below("which command", 3) {
-            0 => Command::Read(extent(number % 8, 4)),
-            1 => Command::Write { extent: extent(number % 8, 4), in_capsule: false },
-            _ => Command::Flush,
-        });
+        host.submit(
+            qid,
+            match run.choices.below("which command", 3) {
+                0 => Command::Read(extent(number % 8, 4)),
+                1 => Command::Write { extent: extent(number % 8, 4), in_capsule: false },
+                _ => Command::Flush,
+            },
+        );
         some_steps(run, &mut world, "the next command comes after", 40)?;
     }
     run.end_window();
@@ -160,7 +165,8 @@ fn everything_waits(run: &mut Run) -> Result<(), Failure> {
     layout.fabric.attributes.read_initiator_count_max = run.choices.one_of("read depth", &[1, 2, 16]);
     layout.fabric.attributes.inline_len_max = 0;
     layout.data_memory_len = run.choices.one_of("bytes of buffers", &[64 << 10, 256 << 10]);
-    layout.fabric.device.completions = CompletionFaults { looks_max: 12, is_mixed: true, ..CompletionFaults::default() };
+    layout.fabric.device.completions =
+        CompletionFaults { looks_max: 12, is_mixed: true, ..CompletionFaults::default() };
     let mut world = run.world(&layout);
     run.begin_window();
     let mut of_hosts = Vec::new();
@@ -197,7 +203,9 @@ fn completion_queue_breaks(run: &mut Run) -> Result<(), Failure> {
     world.fabric.break_port(machine, PortId(0));
     world.reach("that its queue pairs are cut", STEPS_MAX, |world| world.target.count("rdma_cut") >= 3)?;
     let took_ns = world.now_ns() - begun_ns;
-    expect(took_ns < 1_000_000_000, || format!("they were cut after {took_ns} ns only: no deadline is to be waited for"))?;
+    expect(took_ns < 1_000_000_000, || {
+        format!("they were cut after {took_ns} ns only: no deadline is to be waited for")
+    })?;
     run.end_window();
     hosts.iter().for_each(|host| host.order(Order::DisconnectAll));
     // The other CPU takes connections in still.

@@ -142,7 +142,10 @@ fn every_rpc(run: &mut Run) -> Result<(), Failure> {
     for number in 0..2 {
         let session = |run: &Run| {
             let after = End::AfterTurns(run.choices.below("end after turns", 300));
-            Session::new(run.choices.below("commands", 30), run.choices.one_of("end", &[End::Quietly, End::Abruptly, after]))
+            Session::new(
+                run.choices.below("commands", 30),
+                run.choices.one_of("end", &[End::Quietly, End::Abruptly, after]),
+            )
         };
         let sessions = (0..3).map(|_| session(run)).collect();
         world.add(RawHost::new(number, &world, sessions));

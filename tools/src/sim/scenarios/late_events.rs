@@ -183,6 +183,8 @@ fn disconnected_does_not_flush(run: &mut Run) -> Result<(), Failure> {
         world.target.count("rdma_returned") + world.target.count("rdma_cut") == 2
     })?;
     let (cut, took_ns) = (world.target.count("rdma_cut"), world.now_ns() - begun_ns);
-    expect(cut == 0, || format!("{cut} queue pairs were cut off, {took_ns} ns after DISCONNECTED: nobody had moved them"))?;
+    expect(cut == 0, || {
+        format!("{cut} queue pairs were cut off, {took_ns} ns after DISCONNECTED: nobody had moved them")
+    })?;
     run.finish(world)
 }

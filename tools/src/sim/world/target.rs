@@ -3,7 +3,7 @@
 //! It can be killed: its machine is gone in the midst of everything, and only its block device stays. Another can be started in its place then, on another
 //! machine with the same address.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Choices, Cpu, Program, Progress, Rest, Simulation, TraceRecord, Turn, Wake};
-use transport_rdma::soft::in_process::Fabric;
-use transport_rdma::target::{Control, CounterRow, Message, TargetCpu, TargetOptions, build};
+use transport_rdma::soft::in_process::{Fabric, MachineId};
+use transport_rdma::target::{Change, Control, CounterRow, Message, TargetCpu, TargetOptions, build};
 
 use super::P;
 use super::device::SimulatedDevice;
@@ -54,6 +54,8 @@ struct Running {
     control: Rc<RefCell<Control<P>>>,
     cpus: Vec<Rc<RefCell<TargetCpu<P>>>>,
     orders: Rc<RefCell<VecDeque<Order>>>,
+    changes_under_way: Rc<Cell<usize>>,
+    machine: MachineId,
     /// By CPU: the record that comes next.
     next_records: Vec<u64>,
 }
@@ -70,6 +72,7 @@ impl Running {
             nodes: Vec::new(),
         };
         let mut machine = fabric.machine();
+        let id = machine.id();
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
         device.wake_with((0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect());
@@ -81,10 +84,15 @@ impl Running {
             mesh.install(Cpu(number), PollingCpu(Rc::clone(cpu)));
         }
         let control = Rc::new(RefCell::new(control));
-        let orders = Rc::default();
-        let program = ControlProgram { control: Rc::clone(&control), orders: Rc::clone(&orders) };
+        let (orders, changes_under_way) = (Rc::default(), Rc::default());
+        let program = ControlProgram {
+            control: Rc::clone(&control),
+            orders: Rc::clone(&orders),
+            changes_under_way: Rc::clone(&changes_under_way),
+        };
         mesh.install(Cpu(layout.cpu_count), program);
-        Self { mesh, control, cpus, orders, next_records: vec![0; usize::from(layout.cpu_count) + 1] }
+        let next_records = vec![0; usize::from(layout.cpu_count) + 1];
+        Self { mesh, control, cpus, orders, changes_under_way, machine: id, next_records }
     }
 }
 
@@ -164,6 +172,48 @@ impl SimulatedTarget {
     pub fn order(&mut self, order: impl FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>) + 'static) {
         if let Some(running) = &self.running {
             running.orders.borrow_mut().push_back(Box::new(order));
+        }
+    }
+
+    /// Changes something, as an RPC would. What is refused changes nothing, and is answered at once.
+    pub fn change(&mut self, change: Change) {
+        let Some(running) = &self.running else { return };
+        let under_way = Rc::clone(&running.changes_under_way);
+        under_way.set(under_way.get() + 1);
+        self.order(move |control, turn| {
+            if control.change(turn, change).is_err() {
+                under_way.set(under_way.get() - 1);
+            }
+        });
+    }
+
+    /// Changes that were not answered.
+    #[must_use]
+    pub fn changes_under_way(&self) -> usize {
+        self.running.as_ref().map_or(0, |running| running.changes_under_way.get())
+    }
+
+    /// Lists all that can be listed, as RPCs would.
+    pub fn list_everything(&mut self) {
+        self.order(|control, turn| {
+            let core = control.core();
+            for nqn in core.subsystems().map(|subsystem| subsystem.nqn.clone()) {
+                let controller_count = core.controllers(&nqn).map_or(0, Iterator::count);
+                let qpair_count = core.qpairs(turn.guard(), &nqn).map_or(0, |qpairs| qpairs.len());
+                tracing::trace!(nqn, controller_count, qpair_count);
+            }
+        });
+    }
+
+    /// Its machine on the fabric.
+    ///
+    /// # Panics
+    /// If the target was killed.
+    #[must_use]
+    pub fn machine(&self) -> MachineId {
+        match &self.running {
+            Some(running) => running.machine,
+            None => panic!("the target was killed, and has no machine"),
         }
     }
 
@@ -306,6 +356,7 @@ impl Program for PollingCpu {
 struct ControlProgram {
     control: Rc<RefCell<Control<P>>>,
     orders: Rc<RefCell<VecDeque<Order>>>,
+    changes_under_way: Rc<Cell<usize>>,
 }
 
 impl Program for ControlProgram {
@@ -326,6 +377,9 @@ impl Program for ControlProgram {
             order(&mut control, turn);
         }
         let progress = control.poll(turn);
+        while control.next_done().is_some() {
+            self.changes_under_way.set(self.changes_under_way.get() - 1);
+        }
         if control.is_drained() {
             turn.leave();
         }
