@@ -51,13 +51,15 @@ pub(super) fn extent(host: u32, count: u16) -> Extent {
     Extent { start: u64::from(host % 16) * 64, count }
 }
 
-/// A write and a read under way, which the device holds.
+/// Operations under way, which the device holds. (A read may need none.)
 pub(super) fn held_io(world: &mut World, host: &Steering, number: u32, qid: u16) -> Result<(), Failure> {
     world.target.device().hold();
-    host.submit(qid, Command::Write { extent: extent(number, 2), in_capsule: false });
     host.submit(qid, Command::Read(extent(number + 1, 2)));
-    world
-        .reach("that the device has both operations", STEPS_MAX, |world| world.target.device().outstanding_count() >= 2)
+    host.submit(qid, Command::Write { extent: extent(number, 2), in_capsule: false });
+    host.submit(qid, Command::WriteZeroes(extent(number + 2, 1)));
+    world.reach("that the device has the operations", STEPS_MAX, |world| {
+        world.target.device().outstanding_count() >= 2
+    })
 }
 
 /// A chosen number of steps, 0 is the calm choice.

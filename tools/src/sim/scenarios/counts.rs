@@ -16,6 +16,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 fn connect_loop(run: &mut Run) -> Result<(), Failure> {
     let mut layout = Layout::chosen(&run.choices);
     layout.shared_receive_count = run.choices.one_of("shared receives", &[24, 0]);
+    layout.queue_pair_count_max = 24;
+    let is_provable = layout.drains_are_provable();
     let mut world = run.world(&layout);
     let session = |run: &Run| {
         let ends = [End::Quietly, End::Abruptly, End::Announced];
@@ -26,7 +28,8 @@ fn connect_loop(run: &mut Run) -> Result<(), Failure> {
     };
     let of_hosts: Vec<Vec<Session>> = (0..2).map(|_| (0..20).map(|_| session(run)).collect()).collect();
     sessions(&mut world, of_hosts)?;
+    // Drains that nothing can prove take their time, and their places.
     let rejected = world.target.count("rdma_connections_rejected");
-    expect(rejected == 0, || format!("{rejected} of 80 connections were refused"))?;
+    expect(rejected == 0 || !is_provable, || format!("{rejected} of 80 connections were refused"))?;
     run.finish(world)
 }
