@@ -28,11 +28,16 @@ pub(super) fn connected(world: &mut World, number: u32, io_queue_count: u16) -> 
 /// Opens its admin queue and so many I/O queues.
 pub(super) fn connect(world: &mut World, host: &Steering, io_queue_count: u16) -> Result<(), Failure> {
     for qid in 0..=io_queue_count {
-        host.open(Opening::new(qid));
+        host.open(opening(qid));
         let steering = host.clone();
         world.reach("that a queue is up", STEPS_MAX, |_| steering.is_at(qid, Stage::Ready))?;
     }
     Ok(())
+}
+
+/// A queue that goes all the way; its controller has no keep-alive.
+pub(super) fn opening(qid: u16) -> Opening {
+    Opening { keep_alive_ms: 0, ..Opening::new(qid) }
 }
 
 /// Hosts that do these sessions by themselves, all at once; comes back when they are done.

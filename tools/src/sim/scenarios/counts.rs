@@ -17,6 +17,8 @@ fn connect_loop(run: &mut Run) -> Result<(), Failure> {
     let mut layout = Layout::chosen(&run.choices);
     layout.shared_receive_count = run.choices.one_of("shared receives", &[24, 0]);
     layout.queue_pair_count_max = 24;
+    // Where nobody is told that a host has left, its places are taken until its keep-alive ends.
+    layout.fabric.loses_disconnected = false;
     let is_provable = layout.drains_are_provable();
     let mut world = run.world(&layout);
     let session = |run: &Run| {

@@ -2,7 +2,7 @@
 
 use transport_rdma::soft::in_process::{Calls, EventKinds};
 
-use super::acting::{STEPS_MAX, connect, connected, expect, extent, host, some_steps};
+use super::acting::{STEPS_MAX, connect, connected, expect, extent, host, opening, some_steps};
 use crate::sim::failure::Failure;
 use crate::sim::host::raw::{Command, Opening, Order, Stage};
 use crate::sim::scenario::{Run, Scenario};
@@ -48,7 +48,8 @@ fn each_step_fails(run: &mut Run) -> Result<(), Failure> {
     let kind = run.choices.one_of("what fails", &kinds);
     world.fabric.fail_call(machine, kind, u64::from(run.choices.below("which of them", 12)));
     for qid in 0..3 {
-        host.open(Opening::new(qid));
+        host.open(opening(qid));
+        world.steps(20)?;
         let watched = host.clone();
         let came = |_: &_| watched.is_at(qid, Stage::Ready) || watched.stage(qid).is_none();
         world.reach("that the queue is up, or gone", STEPS_MAX, came)?;
@@ -122,7 +123,7 @@ fn same_queue_id(run: &mut Run) -> Result<(), Failure> {
     run.begin_window();
     host.order(Order::Disconnect { qid: 1 });
     some_steps(run, &mut world, "it comes again after", 200)?;
-    host.open(Opening::new(1));
+    host.open(opening(1));
     some_steps(run, &mut world, "the device goes on after", 800)?;
     world.target.device().let_go();
     run.end_window();
@@ -135,8 +136,9 @@ fn same_queue_id(run: &mut Run) -> Result<(), Failure> {
             break;
         }
         world.advance(100_000_000);
-        host.open(Opening::new(1));
-        world.steps(1)?;
+        host.open(opening(1));
+        // Until the host has heard of it.
+        world.steps(20)?;
     }
     if watched.stage(0).is_some() {
         expect(watched.is_at(1, Stage::Ready), || "the queue id was never taken in again".to_owned())?;
