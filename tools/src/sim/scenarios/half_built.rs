@@ -38,6 +38,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 fn each_step_fails(run: &mut Run) -> Result<(), Failure> {
     let mut layout = Layout::chosen(&run.choices);
     layout.fabric.forbids_destroy_with_work = false;
+    // A host that is not told that the target gave up waits for ever.
+    layout.fabric.loses_disconnected = false;
     let mut world = run.world(&layout);
     let machine = world.target.machine();
     let bystander = connected(&mut world, 0, 1)?;
@@ -113,7 +115,9 @@ fn peer_leaves(run: &mut Run) -> Result<(), Failure> {
 }
 
 fn same_queue_id(run: &mut Run) -> Result<(), Failure> {
-    let layout = Layout::chosen(&run.choices);
+    let mut layout = Layout::chosen(&run.choices);
+    // A target that is not told that the old one has ended has it still, and says so: busy.
+    layout.fabric.loses_disconnected = false;
     let mut world = run.world(&layout);
     let host = connected(&mut world, 0, 1)?;
     let holds = run.choices.one_in("its block operations are held", 2);
