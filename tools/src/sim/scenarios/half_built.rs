@@ -72,11 +72,11 @@ fn bad_requests(run: &mut Run) -> Result<(), Failure> {
     let host = host(&mut world, 0);
     let requests: [(Vec<u8>, u8); 4] = [(Vec::new(), 4), (vec![0; 31], 4), (vec![0xFF; 32], 4), (vec![0; 56], 0)];
     let count = run.choices.between("requests", 8, 24);
-    for number in 0..count {
+    for (number, _) in (0..count).enumerate() {
         let request = requests[run.choices.below("which request", 4) as usize].clone();
         host.open(Opening { request: Some(request), ..Opening::new(0) });
         let watched = host.clone();
-        world.reach("that it is refused", STEPS_MAX, |_| watched.observed().rejects.len() as u32 > number)?;
+        world.reach("that it is refused", STEPS_MAX, |_| watched.observed().rejects.len() > number)?;
         world.reach("that the host is rid of it", STEPS_MAX, |_| watched.stage(0).is_none())?;
     }
     let requests = world.target.count("rdma_connection_requests");
