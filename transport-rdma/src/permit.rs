@@ -252,16 +252,19 @@ struct One;
 
 /// A number of permits, as a type that may know it.
 trait Count {
+    #[cfg(debug_assertions)]
     fn count(&self) -> u32;
 }
 
 impl Count for One {
+    #[cfg(debug_assertions)]
     fn count(&self) -> u32 {
         1
     }
 }
 
 impl Count for u32 {
+    #[cfg(debug_assertions)]
     fn count(&self) -> u32 {
         *self
     }

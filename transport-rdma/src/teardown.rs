@@ -41,7 +41,7 @@ impl Live {
     }
 
     /// To look at.
-    #[cfg(any(test, debug_assertions))]
+    #[cfg(debug_assertions)]
     pub(crate) fn books(&self) -> &Allowance {
         &self.allowance
     }
@@ -161,7 +161,7 @@ impl Draining {
     }
 
     /// To look at.
-    #[cfg(any(test, debug_assertions))]
+    #[cfg(debug_assertions)]
     pub(crate) fn books(&self) -> &Allowance {
         &self.allowance
     }

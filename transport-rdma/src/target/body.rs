@@ -10,8 +10,9 @@
 //!
 //! Permits of what may be posted are in [`Live`]: so a queue pair that drains has none to take.
 
-#[cfg(any(test, debug_assertions))]
+#[cfg(debug_assertions)]
 mod audit;
+mod posted;
 
 use std::collections::VecDeque;
 
@@ -19,12 +20,12 @@ use nvmf_core::transport::{RemoteBuffer, Slot};
 use nvmf_core::{DisconnectReason, Qpair};
 use reactor::{Handle, Segment, TimerId};
 
+pub(super) use posted::{OwnReceives, Place, PostedSends, SlotWork};
+
 use super::message::{ConnectionRecord, Terms};
 #[cfg(debug_assertions)]
 use crate::permit::ProgramDropped;
-use crate::permit::{
-    Allowance, CommandRoom, Forfeit, GiveBack, Ledger, OwnReceive, Permit, Permits, ReadDepth, SendRoom,
-};
+use crate::permit::{Allowance, CommandRoom, Forfeit, GiveBack, Ledger, Permit};
 use crate::teardown::{Destroying, Draining, Live, Quarantined};
 use crate::verbs::QueuePairName;
 
@@ -39,71 +40,6 @@ pub(super) enum Life {
     Destroying(Destroying),
     /// Kept for ever.
     Quarantined,
-}
-
-/// Where a slot is.
-#[derive(Debug, Default)]
-pub(super) enum Place {
-    #[default]
-    Free,
-    /// With its command: at the NVMe layer, or its response waits for room.
-    Command(Permit<CommandRoom>),
-    /// Its response is posted: the host may have sent another command in its place.
-    ResponsePosted,
-}
-
-/// One slot.
-#[derive(Debug)]
-pub(super) struct SlotWork {
-    pub(super) place: Place,
-    /// Of its pull's READs that are posted.
-    pub(super) reads: Permits<ReadDepth>,
-    /// READs of its pull that have not succeeded, those that wait included.
-    pub(super) part_count: u32,
-}
-
-impl SlotWork {
-    const FREE: Self = Self { place: Place::Free, reads: Permits::NONE, part_count: 0 };
-}
-
-/// Requests in the send queue that no completion has accounted for. Requests of one send queue complete in order: so a completion accounts for all
-/// that were posted since the signalled one before it.
-#[derive(Debug)]
-pub(super) struct PostedSends {
-    /// For each signalled request, oldest first: the permits that its completion gives back, its own included.
-    signalled: VecDeque<Permits<SendRoom>>,
-    /// Of requests posted since the last signalled one.
-    unsignalled: Permits<SendRoom>,
-}
-
-impl PostedSends {
-    /// A request was posted.
-    #[inline]
-    pub(super) fn push(&mut self, permit: Permit<SendRoom>, is_signalled: bool) {
-        self.unsignalled.put(permit);
-        if is_signalled {
-            self.signalled.push_back(self.unsignalled.take_all());
-        }
-    }
-
-    /// The oldest signalled request succeeded, and with it all that were posted before it. `None` if there is none: the device says it twice.
-    #[inline]
-    pub(super) fn pop(&mut self) -> Option<Permits<SendRoom>> {
-        self.signalled.pop_front()
-    }
-
-    /// The last of them came back, or will never.
-    fn take_all(&mut self) -> Permits<SendRoom> {
-        let mut all = self.unsignalled.take_all();
-        for permits in self.signalled.drain(..) {
-            all.merge(permits);
-        }
-        all
-    }
-
-    fn count(&self) -> u32 {
-        self.unsignalled.count() + self.signalled.iter().map(Permits::count).sum::<u32>()
-    }
 }
 
 /// What is left of a pull that found no room.
@@ -127,14 +63,6 @@ pub(super) struct Capsule {
     pub(super) receive: u32,
     pub(super) len: u32,
     pub(super) command: Permit<CommandRoom>,
-}
-
-/// A queue pair that has its own receives. Empty where the receives are shared.
-#[derive(Debug, Default)]
-pub(super) struct OwnReceives {
-    pub(super) buffers: Vec<reactor::Buffer>,
-    /// For each buffer: whether it is posted.
-    pub(super) posted: Box<[Option<Permit<OwnReceive>>]>,
 }
 
 #[derive(Debug)]
@@ -181,14 +109,11 @@ impl Body {
             // Lowest slot last: it is taken first.
             free_slots: (0..slot_count).rev().collect(),
             slots: (0..slot_count).map(|_| SlotWork::FREE).collect(),
-            posted: PostedSends {
-                signalled: VecDeque::with_capacity(terms.send_count as usize),
-                unsignalled: Permits::NONE,
-            },
+            posted: PostedSends::new(terms.send_count),
             waiting_capsules: VecDeque::with_capacity(usize::from(terms.depth)),
             waiting_pulls: VecDeque::with_capacity(usize::from(slot_count)),
             waiting_sends: VecDeque::with_capacity(2 * usize::from(slot_count)),
-            receives: OwnReceives { posted: buffers.iter().map(|_| None).collect(), buffers },
+            receives: OwnReceives::new(buffers),
         };
         Self { record, life: Some(Life::Live(Live::attached(name, allowance))), work }
     }
@@ -231,6 +156,12 @@ impl Body {
         }
     }
 
+    /// Whether room that came back may be of use.
+    #[inline]
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.work.waiting_sends.is_empty() || !self.work.waiting_pulls.is_empty()
+    }
+
     /// The drain, if that is where it is.
     pub(super) fn draining_mut(&mut self) -> Option<&mut Draining> {
         match &mut self.life {
@@ -241,22 +172,41 @@ impl Body {
 
     // Completions.
 
-    /// A signalled request succeeded. False if none was out: then nothing is given back.
+    /// A signalled WRITE succeeded. False if no request was out: then nothing is given back.
     #[inline]
-    pub(super) fn sends_returned(&mut self) -> bool {
+    pub(super) fn write_returned(&mut self) -> bool {
         let Some(mut give_back) = give_back(&mut self.life) else { return false };
-        let Some(permits) = self.work.posted.pop() else { return false };
-        give_back.sends(permits);
+        let Some(sends) = self.work.posted.pop() else { return false };
+        give_back.sends(sends);
         true
     }
 
-    /// A READ of this slot succeeded. False if none was out.
+    /// A response's send succeeded: the slot that has it is free. `None` if there is none whose response was out.
     #[inline]
-    pub(super) fn read_returned(&mut self, slot: Slot) -> bool {
-        let Some(mut give_back) = give_back(&mut self.life) else { return false };
-        let Some(read) = self.work.slots[usize::from(slot)].reads.take_one() else { return false };
-        give_back.reads(read.into());
-        self.sends_returned()
+    pub(super) fn response_returned(&mut self, number: u32) -> Option<Slot> {
+        let slot = Slot::try_from(number).ok()?;
+        let work = self.work.slots.get_mut(usize::from(slot))?;
+        let Place::ResponsePosted = work.place else { return None };
+        let mut give_back = give_back(&mut self.life)?;
+        give_back.sends(self.work.posted.pop()?);
+        work.place = Place::Free;
+        Some(slot)
+    }
+
+    /// A READ succeeded: its slot, and whether that was the last part of its pull. `None` if none of the slot's was out.
+    #[inline]
+    pub(super) fn read_returned(&mut self, number: u32) -> Option<(Slot, bool)> {
+        let slot = Slot::try_from(number).ok()?;
+        let work = self.work.slots.get_mut(usize::from(slot))?;
+        let mut give_back = give_back(&mut self.life)?;
+        give_back.reads(work.reads.take_one()?.into());
+        // It is one of the sends that are out, and the oldest signalled one.
+        if let Some(sends) = self.work.posted.pop() {
+            give_back.sends(sends);
+        }
+        // A part is counted until it succeeds, so there is one.
+        work.part_count -= 1;
+        Some((slot, work.part_count == 0))
     }
 
     /// A receive came back, whatever came of it. False if it was not posted.

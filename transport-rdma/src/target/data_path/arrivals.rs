@@ -12,7 +12,7 @@ use reactor::{Handle, Segment};
 
 use super::{CompletionQueue, DataPath, POLL_LIMIT, permit_id};
 use crate::binding::{COMMAND_LEN, WorkKind, WorkRequestId};
-use crate::target::body::{Body, Capsule, Place, SlotWork};
+use crate::target::body::{Body, Capsule, Place};
 use crate::verbs::{Completion, CompletionStatus, Port};
 
 impl<Q: Port> DataPath<Q> {
@@ -134,17 +134,13 @@ impl<Q: Port> DataPath<Q> {
     #[inline]
     fn take_response_sent(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
-        let Some((slot, work)) = slot_of(body, number) else {
+        let Some(slot) = body.response_returned(number) else {
             return self.counters.stale_completions.add(1);
         };
-        let is_posted = matches!(work.place, Place::ResponsePosted);
-        if !is_posted || !body.sends_returned() {
-            return self.counters.stale_completions.add(1);
-        }
-        body.work.slots[usize::from(slot)].place = Place::Free;
         if !body.is_live() {
             return body.work.free_slots.push(slot);
         }
+        let has_waiting = body.has_waiting();
         arrivals.push(Arrival::Finished { qpair, slot });
         match body.work.waiting_capsules.pop_front() {
             Some(Capsule { receive, len, command }) => {
@@ -153,13 +149,15 @@ impl<Q: Port> DataPath<Q> {
             }
             None => body.work.free_slots.push(slot),
         }
-        self.post_waiting(qpair);
+        if has_waiting {
+            self.post_waiting(qpair);
+        }
     }
 
     /// A WRITE completed: there is room again.
     fn take_write(&mut self, qpair: Handle<Qpair>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
-        if !body.sends_returned() {
+        if !body.write_returned() {
             return self.counters.stale_completions.add(1);
         }
         self.post_waiting(qpair);
@@ -169,21 +167,19 @@ impl<Q: Port> DataPath<Q> {
     #[inline]
     fn take_read(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
-        let slot = slot_of(body, number).map(|(slot, _)| slot);
-        let Some(slot) = slot.filter(|slot| body.read_returned(*slot)) else {
+        let Some((slot, pulled)) = body.read_returned(number) else {
             return self.counters.stale_completions.add(1);
         };
-        let work = &mut body.work.slots[usize::from(slot)];
-        // A part is out until it succeeds, so there is one.
-        work.part_count -= 1;
-        let pulled = work.part_count == 0;
+        let has_waiting = body.has_waiting();
         if !body.is_live() {
             return;
         }
         if pulled {
             arrivals.push(Arrival::Pulled { qpair, slot });
         }
-        self.post_waiting(qpair);
+        if has_waiting {
+            self.post_waiting(qpair);
+        }
     }
 
     #[inline]
@@ -213,13 +209,6 @@ impl<Q: Port> DataPath<Q> {
             self.endings.push((qpair, reason_of(status)));
         }
     }
-}
-
-/// The slot that a completion names, if there is one.
-#[inline]
-fn slot_of(body: &mut Body, number: u32) -> Option<(Slot, &mut SlotWork)> {
-    let slot = Slot::try_from(number).ok()?;
-    Some((slot, body.work.slots.get_mut(usize::from(slot))?))
 }
 
 /// What a failed completion says about who ended the connection: a flush that we did not ask for is the peer's doing, or its absence.

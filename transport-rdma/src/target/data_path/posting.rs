@@ -82,9 +82,6 @@ impl<Q: Port> DataPath<Q> {
     #[inline]
     pub(super) fn post_waiting(&mut self, qpair: Handle<Qpair>) {
         let Some((live, work, mut poster)) = self.parts(qpair) else { return };
-        if work.waiting_sends.is_empty() && work.waiting_pulls.is_empty() {
-            return;
-        }
         let done = poster.post_waiting(live, work);
         self.after_posting(qpair, done);
     }
