@@ -131,7 +131,7 @@ impl<Q: Port> DataPath<Q> {
     }
 
     /// A response's send completed, and with it the slot's WRITEs.
-    #[inline]
+    #[inline(always)]
     fn take_response_sent(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
         let Some(slot) = body.response_returned(number) else {
@@ -164,7 +164,7 @@ impl<Q: Port> DataPath<Q> {
     }
 
     /// One READ of a pull completed.
-    #[inline]
+    #[inline(always)]
     fn take_read(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
         let Some((slot, pulled)) = body.read_returned(number) else {
