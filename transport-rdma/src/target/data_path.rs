@@ -318,6 +318,7 @@ impl<Q: Port> Transport for DataPath<Q> {
 }
 
 /// Posts receive `number` of a queue pair's own receive queue. It has its permit until it comes back.
+// Always: there are two callers, and one is called for each command.
 #[inline(always)]
 fn post_own_receive<Q: Port>(
     port: &mut Q,

@@ -131,6 +131,7 @@ impl<Q: Port> DataPath<Q> {
     }
 
     /// A response's send completed, and with it the slot's WRITEs.
+    // Always: as calls they would cost more instructions than all of the accounting.
     #[inline(always)]
     fn take_response_sent(&mut self, qpair: Handle<Qpair>, number: u32, arrivals: &mut Vec<Arrival>) {
         let Some(body) = self.bodies.look_mut(qpair) else { return };
