@@ -63,9 +63,7 @@ pub(super) fn held_io(world: &mut World, host: &Steering, number: u32, qid: u16)
     host.submit(qid, Command::Read(extent(number + 1, 2)));
     host.submit(qid, Command::Write { extent: extent(number, 2), in_capsule: false });
     host.submit(qid, Command::WriteZeroes(extent(number + 2, 1)));
-    world.reach("that the device has the operations", STEPS_MAX, |world| {
-        world.target.device().outstanding_count() >= 2
-    })
+    world.reach("that the device has the operations", STEPS_MAX, |world| world.target.device().outstanding_count() >= 2)
 }
 
 /// A chosen number of steps, 0 is the calm choice.

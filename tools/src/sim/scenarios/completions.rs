@@ -205,9 +205,7 @@ fn completion_queue_breaks(run: &mut Run) -> Result<(), Failure> {
         world.target.labelled("rdma_queue_pairs_live", "0") == 0
     })?;
     let took_ns = world.now_ns() - begun_ns;
-    expect(took_ns < 1_000_000_000, || {
-        format!("it took {took_ns} ns: no deadline is to be waited for")
-    })?;
+    expect(took_ns < 1_000_000_000, || format!("it took {took_ns} ns: no deadline is to be waited for"))?;
     run.end_window();
     hosts.iter().for_each(|host| host.order(Order::DisconnectAll));
     // The other CPU takes connections in still.

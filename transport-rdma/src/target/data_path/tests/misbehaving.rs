@@ -208,19 +208,19 @@ fn c19_no_response_follows_a_receive_that_was_refused() {
 /// F6: however slowly sends complete, no more are posted than the queue has room for, and the marker's place is never given away.
 #[test]
 fn f6_responses_count_in_the_send_queue() {
-    const ROOM: usize = 3;
-    let mut rig = Rig::new(ROOM as u32 + 1, 4, 0);
+    const ROOM: u32 = 3;
+    let mut rig = Rig::new(ROOM + 1, 4, 0);
     for receive in [0, 1, 0, 1] {
         let (slot, receive) = rig.command(receive);
         rig.path.consumed(receive);
         rig.respond(slot);
     }
-    assert_eq!(rig.sends().len(), ROOM);
-    assert_eq!(rig.out(), [ROOM as u32, 0, 3, 1], "the fourth response waits, and its command is not over");
-    rig.path.port.capacity = Some(ROOM + 1);
+    assert_eq!(rig.sends().len(), ROOM as usize);
+    assert_eq!(rig.out(), [ROOM, 0, 3, 1], "the fourth response waits, and its command is not over");
+    rig.path.port.capacity = Some(ROOM as usize + 1);
     rig.begin_drain();
     rig.path.post_marker(rig.qpair).unwrap().unwrap();
-    assert_eq!(rig.sends().len(), ROOM + 1);
+    assert_eq!(rig.sends().len(), ROOM as usize + 1);
     assert!(rig.path.post_marker(rig.qpair).is_none(), "once");
 }
 
