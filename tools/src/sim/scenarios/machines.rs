@@ -65,7 +65,13 @@ impl Crowd {
             && self.real.iter().all(|host| host.observed().is_serving)
     }
 
-    /// Whether all have noticed that it is over.
+    /// Ends what is under way.
+    fn end(&self) {
+        self.raw.iter().for_each(|host| host.order(Order::DisconnectAll));
+        self.real.iter().for_each(real::Steering::interrupt);
+    }
+
+    /// Whether the first association of all is over.
     fn is_over(&self) -> bool {
         self.raw.iter().all(|host| host.observed().is_done)
             && self.real.iter().all(|host| host.observed().ended_count == 1)
@@ -82,7 +88,8 @@ fn target_killed_and_started_again(run: &mut Run) -> Result<(), Failure> {
     layout.fabric.loses_disconnected = false;
     let mut world = run.world(&layout);
     let crowd = Crowd::new(run, &mut world);
-    if run.choices.one_in("killed when all are served", 2) {
+    let are_served = run.choices.one_in("killed when all are served", 2);
+    if are_served {
         world.reach("that all hosts are served", LIMIT, |_| crowd.is_served())?;
     }
     run.begin_window();
@@ -90,6 +97,11 @@ fn target_killed_and_started_again(run: &mut Run) -> Result<(), Failure> {
     world.kill_target();
     world.steps(u64::from(run.choices.below("steps until it is started", 300)))?;
     world.restart_target();
+    if !are_served {
+        // Some may have come to it first now.
+        world.steps(1_000)?;
+        crowd.end();
+    }
     world.reach("that all hosts have noticed", LIMIT, |_| crowd.is_over())?;
     run.end_window();
     for host in &crowd.raw {
@@ -146,11 +158,8 @@ fn host_stopped_and_continued(run: &mut Run) -> Result<(), Failure> {
     crowd.real.iter().for_each(real::Steering::go_on);
     world.steps(u64::from(run.choices.below("steps after that", 2_000)))?;
     run.end_window();
-    crowd.raw.iter().for_each(|host| host.order(Order::DisconnectAll));
-    for host in &crowd.real {
-        host.keep(false);
-        host.interrupt();
-    }
+    crowd.real.iter().for_each(|host| host.keep(false));
+    crowd.end();
     world.reach("that all hosts are done", LIMIT, |_| {
         crowd.raw.iter().all(|host| host.observed().is_done) && crowd.real.iter().all(|host| host.observed().is_done)
     })?;

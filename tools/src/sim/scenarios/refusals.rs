@@ -96,10 +96,16 @@ fn breakers_are_thrown_out(run: &mut Run) -> Result<(), Failure> {
     world
         .reach("that both are done", LIMIT, |_| breaker_observed.borrow().is_done && good_observed.borrow().is_done)?;
     expect_served(&good_observed)?;
-    // The host sees it too, and its DISCONNECT may be seen first.
-    let thrown_out = world.target.labelled("rdma_disconnects", reason);
-    let is_seen = (1..=3).contains(&thrown_out) || (end == End::Overrun && thrown_out == 0);
-    expect(is_seen, || format!("{end:?} three times, and {thrown_out} disconnects for {reason}"))?;
+    // The host sees it too, and its DISCONNECT may be seen first; so may the device's own word that the queue pair broke.
+    let disconnects = |reason| world.target.labelled("rdma_disconnects", reason);
+    let thrown_out = disconnects(reason) + if end == End::WrongKey { disconnects("peer_gone") } else { 0 };
+    let is_seen = (1..=6).contains(&thrown_out) || (end == End::Overrun && thrown_out == 0);
+    expect(is_seen, || {
+        let rows = world.target.rows();
+        let seen: Vec<_> = rows.iter().filter(|row| row.0 == "rdma_disconnects" && row.2 > 0).collect();
+        let host = breaker_observed.borrow();
+        format!("{end:?} three times, and {thrown_out} disconnects for {reason}: {seen:?}, {host:?}")
+    })?;
     run.finish(world)
 }
 
