@@ -260,7 +260,10 @@ impl<P: Provider> HostControl<P> {
             Event::QueuePairCreated { ticket, result } => self.created(turn, link_of(ticket), result),
             Event::Established { connection, private_data, .. } => self.established(turn, connection, &private_data),
             Event::Rejected { connection, reason } => self.rejected(turn, connection, &reason),
-            Event::Disconnected { connection } => self.lost(turn, connection, "the target disconnected, or died"),
+            // The timewait begins with a disconnect, whose own event may have been lost.
+            Event::Disconnected { connection } | Event::TimewaitExit { connection } => {
+                self.lost(turn, connection, "the target disconnected, or died");
+            }
             Event::QueuePairFatal { connection } => self.lost(turn, connection, "the queue pair broke"),
             Event::QueuePairDestroyed { ticket, result } => self.queue_pair_destroyed(turn, link_of(ticket), result),
             Event::ConnectionDestroyed { ticket } => {
@@ -273,8 +276,7 @@ impl<P: Provider> HostControl<P> {
             Event::DeviceRemoved => self.device_removed(turn),
             // A host does not listen.
             Event::ConnectRequest(request) => self.provider.reject(request, &[]),
-            Event::TimewaitExit { .. }
-            | Event::LastWqeReached { .. }
+            Event::LastWqeReached { .. }
             | Event::Unlistened { .. }
             | Event::AddressChanged { of: AddressUser::Listener(_) } => {}
         }

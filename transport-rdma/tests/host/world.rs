@@ -10,7 +10,7 @@ use nvmf_core::host::HostIdentity;
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Cpu, Program, Progress, Rest, Simulation, SimulationOptions, Turn, Wake};
 use transport_rdma::host::{self, HostControl, HostOptions, Workload};
-use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
+use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider, MachineId};
 use transport_rdma::target::{self, Control, TargetOptions};
 use transport_rdma::verbs::Provider;
 
@@ -169,6 +169,7 @@ fn spec() -> TargetSpec {
 
 pub(crate) struct Host {
     pub(crate) mesh: Simulation<host::Message<P>>,
+    pub(crate) machine: MachineId,
     cpu_count: u16,
     told: Told,
 }
@@ -240,6 +241,7 @@ impl World {
         let sleeps = SimulationOptions { sleeps: self.seed % 4 < 2, ..SimulationOptions::default() };
         let mut mesh = Simulation::with_options(self.seed ^ 0xABCD, cpu_count + 1, sleeps);
         let mut machine = self.fabric.machine();
+        let machine_id = machine.id();
         let wakes: Vec<Wake> = (0..cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
         let (control, cpus) = host::build(machine, options, workload).unwrap();
@@ -248,7 +250,7 @@ impl World {
         }
         let told: Told = Rc::default();
         mesh.install(Cpu(cpu_count), HostProgram { control, told: Rc::clone(&told) });
-        Host { mesh, cpu_count, told }
+        Host { mesh, machine: machine_id, cpu_count, told }
     }
 
     /// One step of either.
