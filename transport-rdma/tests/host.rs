@@ -1,5 +1,5 @@
 //! The host side against the target side, over the in-process fabric, with every step drawn from a seed.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, dead_code, reason = "tests, which share their world with others")]
 
 #[path = "host/workload.rs"]
 mod workload;
