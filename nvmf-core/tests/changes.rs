@@ -232,7 +232,8 @@ fn a_host_that_is_removed_loses_its_controllers_and_no_other_does() {
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let (mut world, _) = world(5);
     let at = listener();
-    let cases: [(fn(&mut Target) -> Result<ChangeId, ChangeError>, &str); 7] = [
+    type Attempt = fn(&mut Target) -> Result<ChangeId, ChangeError>;
+    let cases: [(Attempt, &str); 7] = [
         (
             |target| target.add_listener("nqn.x", listener()),
             "nqn is \"nqn.x\", and should be that of a subsystem: nqn.2024-01.example:disk, nqn.2024-01.example:closed",

@@ -264,7 +264,7 @@ fn a_storm_of_connects_meets_a_storm_of_changes() {
             assert!(round < 4_000, "seed {seed}: hosts stalled: {:?}\n{:#?}", rig.hosts, rig.nonzero());
             rig.simulation.advance(1_000_000);
             if round % 7 == 0 {
-                rig.shut_gate(draw(&mut random) % 4 == 0);
+                rig.shut_gate(draw(&mut random).is_multiple_of(4));
             }
             let change = any_change(&rig, &mut random);
             taken.extend(rig.change(change));

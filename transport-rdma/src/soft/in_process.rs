@@ -1,7 +1,7 @@
 //! The software fabric within one process, under a scheduler that chooses: for tests and the simulator.
 //!
 //! A [`Fabric`] joins machines ([`InProcessProvider`]); each has its own keys, connections and ports. Every delivery (message, consumed count, state,
-//! letter between connection managers, event, end of a ticket) takes a number of its receiver's looks that is chosen ([`Choices`]: drawn from a seed, or listed), in order per link
+//! letter between connection managers, event, end of a ticket) takes a number of its receiver's looks that is chosen ([`reactor::Choices`]: drawn from a seed, or listed), in order per link
 //! and per object and in no order between them. Copies may take two steps with everything else between; gate and keys are checked at each.
 //! One fabric is used from one thread: with the same calls in the same order the same happens. Choice 0 is always the calm one.
 //!
