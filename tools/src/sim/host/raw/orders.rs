@@ -176,6 +176,12 @@ impl Steering {
         self.observed().stages.get(&qid).copied()
     }
 
+    /// Whether it has taken all orders: what is seen of it is what came of them.
+    #[must_use]
+    pub fn has_taken_orders(&self) -> bool {
+        self.orders.borrow().is_empty()
+    }
+
     /// Whether this queue has come so far and is not on its way out.
     #[must_use]
     pub fn is_at(&self, qid: u16, stage: Stage) -> bool {
