@@ -37,7 +37,7 @@ pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+pub(crate) fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let start = now();
     while !done() {
         if now() - start > limit {

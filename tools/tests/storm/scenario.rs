@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::ledger::{Holdings, life_count, total};
 use super::party::{Party, Role};
 use super::random::Random;
-use crate::processes::{Target, now, pause, signal};
+use crate::processes::{Target, now, pause, signal, wait_for};
 
 /// Memory for the guests' blocks; each guest has its own, since nobody knows when a killed one's last writes take effect.
 const MEMORY: &str = "1";
@@ -75,7 +75,9 @@ impl Storm {
         let counts = format!("{} lives, {:?}, {before:?} and then {after:?}", life_count(&target), weather.deeds);
         println!("storm {}: {counts}, most in limbo {}", self.name, total(&target, "nvmf_rdma_limbo_max"));
         after.assert_flat(&before, slack_kib(), &counts);
-        assert_eq!(total(&target, "nvmf_limbo_entries"), 0);
+        // CPUs that sleep empty their limbos a little later.
+        let is_empty = || total(&target, "nvmf_limbo_entries") == 0;
+        assert!(wait_for(Duration::from_secs(10), is_empty), "limbo is not empty: {counts}");
         assert_expected(&target.log());
         target.ends_clean();
         assert_expected(&target.log());
