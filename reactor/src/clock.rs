@@ -83,7 +83,7 @@ fn operating_system() -> Instant {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod counter {
     use std::arch::x86_64::{__cpuid, _mm_lfence, _rdtsc};
-    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
     use super::{CALIBRATION_NS, operating_system};
@@ -97,13 +97,18 @@ mod counter {
 
     const SHIFT: u32 = 32;
 
-    /// Measured once: the counter has one rate as long as the machine runs.
-    static NS_PER_TICK_SHIFTED: OnceLock<Option<u64>> = OnceLock::new();
+    /// Measured once: the counter has one rate as long as the machine runs. 0 before. A number by itself, so relaxed; who comes at the same time measures
+    /// too, and either is right.
+    static NS_PER_TICK_SHIFTED: AtomicU64 = AtomicU64::new(0);
 
     impl Counter {
         /// `None` where the counter cannot be trusted.
         pub(super) fn start() -> Option<Self> {
-            let ns_per_tick_shifted = (*NS_PER_TICK_SHIFTED.get_or_init(Self::calibrate))?;
+            let ns_per_tick_shifted = match NS_PER_TICK_SHIFTED.load(Ordering::Relaxed) {
+                0 => Self::calibrate()?,
+                measured => measured,
+            };
+            NS_PER_TICK_SHIFTED.store(ns_per_tick_shifted, Ordering::Relaxed);
             Some(Self { start: tick(), ns_per_tick_shifted })
         }
 
