@@ -1,0 +1,86 @@
+# Sourced by scripts/kernel-lab. Starts the guest, and tells how it ended.
+
+guest_memory=2G
+guest_cpus=2
+lab_pid=
+
+# lab_directory: makes $lab, which the guest sees as /lab. It goes with the script, unless it is kept.
+lab_directory() {
+    lab=$(mktemp -d "${TMPDIR:-/tmp}/quiesce-lab.XXXXXX")
+    # Where the guest, whose /lab this is, finds the scripts.
+    ln -s "$PWD" "$lab/source"
+    trap lab_end EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+lab_end() {
+    trap - EXIT INT TERM HUP
+    if [ -n "$lab_pid" ]; then
+        kill -TERM "$lab_pid" 2>/dev/null || true
+        wait "$lab_pid" 2>/dev/null || true
+    fi
+    if [ "$keep" = yes ]; then
+        echo "kept: $lab" >&2
+    else
+        rm -rf "$lab"
+    fi
+}
+
+# guest_command DIRECTORY COMMAND…: what the guest is to run. It gets this script's variables that programs of this project, Rust and sanitizers look at.
+guest_command() {
+    local name directory=$1
+    shift
+    {
+        printf 'cd %q || exit 125\n' "$directory"
+        for name in $(compgen -e); do
+            case $name in
+                PATH | CARGO_* | RUST* | QUIESCE_* | ASAN_* | LSAN_* | LAB_*) printf 'export %s=%q\n' "$name" "${!name}" ;;
+            esac
+        done
+        printf 'exec'
+        printf ' %q' "$@"
+        printf '\n'
+    } >"$lab/command"
+}
+
+# guest_run SECONDS|forever: boots, and sets guest_end to how that ended: status (a number), "panicked", "timed out", or "ended" without a word.
+guest_run() {
+    local seconds=$1 status=0
+    rm -f "$lab/status"
+    if [ "$seconds" = forever ]; then
+        # In the foreground, as it reads from the terminal.
+        "${QEMU[@]}" || status=$?
+    else
+        timeout -k 5 "$seconds" "${QEMU[@]}" </dev/null &
+        lab_pid=$!
+        wait "$lab_pid" || status=$?
+        lab_pid=
+    fi
+    if [ -s "$lab/status" ]; then
+        guest_end=$(cat "$lab/status")
+    elif grep -q 'Kernel panic' "$lab/console"; then
+        guest_end=panicked
+    elif [ "$status" -eq 124 ]; then
+        guest_end="timed out"
+    else
+        guest_end=ended
+    fi
+}
+
+# guest_qemu: sets QEMU to the command that starts the guest. Its first serial port is the kernel's console, its second the command's output.
+guest_qemu() {
+    local arguments
+    arguments="console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable nowatchdog audit=0 random.trust_cpu=on cryptomgr.notests log_buf_len=4M"
+    arguments+=" net.ifnames=0 lab.modules=$kernel_directory/lib/modules lab.guest=$PWD/scripts/lab/guest"
+    QEMU=(
+        qemu-system-x86_64
+        -machine q35 -accel "tcg,thread=multi" -cpu "max,la57=off" -smp "$guest_cpus" -m "$guest_memory"
+        -nodefaults -no-user-config -no-reboot -display none
+        -kernel "$kernel_directory/vmlinux" -initrd "$initramfs" -append "$arguments"
+        -chardev "file,id=console,path=$lab/console" -serial chardev:console
+        -chardev "stdio,id=output,signal=off" -serial chardev:output
+        -fsdev "local,id=machine,path=/,security_model=none,readonly=on,multidevs=remap" -device "virtio-9p-pci,fsdev=machine,mount_tag=machine"
+        -fsdev "local,id=lab,path=$lab,security_model=none" -device "virtio-9p-pci,fsdev=lab,mount_tag=lab"
+    )
+}
