@@ -469,3 +469,6 @@ fn ticket(call: Call, link: Option<Handle<Link>>) -> Ticket {
 fn link_of(ticket: Ticket) -> Handle<Link> {
     Handle::from_bits(ticket.0)
 }
+
+#[cfg(test)]
+mod tests;
