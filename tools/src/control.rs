@@ -173,8 +173,10 @@ impl<P: Provider> ControlProgram<P> {
     /// The deadline has come: says what is still there, and ends the process.
     fn give_up(&mut self) {
         let alive: Vec<String> = self.facts.alive(&self.control, &self.lookout);
+        let waits: Vec<String> = self.control.waits().map(|(what, count)| format!("{count} × {what}")).collect();
         tracing::error!(
             deadline_s = self.shutdown_deadline_ns / 1_000_000_000,
+            waits_for = waits.join(", "),
             alive = alive.join(", "),
             "the target could not be drained in time (target.shutdown_deadline_s)"
         );

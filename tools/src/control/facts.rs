@@ -156,7 +156,13 @@ impl Facts {
 const LIVE: [&str; 5] = ["qpairs", "controllers", "requests", "device_leases", "limbo_entries"];
 
 /// Gauges of the transport whose names do not end with `_live`.
-const GAUGES: [&str; 3] = ["rdma_limbo_max", "rdma_shared_receives_posted", "rdma_shared_receives_unaccounted"];
+const GAUGES: [&str; 5] = [
+    "rdma_completion_queue_broken",
+    "rdma_device_removed",
+    "rdma_limbo_max",
+    "rdma_shared_receives_posted",
+    "rdma_shared_receives_unaccounted",
+];
 
 fn sample(name: &str, help: &str, labels: &[(&'static str, String)], value: Value) -> Sample {
     Sample { name: name.to_owned(), help: help.to_owned(), labels: labels.to_vec(), value }

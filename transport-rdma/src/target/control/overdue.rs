@@ -59,6 +59,17 @@ impl<P: Provider> Control<P> {
         }
     }
 
+    /// What connections wait for that are on their way in or out, and how many wait, however short.
+    pub fn waits(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let mut counts = [0; WAITS.len()];
+        for (_, record) in self.records.iter() {
+            if let Some(wait) = wait_of(record.entered) {
+                counts[wait] += 1;
+            }
+        }
+        WAITS.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+
     /// Looks at every connection, and again in a while if any waits.
     pub(super) fn look_for_overdue(&mut self, turn: &mut Turn<'_, Message<P>>) {
         self.overdue.is_looking = false;
