@@ -236,7 +236,10 @@ impl Situation {
             Self::In(At::Destroying) => "cpu: drained",
             Self::In(At::Leaving) => "QUEUE_PAIR_DESTROYED",
             Self::In(At::Quarantined) => "QUEUE_PAIR_DESTROYED failed",
-            _ => "shutdown",
+            Self::ResolvingUnwanted
+            | Self::In(At::Abandoned | At::Unwanted | At::Ending | At::Resolving | At::Rejecting | At::Reaping) => {
+                "shutdown"
+            }
         };
         let (_, input) = inputs(before, &bench, link).into_iter().find(|(name, _)| name == step).expect("a step");
         give(&mut bench, input);
