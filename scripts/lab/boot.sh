@@ -44,22 +44,23 @@ guest_command() {
     } >"$lab/command"
 }
 
-# guest_run SECONDS|forever: boots, and sets guest_end to how that ended: status (a number), "panicked", "timed out", or "ended" without a word.
+# guest_run SECONDS|forever [FILE]: boots, and sets guest_end to how that ended: status (a number), "panicked", "timed out", or "ended" without a word. With a FILE
+# the time begins anew whenever that grows.
 guest_run() {
-    local seconds=$1 status=0
+    local seconds=$1 file=${2:-} status=0
     rm -f "$lab/status"
     if [ "$seconds" = forever ]; then
         # In the foreground, as it reads from the terminal.
         "${QEMU[@]}" || status=$?
     else
-        timeout -k 5 "$seconds" "${QEMU[@]}" </dev/null &
+        "${QEMU[@]}" </dev/null &
         lab_pid=$!
-        wait "$lab_pid" || status=$?
+        guest_watch "$seconds" "$file" || status=$?
         lab_pid=
     fi
     if [ -s "$lab/status" ]; then
         guest_end=$(cat "$lab/status")
-    elif grep -q 'Kernel panic' "$lab/console"; then
+    elif grep -aq 'Kernel panic' "$lab/console"; then
         guest_end=panicked
     elif [ "$status" -eq 124 ]; then
         guest_end="timed out"
@@ -68,10 +69,29 @@ guest_run() {
     fi
 }
 
+# guest_watch SECONDS [FILE]: waits for the guest, and kills it at the end of its time: 124.
+guest_watch() {
+    local seconds=$1 file=$2 size=0 now since=$SECONDS
+    while kill -0 "$lab_pid" 2>/dev/null; do
+        if [ -n "$file" ]; then
+            now=$(stat -c %s "$file")
+            [ "$now" = "$size" ] || since=$SECONDS
+            size=$now
+        fi
+        if [ $((SECONDS - since)) -ge "$seconds" ]; then
+            kill -KILL "$lab_pid"
+            wait "$lab_pid" 2>/dev/null || true
+            return 124
+        fi
+        sleep 0.2
+    done
+    wait "$lab_pid"
+}
+
 # guest_qemu: sets QEMU to the command that starts the guest. Its first serial port is the kernel's console, its second the command's output.
 guest_qemu() {
     local arguments
-    arguments="console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable nowatchdog audit=0 random.trust_cpu=on cryptomgr.notests log_buf_len=4M"
+    arguments="console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable nowatchdog audit=0 random.trust_cpu=on cryptomgr.notests log_buf_len=4M rcupdate.rcu_cpu_stall_timeout=60"
     arguments+=" net.ifnames=0 lab.modules=$kernel_directory/lib/modules lab.guest=$PWD/scripts/lab/guest"
     QEMU=(
         qemu-system-x86_64

@@ -23,6 +23,10 @@ network_up() {
     ip addr add 10.9.0.2/24 dev vb noprefixroute
     ip -6 addr add fd09::1/64 dev va noprefixroute nodad
     ip -6 addr add fd09::2/64 dev vb noprefixroute nodad
+    # What one CPU sends is received on that CPU, so that packets of a queue pair overtake each other where both CPUs send them, and soft-RoCE's host side does
+    # not survive it (it registers memory a second time). So each end is received on one CPU.
+    echo 1 >/sys/class/net/va/queues/rx-0/rps_cpus
+    echo 2 >/sys/class/net/vb/queues/rx-0/rps_cpus
     ip link set va up
     ip link set vb up
     network_rules ip 10.9.0.1 10.9.0.2

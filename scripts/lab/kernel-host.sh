@@ -1,0 +1,73 @@
+# Sourced, in the guest. The kernel's own NVMe/RDMA host, by nvme-cli.
+
+# host_connect ADDRESS NQN [ARGUMENT…]: connects from the host's end of the wire with short timers, and sets host_controller (nvme0). The wait for a lost
+# connection is long: a case that wants the host to give up says so.
+host_connect() {
+    local address=$1 nqn=$2
+    shift 2
+    modprobe nvme-rdma
+    host_controller=$(nvme connect -t rdma -a "$address" -w "$(other_end "$address")" -s 4420 -n "$nqn" -k 5 -c 2 -l 120 -o json "$@" | jq -r .device)
+    [ -n "$host_controller" ] || fail "nvme connect named no device"
+    wait_for "$host_controller is live" host_is live "$host_controller"
+}
+
+other_end() {
+    case $1 in
+        10.9.0.1) echo 10.9.0.2 ;;
+        10.9.0.2) echo 10.9.0.1 ;;
+        fd09::1) echo fd09::2 ;;
+        fd09::2) echo fd09::1 ;;
+        *) fail "$1 is no address of this network" ;;
+    esac
+}
+
+# host_is STATE CONTROLLER: live, connecting, resetting, deleting.
+host_is() { [ "$(cat "/sys/class/nvme/$2/state" 2>/dev/null)" = "$1" ]; }
+
+host_disconnect() {
+    nvme disconnect -d "$1" >/dev/null
+    wait_for "$1 is gone" refused test -e "/sys/class/nvme/$1"
+}
+
+# host_namespace NQN [NSID]: sets host_disk to the block device (/dev/nvme0n1).
+host_namespace() {
+    host_disk=
+    wait_for "a disk of $1, namespace ${2:-1}" host_find_disk "$1" "${2:-1}"
+    wait_for "$host_disk" test -b "$host_disk"
+}
+
+host_find_disk() {
+    local block
+    for block in /sys/block/nvme*; do
+        [ -e "$block" ] && [ "$(cat "$block/hidden")" = 0 ] || continue
+        # With several paths the disk is the subsystem's, else the controller's: both tell the NQN.
+        [ "$(cat "$block/device/subsysnqn" 2>/dev/null)" = "$1" ] || continue
+        [ "$(cat "$block/nsid")" = "$2" ] || continue
+        host_disk=/dev/${block##*/}
+        return 0
+    done
+    return 1
+}
+
+# The number of I/O queues of a controller, without the admin queue.
+host_queue_count() { echo $(($(cat "/sys/class/nvme/$1/queue_count") - 1)); }
+
+# host_all_gone: every controller of the host, whatever its state. True when there is none left.
+host_all_gone() {
+    local controller
+    for controller in /sys/class/nvme/nvme*; do
+        [ -e "$controller" ] || continue
+        timeout 60 nvme disconnect -d "${controller##*/}" >/dev/null 2>&1
+    done
+    [ -z "$(host_controllers)" ]
+}
+
+host_controllers() { ls /sys/class/nvme 2>/dev/null | tr '\n' ' '; }
+
+# verified DISK ARGUMENT…: fio that writes, reads back and compares. What fio says is an error.
+verified() {
+    local disk=$1
+    shift
+    fio --name=verified --filename="$disk" --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --eta=never --output-format=terse --output=/dev/null \
+        --randrepeat=1 --size=2M "$@"
+}

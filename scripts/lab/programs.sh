@@ -1,0 +1,29 @@
+# Sourced by scripts/kernel-lab: builds what the wanted cases run.
+
+# programs_ready: exports where the guest finds nvmf-tgt and nvmf-perf: LAB_BIN, and built with AddressSanitizer LAB_BIN_ASAN.
+programs_ready() {
+    local base=${CARGO_TARGET_DIR:-target}
+    case $base in /*) ;; *) base=$PWD/$base ;; esac
+    if programs_are_wanted ""; then
+        need_cargo
+        cargo build --release --locked -p tools -p perf
+        export LAB_BIN=$base/release
+    fi
+    if programs_are_wanted asan; then
+        scripts/sanitize address-programs
+        export LAB_BIN_ASAN=$base/sanitize-address/x86_64-unknown-linux-gnu/debug
+        export ASAN_OPTIONS="detect_leaks=1:handle_sigbus=0:quarantine_size_mb=64" LSAN_OPTIONS="suppressions=$PWD/scripts/lsan-suppressions:print_suppressions=0"
+    fi
+}
+
+# programs_are_wanted VARIANT: whether a wanted case needs them: those of the lab itself do not.
+programs_are_wanted() {
+    local id
+    for id in "${wanted[@]}"; do
+        case $id in
+            lab-*) ;;
+            *@"$1" | *) [ -n "$1" ] && [ "${id#*@}" != "$1" ] || return 0 ;;
+        esac
+    done
+    return 1
+}

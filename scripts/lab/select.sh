@@ -1,0 +1,121 @@
+# Sourced by scripts/kernel-lab: which cases run, and what came of them.
+
+# cases_select LONG NAME…: sets wanted, grouped by variant, so that a target is started seldom. A NAME is a case's, with or without @VARIANT; without names it is
+# everything that is due.
+cases_select() {
+    local long=$1 id name variant picked=()
+    shift
+    for name in "$@"; do
+        local before=${#picked[@]}
+        for id in "${case_ids[@]}"; do
+            if [ "$id" = "$name" ] || [ "${id%@*}" = "$name" ]; then picked+=("$id"); fi
+        done
+        [ "${#picked[@]}" -gt "$before" ] || { echo "kernel-lab: no case is called '$name'; --list names them" >&2; exit 2; }
+    done
+    if [ $# -eq 0 ]; then
+        for id in "${case_ids[@]}"; do
+            ! case_is_due "$id" "$long" || picked+=("$id")
+        done
+    fi
+    wanted=()
+    for variant in plain srq two-cpus asan; do
+        for id in "${picked[@]}"; do
+            [ "${id#*@}" != $variant ] || wanted+=("$id")
+        done
+    done
+}
+
+# The days of the rotation: every case that is not in each run is in one of three.
+rotation_days=3
+rotation_day=$(($(date -u +%s) / 86400 % rotation_days))
+
+case_is_due() {
+    local id=$1 long=$2 at
+    [ "$long" = no ] || return 0
+    case ${case_set[$id]} in
+        ci) return 0 ;;
+        day)
+            for at in "${!day_ids[@]}"; do
+                [ "${day_ids[$at]}" != "$id" ] || [ $((at % rotation_days)) -ne "$rotation_day" ] || return 0
+            done
+            ;;
+    esac
+    return 1
+}
+
+cases_load() {
+    local file id
+    for file in scripts/lab/cases/*.sh; do
+        . "$file"
+    done
+    day_ids=()
+    for id in "${case_ids[@]}"; do
+        [ "${case_set[$id]}" != day ] || day_ids+=("$id")
+    done
+}
+
+cases_list() {
+    local id
+    for id in "${case_ids[@]}"; do
+        printf '%-36s %-5s %s\n' "$id" "${case_set[$id]}" "${case_description[$id]}"
+    done
+}
+
+# cases_run: boots as often as it takes. A case in which the guest broke is not tried again; the others are run in another boot.
+cases_run() {
+    local boot=0 running
+    mkdir "$lab/logs"
+    touch "$lab/results"
+    while [ ${#wanted[@]} -gt 0 ]; do
+        boot=$((boot + 1))
+        printf '%s\n' "${wanted[@]}" >"$lab/wanted"
+        guest_command "$directory" scripts/lab/run-cases
+        guest_run "$silence_s" "$lab/results"
+        mv "$lab/console" "$lab/logs/console-$boot"
+        running=$(cat "$lab/running" 2>/dev/null || true)
+        rm -f "$lab/running"
+        case $guest_end in
+            0 | 1) ;;
+            75) echo "the guest was not fit for another case: boots again" ;;
+            *)
+                [ -n "$running" ] || running=boot
+                echo "the guest ($guest_end) broke in $running"
+                echo "$running|FAILED|0|the guest $guest_end; see logs/console-$boot" >>"$lab/results"
+                tail -30 "$lab/logs/console-$boot"
+                ;;
+        esac
+        cases_left
+        [ "$running" != boot ] || break
+    done
+}
+
+# Takes out of wanted what has a result.
+cases_left() {
+    local id left=()
+    for id in "${wanted[@]}"; do
+        grep -qF "$id|" "$lab/results" || left+=("$id")
+    done
+    wanted=("${left[@]}")
+}
+
+# cases_table: prints it; true if everything passed.
+cases_table() {
+    local id result seconds note failed=0 count=0
+    while IFS='|' read -r id result seconds note; do
+        [ "$result" != FAILED ] || cases_log "$id"
+    done <"$lab/results"
+    printf '\n%-36s %-8s %8s  %s\n' case result seconds ""
+    while IFS='|' read -r id result seconds note; do
+        count=$((count + 1))
+        [ "$result" = passed ] || failed=$((failed + 1))
+        printf '%-36s %-8s %8s  %s\n' "$id" "$result" "$seconds" "$note"
+    done <"$lab/results"
+    printf '%-36s %-8s %8s  %s\n' "all $count, $failed failed" "" "$SECONDS" "Linux ${kernel_release} in QEMU, $(date -u +%F)"
+    [ "$failed" -eq 0 ] && [ ${#wanted[@]} -eq 0 ]
+}
+
+cases_log() {
+    [ -s "$lab/logs/$1" ] || return 0
+    printf '\n-- %s: the end of its log\n' "$1"
+    tail -90 "$lab/logs/$1"
+}
