@@ -15,6 +15,7 @@ mod cpu;
 mod error;
 mod io_queues;
 mod link;
+mod memory;
 mod message;
 mod options;
 mod queue;
@@ -22,14 +23,13 @@ mod workload;
 
 use std::sync::Arc;
 
-use reactor::{Arena, SharedArena};
-
 use crate::verbs::{PortOptions, Provider, VerbsError};
 
 pub use control::HostControl;
 pub use cpu::HostCpu;
 pub use error::HostFailure;
 pub use io_queues::{IoQueues, QueueFull};
+pub use memory::HostMemory;
 pub use message::Message;
 pub use options::{HostOptions, OptionError};
 pub use workload::{Ended, IoCommand, Start, Workload};
@@ -52,20 +52,32 @@ pub enum BuildError {
 pub type Built<P, W> = (HostControl<P>, Vec<HostCpu<P, W>>);
 
 /// Makes a whole host, one workload per polling CPU: takes memory and makes ports. Nothing runs yet; the control plane's first
-/// poll begins to connect.
+/// poll begins to connect. Its memory is the process's for life.
 ///
 /// # Errors
 /// [`BuildError`].
 pub fn build<P: Provider, W: Workload>(
+    provider: P,
+    options: HostOptions,
+    workload: impl FnMut(u16) -> W,
+) -> Result<Built<P, W>, BuildError> {
+    let memory = HostMemory::allocate(&options)?;
+    build_in(&memory, provider, options, workload)
+}
+
+/// The same in memory that the caller has, and may take back when the host is gone ([`HostMemory::release`]). It has to be made for these options.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build_in<P: Provider, W: Workload>(
+    memory: &HostMemory,
     mut provider: P,
     options: HostOptions,
     mut workload: impl FnMut(u16) -> W,
 ) -> Result<Built<P, W>, BuildError> {
     options.check()?;
     let cpus = 0..options.cpu_count;
-    let capsules = Arena::new(cpus.clone().map(|cpu| options.capsule_len(cpu)).sum(), options.huge_pages)?.segment();
-    let data_len = cpus.clone().map(|cpu| options.data_len(cpu)).sum();
-    let data = Arc::new(SharedArena::new("nvmf-host-data", data_len, options.huge_pages)?);
+    let (capsules, data) = (memory.capsules(), memory.data());
     let options = Arc::new(options);
 
     let (mut ports, mut programs) = (Vec::new(), Vec::new());

@@ -29,7 +29,7 @@ use reactor::NumaNode;
 
 use crate::verbs::VerbsError;
 
-pub use build::{build, memory_lens};
+pub use build::{Built, TargetMemory, build, build_in, memory_lens};
 pub use control::{Change, Control, ControlError};
 pub use cpu::TargetCpu;
 pub use message::Message;

@@ -7,12 +7,14 @@
 //! | [`target`] | the real target: its polling CPUs and its control plane, on simulated CPUs |
 //! | [`actor`] | whoever else acts: hosts |
 //! | [`device`] | the block device, whose operations end when it is chosen that they do |
+//! | [`ground`] | the memory under a machine's programs, which goes with them |
 //! | [`losses`] | when what became of unanswered writes is settled |
 //!
 //! One thread; all choices come from one [`Choices`]. After each step every checker is asked.
 
 pub mod actor;
 pub mod device;
+pub mod ground;
 pub mod layout;
 mod losses;
 pub mod target;

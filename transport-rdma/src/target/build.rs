@@ -1,6 +1,8 @@
 //! Puts a whole target together. Start-up only: nothing runs yet, so it may take its time.
 //!
-//! Order: limits, memory, registration, ports, poll groups, and listeners last: from then on hosts can come.
+//! Order: memory, limits, registration, ports, poll groups, and listeners last: from then on hosts can come.
+
+mod memory;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -8,8 +10,10 @@ use std::sync::Arc;
 
 use nvmf_core::spec::{ControllerSpec, TargetSpec};
 use nvmf_core::{PollGroup, PollGroupOptions};
-use reactor::{Arena, ArenaOptions, Cpu, Domain, Home, Pool, Segment};
+use reactor::{Cpu, Domain, Home, Pool, Segment};
 
+use self::memory::CpuMemory;
+pub use self::memory::TargetMemory;
 use super::body::slot_count;
 use super::control::{Control, ControlParts, Limits, inline_len, send_count};
 use super::counters::CpuCounters;
@@ -30,16 +34,38 @@ const RECEIVE_POOL: u16 = 2;
 /// Looks at the provider's events without one, before registration is given up.
 const EVENT_LOOK_COUNT_MAX: u64 = 200_000_000;
 
-/// Makes a whole target: registers memory, makes ports, listens. Takes its time; nothing runs yet.
+/// A target's programs: the control plane's, and one for each polling CPU.
+pub type Built<P> = (Control<P>, Vec<TargetCpu<P>>);
+
+/// Makes a whole target: takes and registers memory, makes ports, listens. Takes its time; nothing runs yet. Its memory is the process's for life.
 ///
 /// # Errors
 /// [`BuildError`].
 pub fn build<P: Provider>(
+    provider: P,
+    domain: &Domain,
+    spec: TargetSpec,
+    options: TargetOptions,
+) -> Result<Built<P>, BuildError> {
+    let memory = TargetMemory::allocate(&options, &spec.controller)?;
+    build_in(&memory, provider, domain, spec, options)
+}
+
+/// The same in memory that the caller has, and may take back when the target is gone ([`TargetMemory::release`]).
+///
+/// # Errors
+/// [`BuildError`].
+///
+/// # Panics
+/// If the memory was not made for these options.
+pub fn build_in<P: Provider>(
+    memory: &TargetMemory,
     mut provider: P,
     domain: &Domain,
     spec: TargetSpec,
     options: TargetOptions,
-) -> Result<(Control<P>, Vec<TargetCpu<P>>), BuildError> {
+) -> Result<Built<P>, BuildError> {
+    assert_eq!(memory.cpus.len(), usize::from(options.cpu_count), "memory for as many CPUs as there are");
     let listeners: BTreeSet<SocketAddr> =
         spec.subsystems.iter().flat_map(|subsystem| subsystem.listeners.iter().copied()).collect();
     let devices: Vec<Segment> = spec
@@ -60,17 +86,10 @@ pub fn build<P: Provider>(
     };
     limits.completion_count = completion_count(&limits);
     let index_shift = index_shift(&limits.controller, options.queue_pair_count_max)?;
-    let memory_lens = memory_lens(&options, &limits.controller)?;
 
-    let mut memory = Vec::new();
-    for number in 0..options.cpu_count {
-        let node = options.nodes.get(usize::from(number)).copied().flatten();
-        let arena = |len| ArenaOptions { len, huge_pages: options.huge_pages, node };
-        memory.push(CpuMemory::allocate(Cpu(number), memory_lens.map(arena))?);
-    }
     let mut registrar = Registrar::new(&mut provider);
-    for memory in &memory {
-        for segment in memory.segments() {
+    for of_cpu in &memory.cpus {
+        for segment in of_cpu.segments() {
             registrar.register(segment)?;
         }
     }
@@ -83,7 +102,7 @@ pub fn build<P: Provider>(
     let mut ports = Vec::new();
     let mut cpus = Vec::new();
     let mut cpu_counters = Vec::new();
-    for (number, memory) in (0..options.cpu_count).zip(memory) {
+    for (number, memory) in (0..options.cpu_count).zip(&memory.cpus) {
         let (id, port) = provider.create_port(PortOptions {
             completion_count: limits.completion_count,
             shared_receive_count: limits.shared_receive_count,
@@ -96,7 +115,7 @@ pub fn build<P: Provider>(
             directory: Arc::clone(&directory),
         })?;
         let counters = Arc::new(CpuCounters::default());
-        let (shared, receive_pool) = memory.into_receives(Cpu(number), &limits);
+        let (shared, receive_pool) = receives(memory, Cpu(number), &limits);
         ports.push(id);
         cpu_counters.push(Arc::clone(&counters));
         cpus.push(TargetCpu::new(TargetCpuParts {
@@ -180,49 +199,19 @@ fn limit(what: &'static str, value: u64, limit: u64) -> BuildError {
     BuildError::Verbs(VerbsError::Limit { what, value, limit })
 }
 
-/// What one CPU's devices and peers may write. Arenas are never unmapped: segments of them are everywhere.
-struct CpuMemory {
-    data: Arena,
-    receives: Arena,
-    responses: Arena,
-}
-
-/// What becomes of it.
+/// What becomes of a CPU's memory for receives and responses.
 struct Receives {
     responses: Segment,
     receives: Option<SharedReceives>,
 }
 
-impl CpuMemory {
-    fn allocate(cpu: Cpu, [data, receives, responses]: [ArenaOptions; 3]) -> Result<Self, BuildError> {
-        let arena = |what, options| {
-            let arena = Arena::with(options)?;
-            if let Some(why) = arena.why_ordinary() {
-                tracing::info!(cpu = cpu.0, "memory for {what} is on ordinary pages: {why}");
-            }
-            Ok::<_, BuildError>(arena)
-        };
-        Ok(Self {
-            data: arena("data", data)?,
-            receives: arena("receives", receives)?,
-            responses: arena("responses", responses)?,
-        })
-    }
-
-    fn segments(&self) -> [Segment; 3] {
-        [self.data.segment(), self.receives.segment(), self.responses.segment()]
-    }
-
-    fn into_receives(self, cpu: Cpu, limits: &Limits) -> (Receives, Option<Pool>) {
-        let responses = self.responses.segment();
-        let memory = self.receives.segment();
-        let len = receive_len(&limits.controller);
-        match limits.shared_receive_count {
-            0 => {
-                (Receives { responses, receives: None }, Some(Pool::new(Home { cpu, pool: RECEIVE_POOL }, memory, len)))
-            }
-            count => (Receives { responses, receives: Some(SharedReceives::new(memory, len, count)) }, None),
-        }
+fn receives(memory: &CpuMemory, cpu: Cpu, limits: &Limits) -> (Receives, Option<Pool>) {
+    let responses = memory.responses.segment();
+    let memory = memory.receives.segment();
+    let len = receive_len(&limits.controller);
+    match limits.shared_receive_count {
+        0 => (Receives { responses, receives: None }, Some(Pool::new(Home { cpu, pool: RECEIVE_POOL }, memory, len))),
+        count => (Receives { responses, receives: Some(SharedReceives::new(memory, len, count)) }, None),
     }
 }
 

@@ -16,13 +16,14 @@ use std::rc::Rc;
 
 use nvmf_core::host::HostIdentity;
 use reactor::{Choices, Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
-use transport_rdma::host::{self, HostControl, HostFailure, HostOptions, Message};
+use transport_rdma::host::{self, HostControl, HostFailure, HostMemory, HostOptions, Message};
 use transport_rdma::verbs::Provider;
 
 use super::fate::Fate;
 use crate::sim::failure::Findings;
 use crate::sim::history::History;
 use crate::sim::world::actor::Actor;
+use crate::sim::world::ground::HostGround;
 use crate::sim::world::layout::{SUBSYSTEM, address};
 use crate::sim::world::{P, World};
 use workload::{ModelWorkload, Pool};
@@ -195,6 +196,8 @@ struct Running {
     mesh: Simulation<Message<P>>,
     control: Rc<RefCell<HostControl<P>>>,
     last: u16,
+    /// Last: see there.
+    _ground: HostGround,
 }
 
 /// See the module.
@@ -308,9 +311,7 @@ impl RealHost {
         if !self.has_left() {
             return Phase::Leaving;
         }
-        // A link that was on its way from a machine that died meanwhile is nobody's.
-        let is_left = |(name, _): &(&str, u64)| *name != "links_live";
-        let left: Vec<_> = self.running.iter().flat_map(Running::live).filter(is_left).collect();
+        let left: Vec<_> = self.running.iter().flat_map(Running::live).collect();
         if !left.is_empty() {
             self.findings.report("host", format!("{} has left, and left over {left:?}", self.name));
         }
@@ -337,14 +338,16 @@ impl Running {
         let mut machine = world.fabric.machine();
         let wakes: Vec<Wake> = (0..cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
-        let built = host::build(machine, shape.options(number), |cpu| ModelWorkload::new(cpu, Rc::clone(pool)));
+        let options = shape.options(number);
+        let memory = HostMemory::allocate(&options).unwrap_or_else(|error| panic!("memory of {name}: {error}"));
+        let built = host::build_in(&memory, machine, options, |cpu| ModelWorkload::new(cpu, Rc::clone(pool)));
         let (control, cpus) = built.unwrap_or_else(|error| panic!("{name}: {error}"));
         for (cpu, program) in (0..).zip(cpus) {
             mesh.install(Cpu(cpu), program);
         }
         let control = Rc::new(RefCell::new(control));
         mesh.install(Cpu(cpu_count), ControlProgram(Rc::clone(&control)));
-        Self { mesh, control, last: 0 }
+        Self { mesh, control, last: 0, _ground: HostGround::new(memory) }
     }
 
     /// Gauges of live things that are not zero.

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Choices, Cpu, Program, Progress, Rest, Simulation, TraceRecord, Turn, Wake};
 use transport_rdma::soft::in_process::{Fabric, MachineId};
-use transport_rdma::target::{Change, Control, CounterRow, Message, TargetCpu, TargetOptions, build};
+use transport_rdma::target::{Change, Control, CounterRow, Message, TargetCpu, TargetMemory, TargetOptions, build_in};
 
 use super::P;
 use super::device::SimulatedDevice;
+use super::ground::TargetGround;
 use super::layout::{BLOCK_COUNT, BLOCK_LEN, Layout, SUBSYSTEM, address};
 use crate::sim::words;
 
@@ -58,6 +59,8 @@ struct Running {
     machine: MachineId,
     /// By CPU: the record that comes next.
     next_records: Vec<u64>,
+    /// Last: see there.
+    _ground: TargetGround,
 }
 
 impl Running {
@@ -77,7 +80,9 @@ impl Running {
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
         device.wake_with((0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect());
         let spec = spec(layout, Arc::clone(device));
-        let built = build(machine, mesh.domain(), spec, options);
+        let memory = TargetMemory::allocate(&options, &spec.controller);
+        let memory = memory.unwrap_or_else(|error| panic!("memory of the simulated target: {error}"));
+        let built = build_in(&memory, machine, mesh.domain(), spec, options);
         let (control, cpus) = built.unwrap_or_else(|error| panic!("the simulated target: {error}"));
         let cpus: Vec<_> = cpus.into_iter().map(|cpu| Rc::new(RefCell::new(cpu))).collect();
         for (number, cpu) in (0..).zip(&cpus) {
@@ -92,7 +97,8 @@ impl Running {
         };
         mesh.install(Cpu(layout.cpu_count), program);
         let next_records = vec![0; usize::from(layout.cpu_count) + 1];
-        Self { mesh, control, cpus, orders, changes_under_way, machine: id, next_records }
+        let ground = TargetGround::new(memory);
+        Self { mesh, control, cpus, orders, changes_under_way, machine: id, next_records, _ground: ground }
     }
 }
 

@@ -267,7 +267,7 @@ impl Provider for InProcessProvider {
             return;
         }
         let ours = self.machine;
-        let [link, theirs] = self.world().connect([ours, machine]);
+        let [link, theirs] = self.world().connect(ours, machine);
         let command = PortCommand::Connect { queue_pair: member.serial, link, parameters: link_parameters };
         self.command(member.port, command);
         let (private_data, depths) = (parameters.private_data.to_vec(), Depths::of(&parameters));

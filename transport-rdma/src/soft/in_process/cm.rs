@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::link::Link;
+use super::link::{Held, Link, lock};
 use super::machine::MachineId;
 use super::provider::{InProcessProvider, Member, Record};
 
@@ -263,6 +263,7 @@ impl InProcessProvider {
             self.post(from.0, Letter::Reject { to: from.1, reason: RejectReason::Consumer(Vec::new()) });
             return;
         };
+        lock(&self.world).hand_over(&link, Held::ByItsMachine);
         connection.peer = Some(from);
         let depths = (depths.responder_resources, depths.initiator_depth);
         connection.awaited = Some(Awaited::Established { private_data, depths });
@@ -283,6 +284,7 @@ impl InProcessProvider {
                     return;
                 }
                 let from = (self.machine, id);
+                self.world().hand_over(&link, Held::InALetter);
                 self.post(machine, Letter::Reply { to, from, link, private_data, depths });
             }
             (Awaited::Established { private_data, depths }, Stage::Established) => {

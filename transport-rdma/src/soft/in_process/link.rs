@@ -38,9 +38,21 @@ pub(super) enum Arrival {
     State(LinkState),
 }
 
+/// In whose hands an end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Its machine's.
+    ByItsMachine,
+    /// The accepting side has made it for its peer, and not sent it.
+    ByThePeer,
+    /// A letter's.
+    InALetter,
+}
+
 /// What the fabric keeps of one end.
 pub(super) struct End {
     pub(super) machine: MachineId,
+    pub(super) held: Held,
     pub(super) is_closed: bool,
     /// On the way here, each with how many looks it still takes.
     pub(super) arrivals: VecDeque<(u32, Arrival)>,
@@ -63,9 +75,10 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(machine: MachineId) -> Self {
+    pub(super) fn new(machine: MachineId, held: Held) -> Self {
         Self {
             machine,
+            held,
             is_closed: false,
             arrivals: VecDeque::new(),
             inbox: VecDeque::new(),

@@ -8,6 +8,7 @@ use super::bell::Waking;
 use super::cm::{Awaited, Depths, Place, Stage};
 use super::ending::Ending;
 use super::events::Pending;
+use super::keys::Keys;
 use super::link::{Link, lock};
 use super::machine::{MachineId, QueuePairRecord};
 use super::options::{Calls, Reuse};
@@ -355,6 +356,9 @@ impl InProcessProvider {
 impl Drop for InProcessProvider {
     fn drop(&mut self) {
         let machine = self.machine;
-        self.world().kill(machine);
+        let mut world = self.world();
+        world.kill(machine);
+        // Nothing names them any more: its peers' links to it are gone, and so is whoever could post. What they share is let go of.
+        world.machine(machine).keys = Keys::new();
     }
 }

@@ -9,7 +9,7 @@ use super::FabricOptions;
 use super::audit::Discrepancy;
 use super::cm::Letter;
 use super::keys::KeyError;
-use super::link::{Arrival, End, Link, LinkId, Message};
+use super::link::{Arrival, End, Held, Link, LinkId, Message};
 use super::machine::{Machine, MachineId};
 use crate::soft::wire::{LinkState, Transfer};
 use crate::verbs::{Access, ListenerId, LocalSegment};
@@ -93,17 +93,25 @@ impl World {
         mail.pop_front().map(|(_, letter)| letter)
     }
 
-    /// The two ends of a new link.
-    pub(super) fn connect(&mut self, machines: [MachineId; 2]) -> [Link; 2] {
+    /// The two ends of a new link: the machine's that makes it, and its peer's, which is still to be sent.
+    pub(super) fn connect(&mut self, maker: MachineId, peer: MachineId) -> [Link; 2] {
         let id = LinkId(self.next_link);
         self.next_link += 1;
-        self.links.insert(id, machines.map(End::new));
+        self.links.insert(id, [End::new(maker, Held::ByItsMachine), End::new(peer, Held::ByThePeer)]);
         [Link { id, side: 0 }, Link { id, side: 1 }]
     }
 
-    /// Ends of links that this machine has and that were not destroyed.
+    /// An end goes from hand to hand.
+    pub(super) fn hand_over(&mut self, link: &Link, held: Held) {
+        if let Some(end) = self.end(link) {
+            end.held = held;
+        }
+    }
+
+    /// Ends of links that this machine has and that were not destroyed. What is on its way here is not here.
     pub(super) fn link_count(&self, machine: MachineId) -> u64 {
-        self.links.values().flatten().filter(|end| end.machine == machine && !end.is_closed).count() as u64
+        let is_one = |end: &&End| end.machine == machine && end.held == Held::ByItsMachine && !end.is_closed;
+        self.links.values().flatten().filter(is_one).count() as u64
     }
 
     /// Destroys one end: closes it, and forgets the link with the second. Until [`Self::is_quiet`] a copy of the peer may be half way.
@@ -162,6 +170,8 @@ impl World {
                     end.said = LinkState::Gone;
                     let delay = choices.between("state of a link", 0, machines[peer.machine.0].options.delay_max);
                     peer.arrivals.push_back((delay, Arrival::State(LinkState::Gone)));
+                    // What the dead had in hand goes with them; a letter arrives all the same.
+                    peer.is_closed |= peer.held == Held::ByThePeer;
                     wake(peer);
                 }
             }
