@@ -17,7 +17,9 @@ pub use io::{BlockRange, IoCommand, IoKind};
 
 pub use crate::wire::DataPointer;
 
-use crate::wire::{OPCODE_FABRICS, SglDescriptor, SubmissionEntry};
+use reactor::Segment;
+
+use crate::wire::{OPCODE_FABRICS, SglError, SubmissionEntry};
 
 /// What kind of queue a command came on: it decides what its opcode means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,11 +54,19 @@ pub const fn is_connect(bytes: &[u8; 64]) -> bool {
 }
 
 impl Command {
-    /// Any 64 bytes end as a command or as a status.
+    /// Any 64 bytes that nothing came with end as a command or as a status.
     ///
     /// # Errors
     /// [`CommandError`], whose [`CommandError::status`] is the answer.
     pub fn parse(queue: QueueKind, bytes: &[u8; 64]) -> Result<Self, CommandError> {
+        Self::parse_capsule(queue, bytes, None)
+    }
+
+    /// Any 64 bytes, and the `data` that came with them in their capsule, end as a command or as a status.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_capsule(queue: QueueKind, bytes: &[u8; 64], data: Option<Segment>) -> Result<Self, CommandError> {
         let entry = SubmissionEntry::from_bytes(*bytes);
         // Fused operations need two commands in one go; Identify says that there are none (FUSES 0) [NVMe Base 2.0, 3.4.2].
         if entry.fuse() != 0 {
@@ -66,25 +76,29 @@ impl Command {
         if !entry.uses_sgl() {
             return Err(CommandError::Field { byte: 1 });
         }
+        let sgl = entry.sgl1.resolve(data);
         if entry.opcode == OPCODE_FABRICS {
-            return fabrics::parse(queue, bytes).map(Self::Fabrics);
+            return fabrics::parse(queue, bytes, sgl).map(Self::Fabrics);
         }
         match queue {
-            QueueKind::Admin => admin::parse(&entry).map(Self::Admin),
-            QueueKind::Io => io::parse(&entry).map(Self::Io),
+            QueueKind::Admin => admin::parse(&entry, sgl).map(Self::Admin),
+            QueueKind::Io => io::parse(&entry, sgl).map(Self::Io),
         }
     }
 }
 
+/// SGL1, resolved: looked at only by commands that have data.
+type Sgl = Result<DataPointer, SglError>;
+
 /// Where data for the controller is: in the capsule or in the host's memory.
-fn data_from_host(sgl: &SglDescriptor) -> Result<DataPointer, CommandError> {
-    Ok(sgl.parse()?)
+fn data_from_host(sgl: Sgl) -> Result<DataPointer, CommandError> {
+    Ok(sgl?)
 }
 
 /// Where data for the host goes. A capsule carries none that way over RDMA [NVMe RDMA Transport 1.0, 3.2].
-fn data_to_host(sgl: &SglDescriptor) -> Result<DataPointer, CommandError> {
-    match sgl.parse()? {
-        pointer @ (DataPointer::Keyed { .. } | DataPointer::None) => Ok(pointer),
+fn data_to_host(sgl: Sgl) -> Result<DataPointer, CommandError> {
+    match sgl? {
+        pointer @ (DataPointer::Keyed { .. } | DataPointer::Listed(_) | DataPointer::None) => Ok(pointer),
         DataPointer::InCapsule { .. } => Err(CommandError::SglType),
     }
 }

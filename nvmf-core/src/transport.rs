@@ -49,7 +49,7 @@ pub enum Arrival {
         /// The permit.
         receive: Receive,
     },
-    /// [`Transport::pull`] has brought the data.
+    /// What was asked of [`Transport::pull`] is here, all of it.
     Pulled {
         /// Of which qpair.
         qpair: Handle<Qpair>,
@@ -140,10 +140,12 @@ pub trait Transport {
     /// Gives a receive buffer back. Before [`Self::respond`] of its command: the host may send again as soon as it has the response.
     fn consumed(&mut self, receive: Receive);
 
-    /// Step 6: brings `from.len` bytes of the host's memory `into` ours (RDMA READ); ends with [`Arrival::Pulled`].
+    /// Step 6: brings `from.len` bytes, at least one, of the host's memory `into` ours (RDMA READ). A request's pulls are all asked for before
+    /// the next [`Self::poll`], and end with one [`Arrival::Pulled`].
     fn pull(&mut self, qpair: Handle<Qpair>, slot: Slot, from: RemoteBuffer, into: Segment);
 
-    /// Step 8: brings all of `from` to the host (RDMA WRITE), before any response posted later. Ends with the slot's [`Arrival::Finished`].
+    /// Step 8: brings all of `from` to the host (RDMA WRITE), before any response posted later. A request may have several; they end with the
+    /// slot's [`Arrival::Finished`].
     fn push(&mut self, qpair: Handle<Qpair>, slot: Slot, from: Segment, to: RemoteBuffer);
 
     /// Step 9: sends the response, and invalidates the host's key with it where asked. The command's place in the queue ends when it is posted;

@@ -36,7 +36,7 @@ pub use feature::{FeatureId, QueueCounts};
 pub use nqn::{DISCOVERY_NQN, NQN_LEN_MAX, Nqn, NqnError};
 pub use opcode::{AdminOpcode, FabricsType, IoOpcode, OPCODE_FABRICS};
 pub use property::{Capabilities, Configuration, ControllerStatus, Property, ShutdownStatus, Version};
-pub use sgl::{DataPointer, SglDescriptor, SglError};
+pub use sgl::{DataPointer, KeyedList, SglDescriptor, SglError};
 pub use submission::SubmissionEntry;
 pub use text::{pad_text, trim_text};
 pub use zerocopy::little_endian::{U16, U32, U64, U128};

@@ -189,6 +189,75 @@ fn the_head_advances_and_keys_are_invalidated() {
     world.shut_down();
 }
 
+/// SGL1 for the `pieces` (address and bytes) of the host's memory, and their descriptors; those in `invalidated` ask for their keys to be so.
+fn listed(pieces: &[(u64, u32)], invalidated: &[usize]) -> (SglDescriptor, Vec<u8>) {
+    let descriptor = |(index, (address, len)): (usize, &(u64, u32))| {
+        let remote = nvmf_core::RemoteBuffer { address: *address, len: *len, key: index as u32 };
+        SglDescriptor::keyed(remote, invalidated.contains(&index)).unwrap().to_bytes()
+    };
+    let list = pieces.iter().enumerate().flat_map(descriptor).collect();
+    (SglDescriptor::last_segment(0, pieces.len() as u8), list)
+}
+
+#[test]
+fn data_may_be_in_several_pieces() {
+    let (mut world, _, queue, state) = two_cpus(TestDevice::new("disk", BLOCKS));
+    let data = pattern(2048, 5);
+    for (address, part) in [(0, 0..100), (9000, 100..100), (5000, 100..1500), (300, 1500..2048)] {
+        world.host_write(1, address, &data[part]);
+    }
+    let pieces = [(0, 100), (9000, 0), (5000, 1400), (300, 548)];
+    let (sgl, list) = listed(&pieces, &[0, 2]);
+    assert_eq!(world.execute(queue, io(OP_WRITE, 1, 40, 4, sgl), &list).status(), Status::SUCCESS);
+    assert_eq!(state.lock().unwrap().blocks[40 * 512..44 * 512], data);
+    assert_eq!(world.wire(1).connections[0].invalidated.last(), Some(&Some(2)), "one key, the last that was asked for");
+
+    let (sgl, list) = listed(&[(20_000, 1), (30_000, 2047)], &[]);
+    assert_eq!(world.execute(queue, io(OP_READ, 2, 40, 4, sgl), &list).status(), Status::SUCCESS);
+    assert_eq!([world.host_read(1, 20_000, 1), world.host_read(1, 30_000, 2047)].concat(), data);
+    assert_eq!(world.host_read(1, 20_001, 1), [0], "nothing behind a piece is written");
+
+    // As many as there may be.
+    let sixteen: Vec<_> = (0..16).map(|index| (40_000 + index * 200, 128)).collect();
+    let (sgl, list) = listed(&sixteen, &[15]);
+    assert_eq!(world.execute(queue, io(OP_READ, 3, 40, 4, sgl), &list).status(), Status::SUCCESS);
+    let read: Vec<_> = sixteen.iter().flat_map(|(address, _)| world.host_read(1, *address as usize, 128)).collect();
+    assert_eq!(read, data);
+    world.shut_down();
+}
+
+#[test]
+fn lists_that_are_none_say_why() {
+    let (mut world, _, queue, _) = two_cpus(TestDevice::new("disk", BLOCKS));
+    let mut status = |sgl: SglDescriptor, list: &[u8]| world.execute(queue, io(OP_READ, 1, 0, 1, sgl), list).status();
+    let whole = [(0, 512)];
+    let (sgl, list) = listed(&whole, &[]);
+    assert_eq!(status(sgl, &list), Status::SUCCESS);
+    assert_eq!(status(sgl, &list[..15]), Status::SGL_OFFSET_INVALID);
+    assert_eq!(status(sgl, &[]), Status::SGL_OFFSET_INVALID);
+    assert_eq!(status(SglDescriptor::last_segment(1, 1), &list), Status::SGL_OFFSET_INVALID);
+    assert_eq!(status(SglDescriptor::last_segment(u32::MAX, 1), &list), Status::SGL_OFFSET_INVALID);
+    assert_eq!(status(SglDescriptor::last_segment(0, 0), &list), Status::SGL_SEGMENT_INVALID);
+    let seventeen = listed(&[(0, 512); 17], &[]);
+    assert_eq!(status(seventeen.0, &seventeen.1), Status::SGL_COUNT_INVALID);
+    // A part of a descriptor; an offset of more than 32 bits.
+    let mut bytes = sgl.to_bytes();
+    bytes[8] = 15;
+    assert_eq!(status(SglDescriptor::from_bytes(bytes), &list), Status::SGL_SEGMENT_INVALID);
+    bytes[8] = 16;
+    bytes[5] = 1;
+    assert_eq!(status(SglDescriptor::from_bytes(bytes), &list), Status::SGL_OFFSET_INVALID);
+    // What is listed is data behind keys, of the length that the command has.
+    for inner in [SglDescriptor::in_capsule(0, 512), sgl, SglDescriptor::default()] {
+        assert_eq!(status(sgl, &inner.to_bytes()), Status::SGL_TYPE_INVALID);
+    }
+    for len in [511, 513] {
+        let (sgl, list) = listed(&[(0, len)], &[]);
+        assert_eq!(status(sgl, &list), Status::SGL_LENGTH_INVALID);
+    }
+    world.shut_down();
+}
+
 #[test]
 fn requests_that_find_no_buffer_wait_in_order() {
     let device = TestDevice::new("disk", BLOCKS);

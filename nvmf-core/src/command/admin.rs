@@ -1,6 +1,6 @@
 //! Admin commands [NVMe Base 2.0, 5].
 
-use super::{CommandError, DataPointer, data_from_host, data_to_host, exact};
+use super::{CommandError, DataPointer, Sgl, data_from_host, data_to_host, exact};
 use crate::wire::{AdminOpcode, FeatureId, SubmissionEntry, identify, log};
 
 /// A command on the admin queue.
@@ -93,13 +93,13 @@ pub struct GetLogPage {
     pub data: DataPointer,
 }
 
-pub(super) fn parse(entry: &SubmissionEntry) -> Result<AdminCommand, CommandError> {
+pub(super) fn parse(entry: &SubmissionEntry, sgl: Sgl) -> Result<AdminCommand, CommandError> {
     let unknown = CommandError::Opcode { opcode: entry.opcode };
     match AdminOpcode::from_byte(entry.opcode).ok_or(unknown)? {
-        AdminOpcode::Identify => identify(entry).map(AdminCommand::Identify),
-        AdminOpcode::GetFeatures => get_features(entry).map(AdminCommand::GetFeatures),
-        AdminOpcode::SetFeatures => set_features(entry).map(AdminCommand::SetFeatures),
-        AdminOpcode::GetLogPage => log_page(entry).map(AdminCommand::GetLogPage),
+        AdminOpcode::Identify => identify(entry, sgl).map(AdminCommand::Identify),
+        AdminOpcode::GetFeatures => get_features(entry, sgl).map(AdminCommand::GetFeatures),
+        AdminOpcode::SetFeatures => set_features(entry, sgl).map(AdminCommand::SetFeatures),
+        AdminOpcode::GetLogPage => log_page(entry, sgl).map(AdminCommand::GetLogPage),
         AdminOpcode::KeepAlive => Ok(AdminCommand::KeepAlive),
         AdminOpcode::AsyncEventRequest => Ok(AdminCommand::AsyncEventRequest),
         AdminOpcode::Abort => {
@@ -114,18 +114,18 @@ pub(super) fn parse(entry: &SubmissionEntry) -> Result<AdminCommand, CommandErro
     }
 }
 
-fn identify(entry: &SubmissionEntry) -> Result<Identify, CommandError> {
+fn identify(entry: &SubmissionEntry, sgl: Sgl) -> Result<Identify, CommandError> {
     let [structure, _, c, d] = entry.cdw10.get().to_le_bytes();
     Ok(Identify {
         kind: IdentifyKind::from_byte(structure).ok_or(CommandError::Field { byte: 40 })?,
         nsid: entry.nsid.get(),
         controller_id: u16::from_le_bytes([c, d]),
         command_set: entry.cdw11.get().to_le_bytes()[3],
-        data: exact(data_to_host(&entry.sgl1)?, identify::PAGE_LEN)?,
+        data: exact(data_to_host(sgl)?, identify::PAGE_LEN)?,
     })
 }
 
-fn get_features(entry: &SubmissionEntry) -> Result<GetFeatures, CommandError> {
+fn get_features(entry: &SubmissionEntry, sgl: Sgl) -> Result<GetFeatures, CommandError> {
     let [feature, select, ..] = entry.cdw10.get().to_le_bytes();
     let select = select & 0x7;
     if select > 3 {
@@ -136,22 +136,22 @@ fn get_features(entry: &SubmissionEntry) -> Result<GetFeatures, CommandError> {
         select,
         nsid: entry.nsid.get(),
         cdw11: entry.cdw11.get(),
-        data: data_to_host(&entry.sgl1),
+        data: data_to_host(sgl),
     })
 }
 
-fn set_features(entry: &SubmissionEntry) -> Result<SetFeatures, CommandError> {
+fn set_features(entry: &SubmissionEntry, sgl: Sgl) -> Result<SetFeatures, CommandError> {
     let [feature, _, _, save] = entry.cdw10.get().to_le_bytes();
     Ok(SetFeatures {
         feature: FeatureId::from_byte(feature).ok_or(CommandError::Field { byte: 40 })?,
         save: save & 0x80 != 0,
         nsid: entry.nsid.get(),
         value: entry.cdw11.get(),
-        data: data_from_host(&entry.sgl1),
+        data: data_from_host(sgl),
     })
 }
 
-fn log_page(entry: &SubmissionEntry) -> Result<GetLogPage, CommandError> {
+fn log_page(entry: &SubmissionEntry, sgl: Sgl) -> Result<GetLogPage, CommandError> {
     let [log_page, specific, low0, low1] = entry.cdw10.get().to_le_bytes();
     let [high0, high1, ..] = entry.cdw11.get().to_le_bytes();
     // Offset type (bit 23): an index into entries, which no page here has [NVMe Base 2.0, 5.16.1].
@@ -174,7 +174,7 @@ fn log_page(entry: &SubmissionEntry) -> Result<GetLogPage, CommandError> {
         nsid: entry.nsid.get(),
         offset,
         len,
-        data: exact(data_to_host(&entry.sgl1)?, len)?,
+        data: exact(data_to_host(sgl)?, len)?,
     })
 }
 

@@ -36,6 +36,15 @@ pub enum CommandError {
     /// The SGL's length is not that of the command's data.
     #[error("the SGL's length is not that of the command's data")]
     SglLength,
+    /// A list of descriptors that is no list.
+    #[error("the SGL segment's length is not that of some descriptors")]
+    SglSegment,
+    /// A list of more descriptors than MSDBD.
+    #[error("the SGL has more descriptors than MSDBD says")]
+    SglCount,
+    /// A list that is not inside the capsule.
+    #[error("the SGL segment is not inside the capsule")]
+    SglOffset,
 }
 
 impl CommandError {
@@ -49,6 +58,9 @@ impl CommandError {
             Self::RecordFormat => Status::CONNECT_INCOMPATIBLE_FORMAT,
             Self::SglType => Status::SGL_TYPE_INVALID,
             Self::SglLength => Status::SGL_LENGTH_INVALID,
+            Self::SglSegment => Status::SGL_SEGMENT_INVALID,
+            Self::SglCount => Status::SGL_COUNT_INVALID,
+            Self::SglOffset => Status::SGL_OFFSET_INVALID,
         }
     }
 }
@@ -57,6 +69,9 @@ impl From<SglError> for CommandError {
     fn from(error: SglError) -> Self {
         match error {
             SglError::Type { .. } => Self::SglType,
+            SglError::Segment { .. } => Self::SglSegment,
+            SglError::Count { .. } => Self::SglCount,
+            SglError::Offset { .. } => Self::SglOffset,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Fabrics commands [NVMe Base 2.0, 6].
 
-use super::{CommandError, DataPointer, QueueKind, data_from_host, exact};
+use super::{CommandError, DataPointer, QueueKind, Sgl, data_from_host, exact};
 use crate::wire::{ConnectData, ConnectEntry, DisconnectEntry, FabricsType, PropertyEntry};
 
 /// A Fabrics command.
@@ -56,7 +56,7 @@ pub struct PropertyGet {
 }
 
 /// The type decides; flags are checked already.
-pub(super) fn parse(queue: QueueKind, bytes: &[u8; 64]) -> Result<FabricsCommand, CommandError> {
+pub(super) fn parse(queue: QueueKind, bytes: &[u8; 64], sgl: Sgl) -> Result<FabricsCommand, CommandError> {
     let property = PropertyEntry::from_bytes(*bytes);
     let unknown = CommandError::FabricsType { fabrics_type: property.fabrics_type };
     let admin_only = match queue {
@@ -64,7 +64,7 @@ pub(super) fn parse(queue: QueueKind, bytes: &[u8; 64]) -> Result<FabricsCommand
         QueueKind::Io => Err(unknown),
     };
     match FabricsType::from_byte(property.fabrics_type).ok_or(unknown)? {
-        FabricsType::Connect => connect(&ConnectEntry::from_bytes(*bytes)),
+        FabricsType::Connect => connect(&ConnectEntry::from_bytes(*bytes), sgl),
         FabricsType::PropertySet => {
             admin_only?;
             let is_wide = is_wide(&property)?;
@@ -89,7 +89,7 @@ pub(super) fn parse(queue: QueueKind, bytes: &[u8; 64]) -> Result<FabricsCommand
     }
 }
 
-fn connect(entry: &ConnectEntry) -> Result<FabricsCommand, CommandError> {
+fn connect(entry: &ConnectEntry, sgl: Sgl) -> Result<FabricsCommand, CommandError> {
     if entry.record_format.get() != 0 {
         return Err(CommandError::RecordFormat);
     }
@@ -98,7 +98,7 @@ fn connect(entry: &ConnectEntry) -> Result<FabricsCommand, CommandError> {
         entry_count: u32::from(entry.entry_count_zero_based.get()) + 1,
         sq_flow_control_disabled: entry.attributes & ConnectEntry::ATTRIBUTE_NO_SQ_FLOW_CONTROL != 0,
         keep_alive_ms: entry.keep_alive_ms.get(),
-        data: exact(data_from_host(&entry.sgl1)?, ConnectData::LEN)?,
+        data: exact(data_from_host(sgl)?, ConnectData::LEN)?,
     }))
 }
 

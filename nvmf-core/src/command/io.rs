@@ -1,6 +1,6 @@
 //! I/O commands of the NVM command set [NVM Command Set 1.0, 3.2].
 
-use super::{CommandError, DataPointer, data_from_host, data_to_host};
+use super::{CommandError, DataPointer, Sgl, data_from_host, data_to_host};
 use crate::wire::{IoOpcode, SubmissionEntry};
 
 /// A command on an I/O queue.
@@ -106,17 +106,15 @@ pub(crate) mod cdw12 {
     pub(crate) const FORCE_UNIT_ACCESS: u32 = 1 << 30;
 }
 
-pub(super) fn parse(entry: &SubmissionEntry) -> Result<IoCommand, CommandError> {
+pub(super) fn parse(entry: &SubmissionEntry, sgl: Sgl) -> Result<IoCommand, CommandError> {
     let nsid = entry.nsid.get();
     let force_unit_access = entry.cdw12.get() & cdw12::FORCE_UNIT_ACCESS != 0;
     let opcode = IoOpcode::from_byte(entry.opcode).ok_or(CommandError::Opcode { opcode: entry.opcode })?;
     let kind = match opcode {
         IoOpcode::Flush => IoKind::Flush,
         // Limited Retry (bit 31) allows less effort, and FUA on a read adds nothing: what is read is what was written.
-        IoOpcode::Read => IoKind::Read { range: range(entry)?, data: data_to_host(&entry.sgl1)? },
-        IoOpcode::Write => {
-            IoKind::Write { range: range(entry)?, force_unit_access, data: data_from_host(&entry.sgl1)? }
-        }
+        IoOpcode::Read => IoKind::Read { range: range(entry)?, data: data_to_host(sgl)? },
+        IoOpcode::Write => IoKind::Write { range: range(entry)?, force_unit_access, data: data_from_host(sgl)? },
         IoOpcode::WriteZeroes => IoKind::WriteZeroes {
             range: range(entry)?,
             deallocate: entry.cdw12.get() & cdw12::DEALLOCATE != 0,

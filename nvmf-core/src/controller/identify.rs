@@ -12,7 +12,7 @@ use crate::subsystem::{Snapshot, Subject, Subsystem};
 use crate::wire::identify::{
     IdentifyController, IdentifyKind, IdentifyNamespace, LbaFormat, NamespaceIdentifiers, NamespaceList,
 };
-use crate::wire::{DISCOVERY_NQN, SUBMISSION_ENTRY_LEN, U16, U32, U64, U128, pad_text};
+use crate::wire::{DISCOVERY_NQN, KeyedList, SUBMISSION_ENTRY_LEN, U16, U32, U64, U128, pad_text};
 
 /// NSIDs from here on start no list [NVMe 1.4, 5.15.2.3].
 const NSID_LIST_END: u32 = 0xFFFF_FFFE;
@@ -116,6 +116,7 @@ impl Controller {
             return page;
         };
         capsule_len += limits.in_capsule_len;
+        page.data_block_descriptors_max = descriptor_count_max(limits.in_capsule_len);
         page.controller_type = IdentifyController::TYPE_IO;
         page.serial_number = pad_text(&subsystem.serial_number);
         page.model_number = pad_text(&subsystem.model_number);
@@ -129,6 +130,11 @@ impl Controller {
         page.command_capsule_16b = U32::new(capsule_len / CAPSULE_UNIT);
         page
     }
+}
+
+/// MSDBD: as many as the capsule has room for, and one where it has none.
+fn descriptor_count_max(in_capsule_len: u32) -> u8 {
+    u8::try_from(in_capsule_len / CAPSULE_UNIT).unwrap_or(u8::MAX).clamp(1, KeyedList::COUNT_MAX)
 }
 
 fn namespace_page(namespace: &Namespace) -> IdentifyNamespace {

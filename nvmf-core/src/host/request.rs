@@ -339,7 +339,7 @@ mod tests {
                 DataPointer::Keyed { .. } => {
                     prop_assert_eq!(parsed, Ok(Command::Io(IoCommand { nsid, kind: IoKind::Read { range, data } })));
                 }
-                DataPointer::InCapsule { .. } | DataPointer::None => prop_assert!(parsed.is_err()),
+                DataPointer::InCapsule { .. } | DataPointer::Listed(_) | DataPointer::None => prop_assert!(parsed.is_err()),
             }
 
             let bytes = write_zeroes(id, nsid, range, !force_unit_access, force_unit_access);

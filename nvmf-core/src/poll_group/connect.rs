@@ -48,14 +48,9 @@ impl PollGroup {
         }
         match connect.data {
             DataPointer::InCapsule { .. } => self.connect_data_is_here(turn, name, connect),
-            DataPointer::Keyed { buffer: from, .. } => {
-                if !self.ensure_buffer(name, ConnectData::LEN) {
-                    return;
-                }
-                let Some(qpair) = self.qpairs.look_mut(handle) else { return };
-                qpair.must_advance(slot, RequestEvent::Pull);
-                if let Some(buffer) = &qpair.request(slot).buffer {
-                    transport.pull(handle, slot, from, buffer.segment().part(0, DATA_LEN));
+            from @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)) => {
+                if self.ensure_buffer(name, ConnectData::LEN) {
+                    self.pull(transport, name, from, ConnectData::LEN);
                 }
             }
             DataPointer::None => self.refuse_connect(handle, (Status::SGL_LENGTH_INVALID, 0)),
@@ -75,7 +70,7 @@ impl PollGroup {
         let request = qpair.request(slot);
         let data = match connect.data {
             DataPointer::InCapsule { offset, len } => request.in_capsule(offset, len),
-            DataPointer::Keyed { .. } | DataPointer::None => {
+            DataPointer::Keyed { .. } | DataPointer::Listed(_) | DataPointer::None => {
                 request.buffer.as_ref().map(|buffer| buffer.segment().part(0, DATA_LEN)).ok_or(Status::INTERNAL_ERROR)
             }
         };

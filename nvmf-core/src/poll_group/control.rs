@@ -6,7 +6,7 @@ use super::PollGroup;
 use super::buffers::RequestName;
 use super::fetch::data_pointer;
 use crate::ControllerKind;
-use crate::command::{AdminCommand, Command, DataPointer, FabricsCommand, PropertySet};
+use crate::command::{AdminCommand, Command, FabricsCommand, PropertySet};
 use crate::controller::{Answer, Controller, Effect};
 use crate::message::Message;
 use crate::qpair::Stage;
@@ -127,9 +127,7 @@ impl PollGroup {
                     && let Some(qpair) = self.qpairs.look_mut(handle)
                 {
                     let request = qpair.request(slot);
-                    if let (Some(buffer), Some(DataPointer::Keyed { buffer: to, .. })) =
-                        (&request.buffer, data_pointer(&Command::Admin(*command)))
-                    {
+                    if let (Some(buffer), Some(to)) = (&request.buffer, data_pointer(&Command::Admin(*command))) {
                         let segment = buffer.segment().part(0, self.scratch.len());
                         segment.write(0, &self.scratch);
                         request.push = Some((segment, to));

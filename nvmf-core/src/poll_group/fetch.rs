@@ -43,14 +43,15 @@ impl PollGroup {
             return transport.consumed(receive);
         }
         // Two commands with one id are not told apart: looking for one costs more than it would protect, since a host that does this harms itself alone.
-        let command = Command::parse(qpair.kind(), bytes).map_err(|error| error.status());
+        let command = Command::parse_capsule(qpair.kind(), bytes, data).map_err(|error| error.status());
         qpair.must_advance(slot, RequestEvent::Arrive);
         qpair.count_fetched();
         let request = qpair.request(slot);
         request.begin(command_id(bytes), command, receive, data);
         request.invalidate = command.ok().and_then(|command| data_pointer(&command)?.invalidate_key());
-        // A capsule without data of its own is read: the host's next command may use its place.
-        if !command.is_ok_and(|command| matches!(data_pointer(&command), Some(DataPointer::InCapsule { .. }))) {
+        // A capsule with neither data nor a list of its own is read: the host's next command may use its place.
+        let is_in_capsule = |pointer| matches!(pointer, DataPointer::InCapsule { .. } | DataPointer::Listed(_));
+        if !command.is_ok_and(|command| data_pointer(&command).is_some_and(is_in_capsule)) {
             request.capsule_data = None;
             if let Some(receive) = request.receive.take() {
                 transport.consumed(receive);

@@ -12,7 +12,7 @@ use crate::namespace::{DeviceIndex, Plan};
 use crate::qpair::request::{RequestEvent, RequestState};
 use crate::status::Status;
 use crate::subsystem::Subject;
-use crate::transport::{RemoteBuffer, Slot, Transport};
+use crate::transport::{Slot, Transport};
 
 impl PollGroup {
     /// Starts the I/O commands of this turn.
@@ -69,11 +69,13 @@ impl PollGroup {
         }
         match command.kind {
             IoKind::Flush | IoKind::WriteZeroes { .. } => self.operate(name, None),
-            IoKind::Read { data: DataPointer::Keyed { buffer: to, .. }, .. } => {
+            IoKind::Read { data: to @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)), .. } => {
                 self.begin_read(transport, name, device, &plan, to);
             }
-            IoKind::Write { data: DataPointer::Keyed { buffer: from, .. }, .. } => {
-                self.begin_pulled_write(transport, name, &plan, from);
+            IoKind::Write { data: from @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)), .. } => {
+                if self.ensure_buffer(name, plan.data_len) {
+                    self.pull(transport, name, from, plan.data_len);
+                }
             }
             IoKind::Write { data: DataPointer::InCapsule { offset, len }, .. } => {
                 let alignment = namespace.geometry.data_alignment;
@@ -90,7 +92,7 @@ impl PollGroup {
         name: RequestName,
         device: DeviceIndex,
         plan: &Plan,
-        to: RemoteBuffer,
+        to: DataPointer,
     ) {
         // Straight out of the device's own memory: the lease keeps it until the push has been returned.
         let in_place = self.devices.in_place(device, plan.start_block, plan.block_count);
@@ -106,21 +108,20 @@ impl PollGroup {
         }
     }
 
-    fn begin_pulled_write<T: Transport>(
+    /// Brings `len` bytes from the host into the request's buffer, which is there.
+    pub(super) fn pull<T: Transport>(
         &mut self,
         transport: &mut T,
-        name: RequestName,
-        plan: &Plan,
-        from: RemoteBuffer,
+        (handle, slot): RequestName,
+        from: DataPointer,
+        len: u32,
     ) {
-        if !self.ensure_buffer(name, plan.data_len) {
-            return;
-        }
-        let (handle, slot) = name;
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
-        let Some(into) = qpair.request(slot).data_segment(plan.data_len) else { return };
+        let Some(into) = qpair.request(slot).data_segment(len) else { return };
         qpair.must_advance(slot, RequestEvent::Pull);
-        transport.pull(handle, slot, from, into);
+        for (part, buffer) in qpair.request(slot).transfers(from, into) {
+            transport.pull(handle, slot, buffer, part);
+        }
     }
 
     fn begin_capsule_write<T: Transport>(
@@ -217,9 +218,7 @@ impl PollGroup {
         if status.is_success() {
             match (plan.kind, request.command) {
                 (OperationKind::Read, Ok(Command::Io(IoCommand { kind: IoKind::Read { data, .. }, .. }))) => {
-                    if let DataPointer::Keyed { buffer: to, .. } = data {
-                        request.push = request.data_segment(plan.data_len).map(|segment| (segment, to));
-                    }
+                    request.push = request.data_segment(plan.data_len).map(|segment| (segment, data));
                     self.counters.read_bytes.add(u64::from(plan.data_len));
                 }
                 (OperationKind::Write { .. }, _) => self.counters.written_bytes.add(u64::from(plan.data_len)),

@@ -22,7 +22,9 @@ impl PollGroup {
             let sq_head = qpair.head();
             let request = qpair.request(slot);
             if let Some((from, to)) = request.push.take() {
-                transport.push(handle, slot, from, to);
+                for (part, buffer) in request.transfers(to, from) {
+                    transport.push(handle, slot, part, buffer);
+                }
             }
             // Before the response: with it the host may use the receive again.
             request.capsule_data = None;

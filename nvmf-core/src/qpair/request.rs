@@ -9,7 +9,7 @@ use crate::devices::DeviceLease;
 use crate::namespace::{DeviceIndex, Plan};
 use crate::status::Status;
 use crate::transport::{Receive, RemoteBuffer};
-use crate::wire::CompletionEntry;
+use crate::wire::{CompletionEntry, DataPointer};
 
 /// One slot. Everything that it holds is given back in [`crate::PollGroup`]'s one place for that.
 pub(crate) struct Request {
@@ -19,7 +19,7 @@ pub(crate) struct Request {
     pub(crate) command_id: u16,
     /// What the host wants, or the answer to what was no command.
     pub(crate) command: Result<Command, Status>,
-    /// The receive permit, until the in-capsule data is consumed.
+    /// The receive permit, until what came in the capsule besides the command is consumed.
     pub(crate) receive: Option<Receive>,
     /// What came after the 64 bytes: valid while the permit is held.
     pub(crate) capsule_data: Option<Segment>,
@@ -27,8 +27,8 @@ pub(crate) struct Request {
     pub(crate) buffer: Option<Buffer>,
     /// A device that must not go away.
     pub(crate) lease: Option<DeviceLease>,
-    /// Where data goes before the response, and which.
-    pub(crate) push: Option<(Segment, RemoteBuffer)>,
+    /// Data that goes to the host before the response, and where to.
+    pub(crate) push: Option<(Segment, DataPointer)>,
     /// The key that the host wants invalidated with the response.
     pub(crate) invalidate: Option<u32>,
     /// What its device is to do, and which that is.
@@ -94,6 +94,27 @@ impl Request {
             return Err(Status::SGL_OFFSET_INVALID);
         }
         Ok(data.part(offset, len))
+    }
+
+    /// Which part of `data` comes from or goes to which buffer of the host. Ends with the shorter of the two.
+    pub(crate) fn transfers(
+        &self,
+        pointer: DataPointer,
+        data: Segment,
+    ) -> impl Iterator<Item = (Segment, RemoteBuffer)> + use<> {
+        let (one, list) = match pointer {
+            DataPointer::Keyed { buffer, .. } => (Some(buffer), None),
+            DataPointer::Listed(list) => (None, self.capsule_data.map(|capsule| list.buffers(capsule))),
+            DataPointer::InCapsule { .. } | DataPointer::None => (None, None),
+        };
+        let mut rest = data;
+        one.into_iter().chain(list.into_iter().flatten()).filter_map(move |mut buffer| {
+            let len = rest.len().min(buffer.len as usize);
+            let part = rest.part(0, len);
+            rest = rest.part(len, rest.len() - len);
+            buffer.len = u32::try_from(len).ok()?;
+            (len > 0).then_some((part, buffer))
+        })
     }
 
     /// Its end, as the host sees it.

@@ -1,8 +1,9 @@
 //! SGL descriptors: where a command's data is [NVMe Base 2.0, 4.1.2].
 //!
-//! Over RDMA a command's SGL1 is one of two: a data block whose address is an offset into the capsule, or a keyed data block in the
-//! host's memory. Everything else has a name here so that its refusal can say what it was.
+//! Over RDMA a command's SGL1 is one of three: a data block whose address is an offset into the capsule, a keyed data block in the host's
+//! memory, or a last segment in the capsule that lists several of those. Everything else has a name here so that its refusal can say what it was.
 
+use reactor::Segment;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::transport::RemoteBuffer;
@@ -27,6 +28,21 @@ pub enum SglError {
         /// The identifier byte.
         identifier: u8,
     },
+    /// A segment of no descriptors, or of a part of one [NVMe Base 2.0, 4.1.2.1].
+    Segment {
+        /// Its bytes.
+        len: u32,
+    },
+    /// More descriptors than [`KeyedList::COUNT_MAX`].
+    Count {
+        /// How many.
+        count: u32,
+    },
+    /// A segment that is not inside what came with the capsule.
+    Offset {
+        /// Where it starts.
+        offset: u64,
+    },
 }
 
 /// Parsed: where a command's data is.
@@ -48,6 +64,70 @@ pub enum DataPointer {
         /// Whether the host asks for its key to be invalidated with the response.
         invalidate: bool,
     },
+    /// Data in several pieces of the host's memory.
+    Listed(KeyedList),
+}
+
+/// Several keyed data blocks, as the capsule lists them behind the command. Their data is one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyedList {
+    /// Of the first descriptor, from the end of the 64 bytes (ICDOFF is 0).
+    pub offset: u32,
+    /// Descriptors: 1 to [`Self::COUNT_MAX`].
+    pub count: u8,
+    /// Bytes of data of all of them.
+    pub len: u32,
+    /// The last of their keys that the host wants invalidated with the response, which can name one.
+    pub invalidate: Option<u32>,
+}
+
+impl KeyedList {
+    /// Most descriptors of a command (MSDBD), as SPDK's target has it. Their lengths, of 24 bits each, add up to 28 bits.
+    pub const COUNT_MAX: u8 = 16;
+
+    /// Checks each descriptor of a list of `len` bytes at `offset` of `data`, what came with the capsule.
+    fn check(offset: u64, len: u32, data: Option<Segment>) -> Result<Self, SglError> {
+        if len == 0 || !len.is_multiple_of(SglDescriptor::LEN) {
+            return Err(SglError::Segment { len });
+        }
+        let count = len / SglDescriptor::LEN;
+        let Some(count) = u8::try_from(count).ok().filter(|count| *count <= Self::COUNT_MAX) else {
+            return Err(SglError::Count { count });
+        };
+        let start = u32::try_from(offset).map_err(|_| SglError::Offset { offset })?;
+        let end = u64::from(start) + u64::from(len);
+        let Some(data) = data.filter(|data| end <= data.len() as u64) else { return Err(SglError::Offset { offset }) };
+        let mut list = Self { offset: start, count, len: 0, invalidate: None };
+        for index in 0..count {
+            match list.descriptor(data, index).parse()? {
+                DataPointer::Keyed { buffer, invalidate } => {
+                    list.len += buffer.len;
+                    if invalidate {
+                        list.invalidate = Some(buffer.key);
+                    }
+                }
+                // Data is all in the capsule or none of it [NVMe RDMA Transport 1.0, 3.2].
+                DataPointer::InCapsule { .. } | DataPointer::Listed(_) | DataPointer::None => {
+                    return Err(SglError::Type { identifier: SglDescriptor::DATA_BLOCK_OFFSET });
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    fn descriptor(self, data: Segment, index: u8) -> SglDescriptor {
+        let mut bytes = [0; SglDescriptor::LEN as usize];
+        data.read(self.offset as usize + usize::from(index) * bytes.len(), &mut bytes);
+        SglDescriptor::from_bytes(bytes)
+    }
+
+    /// The host's buffers, in order. `data` is what the list was found in, unchanged.
+    pub(crate) fn buffers(self, data: Segment) -> impl Iterator<Item = RemoteBuffer> {
+        (0..self.count).filter_map(move |index| match self.descriptor(data, index).parse() {
+            Ok(DataPointer::Keyed { buffer, .. }) => Some(buffer),
+            Ok(DataPointer::InCapsule { .. } | DataPointer::Listed(_) | DataPointer::None) | Err(_) => None,
+        })
+    }
 }
 
 impl DataPointer {
@@ -58,6 +138,7 @@ impl DataPointer {
             Self::None => 0,
             Self::InCapsule { len, .. } => *len,
             Self::Keyed { buffer, .. } => buffer.len,
+            Self::Listed(list) => list.len,
         }
     }
 
@@ -72,22 +153,26 @@ impl DataPointer {
     pub const fn invalidate_key(&self) -> Option<u32> {
         match self {
             Self::Keyed { buffer, invalidate: true } => Some(buffer.key),
+            Self::Listed(list) => list.invalidate,
             Self::Keyed { invalidate: false, .. } | Self::None | Self::InCapsule { .. } => None,
         }
     }
 
-    /// As SGL1 says it. `None` where a keyed length has no room in 24 bits.
+    /// As SGL1 says it; the descriptors of a list are the caller's to write. `None` where a keyed length has no room in 24 bits.
     #[must_use]
     pub const fn to_descriptor(self) -> Option<SglDescriptor> {
         match self {
             Self::None => Some(SglDescriptor::NO_DATA),
             Self::InCapsule { offset, len } => Some(SglDescriptor::in_capsule(offset, len)),
             Self::Keyed { buffer, invalidate } => SglDescriptor::keyed(buffer, invalidate),
+            Self::Listed(list) => Some(SglDescriptor::last_segment(list.offset, list.count)),
         }
     }
 }
 
 impl SglDescriptor {
+    /// Bytes of one.
+    pub const LEN: u32 = 16;
     /// SGL Data Block, address: not over RDMA, which has no address without a key.
     pub const DATA_BLOCK_ADDRESS: u8 = 0x00;
     /// SGL Data Block, offset: in-capsule data.
@@ -129,8 +214,28 @@ impl SglDescriptor {
         })
     }
 
+    /// A list of `count` keyed descriptors in the capsule.
+    #[must_use]
+    pub const fn last_segment(offset: u32, count: u8) -> Self {
+        let [a, b, c, d] = (count as u32 * Self::LEN).to_le_bytes();
+        let [o, p, q, r] = offset.to_le_bytes();
+        Self { address: [o, p, q, r, 0, 0, 0, 0], body: [a, b, c, d, 0, 0, 0], identifier: Self::LAST_SEGMENT_OFFSET }
+    }
+
     /// What a command without data carries: a keyed block of no bytes.
     pub const NO_DATA: Self = Self { address: [0; 8], body: [0; 7], identifier: Self::KEYED_ADDRESS };
+
+    /// As it is on the wire.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; Self::LEN as usize] {
+        zerocopy::transmute!(self)
+    }
+
+    /// Any bytes are one.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::LEN as usize]) -> Self {
+        zerocopy::transmute!(bytes)
+    }
 
     /// Type and subtype.
     #[must_use]
@@ -138,7 +243,21 @@ impl SglDescriptor {
         self.identifier
     }
 
-    /// What it means over RDMA.
+    /// What it means over RDMA, as SGL1 of a capsule that `data` came with.
+    ///
+    /// # Errors
+    /// [`SglError::Type`] for what is neither data in the capsule, nor behind a key, nor a list of the latter; another for a list that is not
+    /// sound.
+    pub fn resolve(&self, data: Option<Segment>) -> Result<DataPointer, SglError> {
+        if self.identifier != Self::LAST_SEGMENT_OFFSET {
+            return self.parse();
+        }
+        let [a, b, c, d, ..] = self.body;
+        KeyedList::check(u64::from_le_bytes(self.address), u32::from_le_bytes([a, b, c, d]), data)
+            .map(DataPointer::Listed)
+    }
+
+    /// What it means by itself.
     ///
     /// # Errors
     /// [`SglError::Type`] for every other type and subtype.

@@ -144,7 +144,7 @@ impl<Q: Port> Poster<'_, Q> {
     #[inline]
     fn pull_in_order(&mut self, live: &mut Live, work: &mut Work, pull: WaitingPull) -> Result<(), PostError> {
         self.counters.pulled_bytes.add(u64::from(pull.from.len));
-        work.slots[usize::from(pull.slot)].part_count = pull.from.len.div_ceil(self.transfer_len_max);
+        work.slots[usize::from(pull.slot)].part_count += pull.from.len.div_ceil(self.transfer_len_max);
         let outcome = if work.waiting_pulls.is_empty() {
             self.pull(live, work, pull)?
         } else {

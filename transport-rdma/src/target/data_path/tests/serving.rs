@@ -132,6 +132,23 @@ fn pulls_keep_to_the_read_depth_and_end_with_their_last_part() {
 }
 
 #[test]
+fn several_pulls_of_a_request_end_with_the_last_part_of_all() {
+    let mut rig = Rig::new(16, 2, 0);
+    rig.capsule(0);
+    let (slot, _receive) = receive_of(rig.poll().pop().unwrap());
+    rig.path.pull(rig.qpair, slot, Rig::remote(512), rig.data.part(0, 512));
+    rig.path.pull(rig.qpair, slot, Rig::remote(2 * 4096), rig.data.part(512, 2 * 4096));
+    assert_eq!(rig.sends().len(), 2);
+    for (posted, len) in [(3, 512), (3, 4096)] {
+        rig.complete(rig.id(WorkKind::Read, 0), CompletionStatus::Success, len);
+        assert!(rig.poll().is_empty());
+        assert_eq!(rig.sends().len(), posted);
+    }
+    rig.complete(rig.id(WorkKind::Read, 0), CompletionStatus::Success, 4096);
+    assert!(matches!(rig.poll()[..], [Arrival::Pulled { slot: 0, .. }]));
+}
+
+#[test]
 fn transfers_of_nothing_need_no_wire() {
     let mut rig = Rig::new(16, 2, 0);
     rig.capsule(0);
