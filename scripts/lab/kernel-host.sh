@@ -11,6 +11,21 @@ host_connect() {
     wait_for "$host_controller is live" host_is live "$host_controller"
 }
 
+# host_connect_as DIGIT ADDRESS NQN [OPTION]: the same as another host, whose identity is made of a digit. By the kernel's own interface, as nvme-cli 2.3 takes a
+# connection of another host for this one's.
+host_connect_as() {
+    local address=$2 id answer fabrics
+    id=$(sed "s/x/$1/g" <<<xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx)
+    modprobe nvme-rdma
+    exec {fabrics}<>/dev/nvme-fabrics
+    echo -n "transport=rdma,traddr=$address,host_traddr=$(other_end "$address"),trsvcid=4420,nqn=$3,hostid=$id,hostnqn=nqn.2014-08.org.nvmexpress:uuid:$id,keep_alive_tmo=5,reconnect_delay=2,ctrl_loss_tmo=120${4:+,$4}" >&"$fabrics"
+    read -r answer <&"$fabrics"
+    exec {fabrics}>&-
+    host_controller=$(sed -n 's/.*instance=\([0-9]*\).*/nvme\1/p' <<<"$answer")
+    [ -n "$host_controller" ] || fail "the kernel named no controller: $answer"
+    wait_for "$host_controller is live" host_is live "$host_controller"
+}
+
 other_end() {
     case $1 in
         10.9.0.1) echo 10.9.0.2 ;;
@@ -68,6 +83,7 @@ host_controllers() { ls /sys/class/nvme 2>/dev/null | tr '\n' ' '; }
 verified() {
     local disk=$1
     shift
-    fio --name=verified --filename="$disk" --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --eta=never --output-format=terse --output=/dev/null \
+    # A disk that is gone is not to become a file.
+    fio --name=verified --filename="$disk" --allow_file_create=0 --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --eta=never --output-format=terse --output=/dev/null \
         --randrepeat=1 --size=2M "$@"
 }

@@ -1,25 +1,33 @@
-# Sourced, in the guest. The kernel's own NVMe/RDMA target (nvmet), set up through configfs: one subsystem with a memory disk.
+# Sourced, in the guest. The kernel's own NVMe/RDMA target (nvmet), set up through configfs: one subsystem with two memory disks.
 
 nvmet=/sys/kernel/config/nvmet
 
-# kernel_target_up NQN ADDRESS [PORT]
+# kernel_target_up NQN ADDRESS…: namespaces 1 and 2 on two memory disks, a port for each address.
 kernel_target_up() {
-    local nqn=$1 address=$2 port=${3:-4420} family=ipv4
-    case $address in *:*) family=ipv6 ;; esac
+    local nqn=$1 port=0 nsid address family
+    shift
+    [ ! -d "$nvmet/subsystems/$nqn" ] || return 0
     modprobe -a nvmet nvmet-rdma
     [ -b /dev/ram0 ] || modprobe brd rd_nr=2 rd_size=65536
     mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
     mkdir "$nvmet/subsystems/$nqn"
     echo 1 >"$nvmet/subsystems/$nqn/attr_allow_any_host"
-    mkdir "$nvmet/subsystems/$nqn/namespaces/1"
-    echo -n /dev/ram0 >"$nvmet/subsystems/$nqn/namespaces/1/device_path"
-    echo 1 >"$nvmet/subsystems/$nqn/namespaces/1/enable"
-    mkdir "$nvmet/ports/1"
-    echo rdma >"$nvmet/ports/1/addr_trtype"
-    echo $family >"$nvmet/ports/1/addr_adrfam"
-    echo "$address" >"$nvmet/ports/1/addr_traddr"
-    echo "$port" >"$nvmet/ports/1/addr_trsvcid"
-    ln -s "$nvmet/subsystems/$nqn" "$nvmet/ports/1/subsystems/$nqn"
+    for nsid in 1 2; do
+        mkdir "$nvmet/subsystems/$nqn/namespaces/$nsid"
+        echo -n /dev/ram$((nsid - 1)) >"$nvmet/subsystems/$nqn/namespaces/$nsid/device_path"
+        echo 1 >"$nvmet/subsystems/$nqn/namespaces/$nsid/enable"
+    done
+    for address in "$@"; do
+        port=$((port + 1))
+        family=ipv4
+        case $address in *:*) family=ipv6 ;; esac
+        mkdir "$nvmet/ports/$port"
+        echo rdma >"$nvmet/ports/$port/addr_trtype"
+        echo $family >"$nvmet/ports/$port/addr_adrfam"
+        echo "$address" >"$nvmet/ports/$port/addr_traddr"
+        echo 4420 >"$nvmet/ports/$port/addr_trsvcid"
+        ln -s "$nvmet/subsystems/$nqn" "$nvmet/ports/$port/subsystems/$nqn"
+    done
 }
 
 # Whatever there is of it. Removing a port ends its connections.

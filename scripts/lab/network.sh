@@ -43,6 +43,9 @@ network_rules() {
     $ip rule add pref 2 oif vb table 102
     $ip rule add pref 3 iif lo from "$a" to "$b" table 101
     $ip rule add pref 4 iif lo from "$b" to "$a" table 102
+    # Who does not say where from is on the other end.
+    $ip rule add pref 5 iif lo to "$a" table 102
+    $ip rule add pref 6 iif lo to "$b" table 101
     # Local delivery is looked at after these, not first.
     $ip rule add pref 10 table local
     $ip rule del pref 0

@@ -1,9 +1,10 @@
 # Sourced, in the guest. Our target: one process, which cases share as long as they want the same variant of it.
 #
-#   plain      one CPU, receives of each queue pair's own
-#   srq        one CPU, shared receives
+#   plain      one CPU, receives of each queue pair's own, commands of up to 1 MiB
+#   srq        one CPU, shared receives, commands of up to 128 KiB
 #   two-cpus   two CPUs: queues of one host are on both
 #   asan       two CPUs, shared receives, built with AddressSanitizer
+#   kernel     not ours at all, but the kernel's: any case may be asked for with it, to tell whether the lab or our target is wrong. What needs our metrics fails
 #
 # Namespaces 1 (memory, blocks of 512 bytes, 64 MiB) and 2 (a file, blocks of 4096 bytes, 32 MiB).
 
@@ -14,6 +15,10 @@ our_metrics=127.0.0.1:9420
 
 # target_up: the target of the case's variant, ready. It goes on after the case.
 target_up() {
+    if [ "$LAB_VARIANT" = kernel ]; then
+        kernel_target_up $our_nqn 10.9.0.1 fd09::1
+        return
+    fi
     if target_is_up && [ "$(cat $our_directory/variant)" = "$LAB_VARIANT" ]; then
         return 0
     fi
@@ -24,12 +29,12 @@ target_up() {
 }
 
 target_config() {
-    local cpus="[0]" shared_receives=0
+    local cpus="[0]" shared_receives=0 transfer_size=1MiB
     case $LAB_VARIANT in
         plain) ;;
-        srq) shared_receives=256 ;;
+        srq) shared_receives=256 transfer_size=128KiB ;;
         two-cpus) cpus="[0, 1]" ;;
-        asan) cpus="[0, 1]" shared_receives=256 ;;
+        asan) cpus="[0, 1]" shared_receives=256 transfer_size=128KiB ;;
         *) fail "no variant of the target is called $LAB_VARIANT" ;;
     esac
     cat <<TOML
@@ -38,6 +43,7 @@ cpus = $cpus
 data_memory = "16MiB"
 [transport]
 provider = "ibv"
+transfer_size = "$transfer_size"
 shared_receives = $shared_receives
 [[device]]
 name = "memory"

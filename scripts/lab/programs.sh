@@ -4,7 +4,7 @@
 programs_ready() {
     local base=${CARGO_TARGET_DIR:-target}
     case $base in /*) ;; *) base=$PWD/$base ;; esac
-    if programs_are_wanted ""; then
+    if programs_are_wanted "@(plain|srq|two-cpus)"; then
         need_cargo
         cargo build --release --locked -p tools -p perf
         export LAB_BIN=$base/release
@@ -14,16 +14,19 @@ programs_ready() {
         export LAB_BIN_ASAN=$base/sanitize-address/x86_64-unknown-linux-gnu/debug
         export ASAN_OPTIONS="detect_leaks=1:handle_sigbus=0:quarantine_size_mb=64" LSAN_OPTIONS="suppressions=$PWD/scripts/lsan-suppressions:print_suppressions=0"
     fi
+    need_commands cc=gcc
+    need_files /usr/include/rdma/rdma_cma.h=librdmacm-dev
+    cc -O1 -Wall -Wextra -Werror -o "$lab/raw-host" scripts/lab/raw-host.c -lrdmacm -libverbs
 }
 
-# programs_are_wanted VARIANT: whether a wanted case needs them: those of the lab itself do not.
+# programs_are_wanted PATTERN: whether a case of that variant is wanted. The lab's own need no program of ours.
 programs_are_wanted() {
     local id
     for id in "${wanted[@]}"; do
-        case $id in
-            lab-*) ;;
-            *@"$1" | *) [ -n "$1" ] && [ "${id#*@}" != "$1" ] || return 0 ;;
-        esac
+        # shellcheck disable=SC2053
+        if [[ $id != lab-* && ${id#*@} == $1 ]]; then
+            return 0
+        fi
     done
     return 1
 }

@@ -1,7 +1,7 @@
 # Sourced by scripts/kernel-lab: which cases run, and what came of them.
 
-# cases_select LONG NAME…: sets wanted, grouped by variant, so that a target is started seldom. A NAME is a case's, with or without @VARIANT; without names it is
-# everything that is due.
+# cases_select LONG NAME…: sets wanted, grouped by variant, so that a target is started seldom. A NAME is a case's, with or without @VARIANT; any case may be
+# asked for @kernel. Without names it is everything that is due.
 cases_select() {
     local long=$1 id name variant picked=()
     shift
@@ -10,6 +10,10 @@ cases_select() {
         for id in "${case_ids[@]}"; do
             if [ "$id" = "$name" ] || [ "${id%@*}" = "$name" ]; then picked+=("$id"); fi
         done
+        if [ "${name#*@}" = kernel ] && [ -n "${case_seconds[${name%@*}@plain]:-}" ]; then
+            case_seconds[$name]=${case_seconds[${name%@*}@plain]}
+            picked+=("$name")
+        fi
         [ "${#picked[@]}" -gt "$before" ] || { echo "kernel-lab: no case is called '$name'; --list names them" >&2; exit 2; }
     done
     if [ $# -eq 0 ]; then
@@ -18,7 +22,7 @@ cases_select() {
         done
     fi
     wanted=()
-    for variant in plain srq two-cpus asan; do
+    for variant in kernel plain srq two-cpus asan; do
         for id in "${picked[@]}"; do
             [ "${id#*@}" != $variant ] || wanted+=("$id")
         done

@@ -25,3 +25,6 @@ expect() {
 
 # refused COMMAND…: true if the command fails.
 refused() { ! "$@"; }
+
+# not_yet WHAT: the case found that something is missing, which is known. It passes, and the table says so.
+not_yet() { echo "not yet: $*" >>/run/lab/not-yet; }
