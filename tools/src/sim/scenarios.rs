@@ -6,6 +6,7 @@ mod control;
 mod counts;
 mod devices;
 mod half_built;
+mod host_side;
 mod late_events;
 mod machines;
 mod on_purpose;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Scenario> {
         stuck::SCENARIOS,
         counts::SCENARIOS,
         devices::SCENARIOS,
+        host_side::SCENARIOS,
         control::SCENARIOS,
         small::SCENARIOS,
     ]

@@ -21,7 +21,7 @@ pub mod target;
 
 use reactor::{Choices, Turn};
 use transport_rdma::soft::in_process::{Fabric, InProcessProvider};
-use transport_rdma::target::{Control, Message};
+use transport_rdma::target::{Change, Control, Message};
 
 use super::checkers::{Checkers, View};
 use super::failure::{Failure, Findings};
@@ -174,6 +174,28 @@ impl World {
         if done(self) { Ok(()) } else { Err(self.stuck(what, step_limit)) }
     }
 
+    /// Until `done`: what comes by acting has as many steps as it may need, then time passes faster, for what comes by a deadline.
+    ///
+    /// # Errors
+    /// What anybody found wrong; or it did not come to `what`, and time passed fast for `limit_ns`.
+    pub fn within(&mut self, what: &str, limit_ns: u64, mut done: impl FnMut(&Self) -> bool) -> Result<(), Failure> {
+        const ACTING_STEPS: u64 = 30_000;
+        const PACE_NS: u64 = 10_000_000;
+        let (first_step, mut passed_ns) = (self.step_count, 0);
+        while !done(self) {
+            self.step()?;
+            let step_count = self.step_count - first_step;
+            if step_count > ACTING_STEPS && step_count.is_multiple_of(ROUND_STEPS) {
+                if passed_ns >= limit_ns {
+                    return Err(self.stuck(&format!("within {limit_ns} ns, {what}"), step_count));
+                }
+                self.advance(PACE_NS);
+                passed_ns += PACE_NS;
+            }
+        }
+        Ok(())
+    }
+
     /// So many steps.
     ///
     /// # Errors
@@ -206,6 +228,17 @@ impl World {
     pub fn order(&mut self, what: &str, order: impl FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>) + 'static) {
         self.history.note("scenario", || what.to_owned());
         self.target.order(order);
+    }
+
+    /// Changes something of the target, as an RPC would, and says so in the trace. What is refused changes nothing, and is answered at once.
+    pub fn change(&mut self, change: Change) {
+        self.history.note("scenario", || format!("asks the target for a change: {change}"));
+        self.target.change(change);
+    }
+
+    /// What a scenario does by other ways than through here, for the trace.
+    pub fn note(&self, what: impl FnOnce() -> String) {
+        self.history.note("scenario", what);
     }
 
     /// Until nothing of any connection is left at the target, however long deadlines take: every checker that looks at rest is asked then.

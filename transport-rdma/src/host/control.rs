@@ -199,8 +199,8 @@ impl<P: Provider> HostControl<P> {
             | Phase::Gone => false,
         };
         if token == TIMER_ATTACH && attaching {
-            let limit_ms = self.options.attach_timeout_ms;
-            self.fail(turn, HostFailure::TimedOut { what: "attaching to the controller", qid: 0, limit_ms });
+            let (limit_ms, (what, qid)) = (self.options.attach_timeout_ms, self.awaited());
+            self.fail(turn, HostFailure::TimedOut { what, qid, limit_ms });
         }
         if token == TIMER_END {
             self.give_up(turn);

@@ -5,18 +5,20 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | here | the host as an actor, and the scenario's hand on it |
+//! | here | the host as an actor |
+//! | [`shape`], [`steering`] | how it is laid out; the scenario's hand on it, and what is seen of it |
 //! | [`workload`] | what its CPUs submit, and what they make of the answers |
 
+mod shape;
+mod steering;
 mod workload;
 
-use std::cell::{Cell, Ref, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::rc::Rc;
 
-use nvmf_core::host::HostIdentity;
-use reactor::{Choices, Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
-use transport_rdma::host::{self, HostControl, HostFailure, HostMemory, HostOptions, Message};
+use reactor::{Choices, Cpu, Program, Progress, Simulation, Turn, Wake};
+use transport_rdma::host::{self, HostControl, HostFailure, HostMemory, Message};
+use transport_rdma::soft::in_process::MachineId;
 use transport_rdma::verbs::Provider;
 
 use super::fate::Fate;
@@ -24,163 +26,10 @@ use crate::sim::failure::Findings;
 use crate::sim::history::History;
 use crate::sim::world::actor::Actor;
 use crate::sim::world::ground::HostGround;
-use crate::sim::world::layout::{SUBSYSTEM, address};
 use crate::sim::world::{P, World};
+pub use shape::Shape;
+pub use steering::{Association, Observed, Steering};
 use workload::{ModelWorkload, Pool};
-
-/// How a real host is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// Polling CPUs.
-    pub cpu_count: u16,
-    /// I/O queues of each.
-    pub queue_count_per_cpu: u16,
-    /// Commands of a queue at a time.
-    pub queue_depth: u16,
-    /// Whether small writes go in the capsule.
-    pub in_capsule_data: bool,
-    /// Keep-alive timeout, 0 for none.
-    pub keep_alive_ms: u32,
-    /// Its CPUs and the messages between them.
-    pub reactors: SimulationOptions,
-    /// Most blocks of a command.
-    pub block_count_max: u16,
-    /// One in so many commands goes to blocks that all hosts use; 0 for none.
-    pub shares_one_in: u32,
-}
-
-impl Shape {
-    /// One CPU with one queue of four.
-    #[must_use]
-    pub fn calm() -> Self {
-        Self {
-            cpu_count: 1,
-            queue_count_per_cpu: 1,
-            queue_depth: 4,
-            in_capsule_data: false,
-            keep_alive_ms: 10_000,
-            reactors: SimulationOptions { sleeps: true, ..SimulationOptions::default() },
-            block_count_max: 4,
-            shares_one_in: 0,
-        }
-    }
-
-    /// The same with everything chosen.
-    #[must_use]
-    pub fn chosen(choices: &Choices) -> Self {
-        let reactors = SimulationOptions {
-            sleeps: true,
-            late_ns_max: choices.one_of("late messages", &[0, 5_000]),
-            ..SimulationOptions::default()
-        };
-        Self {
-            cpu_count: choices.one_of("host CPUs", &[1, 2]),
-            queue_count_per_cpu: choices.one_of("queues of a CPU", &[1, 2]),
-            queue_depth: choices.one_of("queue depth", &[4, 1, 8]),
-            in_capsule_data: choices.one_in("in capsule", 2),
-            shares_one_in: choices.one_of("shares blocks", &[0, 3]),
-            reactors,
-            ..Self::calm()
-        }
-    }
-
-    fn options(self, number: u32) -> HostOptions {
-        let [identity, ..] = number.to_le_bytes();
-        let identity = HostIdentity::from_uuid([identity | 0x80; 16]);
-        let mut options = HostOptions::new(address(), SUBSYSTEM.to_owned(), identity);
-        options.cpu_count = self.cpu_count;
-        options.queue_count_per_cpu = self.queue_count_per_cpu;
-        options.queue_depth = self.queue_depth;
-        options.data_memory_len = 64 << 10;
-        options.huge_pages = false;
-        options.in_capsule_data = self.in_capsule_data;
-        options.keep_alive_ms = self.keep_alive_ms;
-        // Long beside what a step takes, short beside what a run takes.
-        (options.attach_timeout_ms, options.command_timeout_ms, options.drain_timeout_ms) = (1000, 1000, 200);
-        options.stays = true;
-        options
-    }
-}
-
-/// One association of a real host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Association {
-    /// Commands of each CPU. Then it ends.
-    pub io_count: u32,
-    /// It is ended this many of the host's turns after its beginning, wherever it is then.
-    pub ends_after_turns: Option<u32>,
-}
-
-/// What is seen of a real host.
-#[derive(Debug, Default)]
-pub struct Observed {
-    /// It has left, or is dead.
-    pub is_done: bool,
-    /// Associations that are over.
-    pub ended_count: u32,
-    /// Of them, those that did all that was planned.
-    pub as_planned_count: u32,
-    /// Its workloads have a controller and its queues.
-    pub is_serving: bool,
-    /// Commands that ended with success.
-    pub io_count: u64,
-    /// Commands that the device failed.
-    pub io_failed_count: u64,
-    /// Why associations ended that were not as planned, oldest first.
-    pub failures: Vec<HostFailure>,
-}
-
-/// A scenario's hand on a real host.
-#[derive(Clone, Debug)]
-pub struct Steering {
-    associations: Rc<RefCell<VecDeque<Association>>>,
-    fate: Rc<Cell<Fate>>,
-    is_interrupted: Rc<Cell<bool>>,
-    is_kept: Rc<Cell<bool>>,
-    observed: Rc<RefCell<Observed>>,
-}
-
-impl Steering {
-    /// Another association after those that are planned.
-    pub fn associate(&self, association: Association) {
-        self.associations.borrow_mut().push_back(association);
-    }
-
-    /// Ends the association that is under way, if one is.
-    pub fn interrupt(&self) {
-        self.is_interrupted.set(true);
-    }
-
-    /// Whether it stays when it has nothing left to do, for more to come.
-    pub fn keep(&self, is_kept: bool) {
-        self.is_kept.set(is_kept);
-    }
-
-    /// Its process and its device stop, as under SIGSTOP.
-    pub fn stop(&self) {
-        if self.fate.get() == Fate::Runs {
-            self.fate.set(Fate::Stopped);
-        }
-    }
-
-    /// They go on.
-    pub fn go_on(&self) {
-        if self.fate.get() == Fate::Stopped {
-            self.fate.set(Fate::Runs);
-        }
-    }
-
-    /// Its machine is gone, at its next turn to act.
-    pub fn die(&self) {
-        self.fate.set(Fate::Dead);
-    }
-
-    /// What is seen of it.
-    #[must_use]
-    pub fn observed(&self) -> Ref<'_, Observed> {
-        self.observed.borrow()
-    }
-}
 
 /// Where the host is with its associations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +52,7 @@ struct Running {
 /// See the module.
 pub struct RealHost {
     name: String,
+    machine: MachineId,
     cpu_count: u16,
     running: Option<Running>,
     phase: Phase,
@@ -220,18 +70,13 @@ impl RealHost {
     /// If it cannot be built as it is laid out.
     #[must_use]
     pub fn new(number: u32, world: &World, shape: Shape, associations: Vec<Association>) -> Self {
-        let steering = Steering {
-            associations: Rc::new(RefCell::new(associations.into())),
-            fate: Rc::default(),
-            is_interrupted: Rc::default(),
-            is_kept: Rc::default(),
-            observed: Rc::default(),
-        };
+        let steering = Steering::new(associations);
         let name = format!("real host {number}");
         let pool = Rc::new(Pool::new(number, world, shape, Rc::clone(&steering.observed)));
-        let running = Running::new(&name, number, world, shape, &pool);
+        let (machine, running) = Running::new(&name, number, world, shape, &pool);
         Self {
             name,
+            machine,
             cpu_count: shape.cpu_count,
             running: Some(running),
             phase: Phase::Apart,
@@ -255,8 +100,16 @@ impl RealHost {
         Rc::clone(&self.steering.observed)
     }
 
+    /// Its machine on the fabric.
+    #[must_use]
+    pub fn machine(&self) -> MachineId {
+        self.machine
+    }
+
     fn drive(&mut self) {
         self.phase = match self.phase {
+            // A host that is done with its device leaves by itself.
+            Phase::Apart if self.has_left() => self.leave(),
             Phase::Apart => self.begin(),
             Phase::Associated { plan, turn_count } => self.go_on(plan, turn_count + 1),
             Phase::Leaving => self.leave(),
@@ -288,10 +141,20 @@ impl RealHost {
             self.history.note(&self.name, || "ends its association".to_owned());
             self.post(Message::disconnect());
         }
-        if !self.pool.is_apart() {
-            // What cannot be taken back makes it leave by itself.
-            return if self.has_left() { self.leave() } else { Phase::Associated { plan, turn_count } };
+        if self.pool.is_apart() {
+            self.conclude();
+            return Phase::Apart;
         }
+        if self.has_left() {
+            // What cannot be taken back makes it leave by itself.
+            self.conclude();
+            return self.leave();
+        }
+        Phase::Associated { plan, turn_count }
+    }
+
+    /// The association is over.
+    fn conclude(&self) {
         let mut observed = self.steering.observed.borrow_mut();
         observed.ended_count += 1;
         match self.pool.take_failure() {
@@ -304,7 +167,6 @@ impl RealHost {
                 observed.failures.push(failure);
             }
         }
-        Phase::Apart
     }
 
     fn leave(&self) -> Phase {
@@ -312,10 +174,13 @@ impl RealHost {
             return Phase::Leaving;
         }
         let left: Vec<_> = self.running.iter().flat_map(Running::live).collect();
-        if !left.is_empty() {
+        self.history.note(&self.name, || format!("has left, and left over {left:?}"));
+        if !left.is_empty() && !self.steering.may_leave_over.get() {
             self.findings.report("host", format!("{} has left, and left over {left:?}", self.name));
         }
-        self.steering.observed.borrow_mut().is_done = true;
+        let mut observed = self.steering.observed.borrow_mut();
+        observed.left_over = left;
+        observed.is_done = true;
         Phase::Gone
     }
 
@@ -324,18 +189,21 @@ impl RealHost {
     }
 
     fn post(&self, message: Message<P>) {
-        let Some(running) = &self.running else { return };
-        let is_full = running.mesh.postbox(Cpu(self.cpu_count)).post(message).is_err();
+        let control = Cpu(self.cpu_count);
+        // Who has left reads nothing.
+        let Some(running) = self.running.as_ref().filter(|running| !running.mesh.has_left(control)) else { return };
+        let is_full = running.mesh.postbox(control).post(message).is_err();
         assert!(!is_full, "{}: its postbox is full", self.name);
     }
 }
 
 impl Running {
-    fn new(name: &str, number: u32, world: &World, shape: Shape, pool: &Rc<Pool>) -> Self {
+    fn new(name: &str, number: u32, world: &World, shape: Shape, pool: &Rc<Pool>) -> (MachineId, Self) {
         let cpu_count = shape.cpu_count;
         let mut mesh = Simulation::with_choices(world.choices.clone(), 0, cpu_count + 1, shape.reactors);
         mesh.advance(world.now_ns());
         let mut machine = world.fabric.machine();
+        let id = machine.id();
         let wakes: Vec<Wake> = (0..cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
         let options = shape.options(number);
@@ -347,7 +215,7 @@ impl Running {
         }
         let control = Rc::new(RefCell::new(control));
         mesh.install(Cpu(cpu_count), ControlProgram(Rc::clone(&control)));
-        Self { mesh, control, last: 0, _ground: HostGround::new(memory) }
+        (id, Self { mesh, control, last: 0, _ground: HostGround::new(memory) })
     }
 
     /// Gauges of live things that are not zero.

@@ -58,7 +58,7 @@ fn listener_removed(run: &mut Run) -> Result<(), Failure> {
     late.open(Opening::new(0));
     some_steps(run, &mut world, "the listener is removed after", 300)?;
     let begun_ns = world.now_ns();
-    world.target.change(Change::RemoveListener { nqn: SUBSYSTEM.to_owned(), address: address() });
+    world.change(Change::RemoveListener { nqn: SUBSYSTEM.to_owned(), address: address() });
     world.reach("the answer", STEPS_MAX, |world| world.target.changes_under_way() == 0)?;
     let took_ns = world.now_ns() - begun_ns;
     expect(took_ns < 100_000_000, || format!("the answer took {took_ns} ns: it waited for what the device holds"))?;
@@ -66,7 +66,7 @@ fn listener_removed(run: &mut Run) -> Result<(), Failure> {
     run.end_window();
     // Asked where it came from, the qpair that drains still knows.
     world.steps(2_000)?;
-    world.target.change(Change::AddListener { nqn: SUBSYSTEM.to_owned(), address: address() });
+    world.change(Change::AddListener { nqn: SUBSYSTEM.to_owned(), address: address() });
     world.reach("the answer", STEPS_MAX, |world| world.target.changes_under_way() == 0)?;
     world.target.device().let_go();
     let again = connected(&mut world, 2, 1)?;
@@ -88,7 +88,7 @@ fn subsystem_deleted(run: &mut Run) -> Result<(), Failure> {
     run.begin_window();
     second.open(Opening::new(0));
     some_steps(run, &mut world, "it is deleted after", 500)?;
-    world.target.change(Change::DeleteSubsystem { nqn: SUBSYSTEM.to_owned() });
+    world.change(Change::DeleteSubsystem { nqn: SUBSYSTEM.to_owned() });
     some_steps(run, &mut world, "the deletion goes on for", 300)?;
     if holds {
         world.steps(4_000)?;
@@ -164,7 +164,7 @@ fn every_rpc(run: &mut Run) -> Result<(), Failure> {
             _ => Change::AddListener { nqn: nqn(), address: address() },
         };
         // What is refused changes nothing.
-        world.target.change(change);
+        world.change(change);
         world.target.list_everything();
     }
     run.end_window();

@@ -181,8 +181,8 @@ impl SimulatedTarget {
         }
     }
 
-    /// Changes something, as an RPC would. What is refused changes nothing, and is answered at once.
-    pub fn change(&mut self, change: Change) {
+    /// See [`super::World::change`].
+    pub(super) fn change(&mut self, change: Change) {
         let Some(running) = &self.running else { return };
         let under_way = Rc::clone(&running.changes_under_way);
         under_way.set(under_way.get() + 1);

@@ -61,6 +61,27 @@ impl<P: Provider> HostControl<P> {
         }
     }
 
+    /// What attaching waits for, and for which queue: the one that has come least far.
+    pub(super) fn awaited(&self) -> (&'static str, u16) {
+        let of_link = |link: &Link| {
+            let (order, what) = match link.stage.as_ref()? {
+                Stage::Resolving(_) => (0, "attaching (resolving the target's address)"),
+                Stage::Creating(..) => (1, "attaching (creating a queue pair)"),
+                Stage::Attaching(..) => (2, "attaching (handing a queue pair to its CPU)"),
+                Stage::Connecting(..) => (3, "attaching (the answer to a connection request)"),
+                Stage::Established(..) => (4, "attaching (the controller's answers)"),
+                Stage::Closing(..)
+                | Stage::DestroyingQueuePair(..)
+                | Stage::DestroyingConnection
+                | Stage::Quarantined(_) => return None,
+            };
+            // Of those that have come as far, the last to begin: the admin queue is the first, and it is ready before the others.
+            Some((order, std::cmp::Reverse(link.qid), what))
+        };
+        let least = self.links.iter().filter_map(|(_, link)| of_link(link)).min();
+        least.map_or(("attaching (registering memory)", 0), |(_, qid, what)| (what, qid.0))
+    }
+
     pub(super) fn unreachable(&self, error: &VerbsError) -> HostFailure {
         let address = self.options.address;
         let why = match error {
