@@ -24,7 +24,7 @@ programs_are_wanted() {
     local id
     for id in "${wanted[@]}"; do
         # shellcheck disable=SC2053
-        if [[ $id != lab-* && ${id#*@} == $1 ]]; then
+        if [[ $id != @(lab|broken)-* && ${id#*@} == $1 ]]; then
             return 0
         fi
     done

@@ -1,9 +1,9 @@
 # Sourced by scripts/kernel-lab: which cases run, and what came of them.
 
-# cases_select LONG NAME…: sets wanted, grouped by variant, so that a target is started seldom. A NAME is a case's, with or without @VARIANT; any case may be
-# asked for @kernel. Without names it is everything that is due.
+# cases_select SET NAME…: sets wanted, grouped by variant, so that a target is started seldom. A NAME is a case's, with or without @VARIANT; any case may be
+# asked for @kernel. Without names it is a set.
 cases_select() {
-    local long=$1 id name variant picked=()
+    local set=$1 id name variant picked=()
     shift
     for name in "$@"; do
         local before=${#picked[@]}
@@ -18,7 +18,7 @@ cases_select() {
     done
     if [ $# -eq 0 ]; then
         for id in "${case_ids[@]}"; do
-            ! case_is_due "$id" "$long" || picked+=("$id")
+            ! case_is_due "$id" "$set" || picked+=("$id")
         done
     fi
     wanted=()
@@ -33,18 +33,20 @@ cases_select() {
 rotation_days=3
 rotation_day=$(($(date -u +%s) / 86400 % rotation_days))
 
+# case_is_due ID SET: SET is due (what is due today), long, or broken.
 case_is_due() {
-    local id=$1 long=$2 at
-    [ "$long" = no ] || return 0
-    case ${case_set[$id]} in
-        ci) return 0 ;;
-        day)
+    local id=$1 at
+    case $2,${case_set[$id]} in
+        broken,broken | due,ci) return 0 ;;
+        long,*) [ "${case_set[$id]}" != broken ] ;;
+        due,day)
             for at in "${!day_ids[@]}"; do
                 [ "${day_ids[$at]}" != "$id" ] || [ $((at % rotation_days)) -ne "$rotation_day" ] || return 0
             done
+            return 1
             ;;
+        *) return 1 ;;
     esac
-    return 1
 }
 
 cases_load() {
@@ -116,6 +118,23 @@ cases_table() {
     done <"$lab/results"
     printf '%-36s %-8s %8s  %s\n' "all $count, $failed failed" "" "$SECONDS" "Linux ${kernel_release} in QEMU, $(date -u +%F)"
     [ "$failed" -eq 0 ] && [ ${#wanted[@]} -eq 0 ]
+}
+
+# cases_broken: true if every case failed, and with what it has to fail with.
+cases_broken() {
+    local id note bad=0
+    for id in "${!case_set[@]}"; do
+        [ "${case_set[$id]}" = broken ] || continue
+        note=$(sed -n "s/^$id|FAILED|[0-9]*|//p" "$lab/results")
+        case $note in
+            *"${case_description[$id]}"*) echo "failed, as it has to: $id: $note" ;;
+            *)
+                echo "NOT SEEN: $id, with '${case_description[$id]}': '$note'"
+                bad=1
+                ;;
+        esac
+    done
+    return $bad
 }
 
 cases_log() {
