@@ -13,6 +13,7 @@ use reactor::{Handle, TimerId};
 
 use crate::Qpair;
 use crate::command::{AdminCommand, PropertyGet, PropertySet};
+use crate::defect::{self, Defect};
 use crate::limits::{EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
 use crate::membership::{Host, SubsystemLease};
 use crate::status::Status;
@@ -192,7 +193,8 @@ impl Controller {
 
     /// Whether nothing of it is left but itself.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self.stage, Stage::Leaving { .. }) && self.members.count() == 0
+        matches!(self.stage, Stage::Leaving { .. })
+            && (self.members.count() == 0 || defect::is(Defect::ControllerGoesFirst))
     }
 
     /// What goes home with it.

@@ -24,6 +24,8 @@ pub mod command;
 pub mod wire;
 
 pub mod counters;
+#[doc(hidden)]
+pub mod defect;
 pub mod limits;
 pub mod spec;
 pub mod status;

@@ -203,6 +203,11 @@ impl PollGroup {
         self.qpairs.len() + self.controllers.len() + self.buffers.taken() + self.headers.len()
     }
 
+    /// Data buffers that no request has: memory that no device may touch.
+    pub fn free_buffers(&self) -> impl Iterator<Item = Segment> {
+        self.buffers.free()
+    }
+
     /// What this CPU counts.
     #[must_use]
     pub fn counters(&self) -> Arc<PollGroupCounters> {

@@ -120,6 +120,11 @@ impl Pool {
         self.buffer_count - self.free.len()
     }
 
+    /// Those that are in: memory that nobody may touch.
+    pub fn free(&self) -> impl Iterator<Item = Segment> {
+        self.free.iter().map(|index| self.place(*index))
+    }
+
     /// How often [`Self::take`] found none.
     #[must_use]
     pub fn exhausted_count(&self) -> u64 {

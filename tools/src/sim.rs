@@ -8,6 +8,7 @@
 //! | [`command`], [`arguments`] | the program |
 //! | [`report`], [`summary`], [`progress`] | what it says: of a run that failed, of all runs, meanwhile |
 //! | [`trials`], [`explore`] | many runs: from seeds, and all near the calm one |
+//! | [`defects`] | whether what is wrong on purpose is found |
 //! | [`shrink`], [`repeat`] | one run many times: made short; the same each time? |
 //! | [`workers`], [`watchdog`], [`stopwatch`] | threads around runs, and the only clock |
 //! | [`run`], [`schedule`] | one run, and what is special about it |
@@ -23,6 +24,7 @@ pub mod arguments;
 
 pub mod report;
 
+pub mod defects;
 pub mod trials;
 
 pub mod progress;

@@ -15,6 +15,7 @@
 use reactor::Reaped;
 
 use nvmf_core::DisconnectReason;
+use nvmf_core::defect::{self, Defect};
 
 #[cfg(debug_assertions)]
 use crate::permit::ProgramDropped;
@@ -209,7 +210,7 @@ impl Draining {
 
     /// The deadline's timer fired.
     pub(crate) fn deadline_passed(&mut self) {
-        if self.patience == Patience::Waiting {
+        if self.patience == Patience::Waiting && !defect::is(Defect::NoDeadline) {
             self.patience = Patience::Over;
         }
     }

@@ -9,6 +9,7 @@ use super::connect::Refusal;
 use super::timers::{Timer, token};
 use crate::controller::members::{Admission, Joined};
 use crate::controller::{Controller, Stage as ControllerStage};
+use crate::defect::{self, Defect};
 use crate::membership::{ControllerLease, Join, Remote, SubsystemLease};
 use crate::message::{Letter, Message};
 use crate::qpair::request::RequestEvent;
@@ -107,6 +108,8 @@ impl PollGroup {
             // I/O queues come after CC.EN [NVMe over Fabrics 1.1, 3.3].
             Some((Status::COMMAND_SEQUENCE_ERROR, 0))
         } else if !controller.grants(join.qid) {
+            Some((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::QUEUE_ID.to_result()))
+        } else if defect::is(Defect::BusyQueueIdIsRefused) && controller.members.member(join.qid).is_some() {
             Some((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::QUEUE_ID.to_result()))
         } else {
             None

@@ -108,6 +108,11 @@ impl Buffers {
         self.small.pool.taken() + self.large.pool.taken()
     }
 
+    /// Buffers that are in.
+    pub(crate) fn free(&self) -> impl Iterator<Item = Segment> {
+        self.small.pool.free().chain(self.large.pool.free())
+    }
+
     /// Requests that wait.
     pub(crate) fn waiting_count(&self) -> usize {
         self.small.waiting.len() + self.large.waiting.len()

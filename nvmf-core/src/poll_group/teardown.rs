@@ -4,11 +4,12 @@ use reactor::{Full, Handle, Turn};
 
 use super::PollGroup;
 use crate::Qpair;
+use crate::defect::{self, Defect};
 use crate::membership::ControllerLease;
 use crate::message::{Letter, Message};
 use crate::qpair::header::QpairStage;
 use crate::qpair::request::{RequestEvent, RequestState};
-use crate::qpair::{Membership, Stage};
+use crate::qpair::{Membership, QpairBody, Stage};
 use crate::trace::{Step, reason_number};
 use crate::transport::{DisconnectReason, Transport};
 
@@ -58,6 +59,13 @@ impl PollGroup {
         self.return_permits(transport, qpair);
         if let Some(controller) = controller {
             self.close_controller(turn, controller, reason);
+        }
+        if defect::is(Defect::LeaseGoesHomeEarly)
+            && let Some(QpairBody { stage: Stage::Draining { membership }, .. }) = self.qpairs.look_mut(qpair)
+            && matches!(membership, Membership::Member(_))
+        {
+            let membership = std::mem::replace(membership, Membership::None);
+            self.send_home(turn, membership);
         }
         self.note_drain(turn, qpair);
     }

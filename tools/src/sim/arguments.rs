@@ -7,6 +7,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use nvmf_core::defect::Defect;
 
 use super::pattern::{Pattern, distance};
 use super::scenario::Scenario;
@@ -34,6 +35,7 @@ Examples:
   nvmf-sim run --scenario 'hosts-*' --seeds 5000   some scenarios, more seeds
   nvmf-sim run --scenario NAME --seed 17           repeats one run
   nvmf-sim run --scenario NAME --explore           everything that is one choice away from the calm run
+  nvmf-sim defects                                 whether it finds what is known to be wrong
 
 Exit status: 0 if nothing is wrong, 1 if something is, 2 for a wrong command line.";
 
@@ -44,6 +46,8 @@ pub enum Task {
     List(ListArguments),
     /// Plays scenarios, and says what goes wrong.
     Run(RunArguments),
+    /// Puts published defects into the target, one after the other, and says which scenario finds each, and how.
+    Defects(DefectsArguments),
 }
 
 /// Of `nvmf-sim list`.
@@ -63,6 +67,10 @@ pub struct RunArguments {
     /// Only these scenarios: a name, its beginning, or a pattern with `*`. May be repeated. Without it: all.
     #[arg(long = "scenario", value_name = "NAME")]
     pub scenarios: Vec<Pattern>,
+
+    /// With this defect in the target (`nvmf-sim defects` names them).
+    #[arg(long, value_name = "NAME")]
+    pub defect: Option<String>,
 
     /// Runs of each scenario [default: 100, or what there is time for].
     #[arg(long, value_name = "COUNT", help_heading = "Which runs")]
@@ -117,6 +125,32 @@ pub struct RunArguments {
     pub patience: f64,
 }
 
+/// Of `nvmf-sim defects`.
+#[derive(Debug, Args)]
+pub struct DefectsArguments {
+    /// Only these: a name, its beginning, or a pattern with `*`. May be repeated.
+    #[arg(long = "only", value_name = "NAME")]
+    pub only: Vec<Pattern>,
+    /// Runs of a scenario with each defect.
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+    /// The first seed; the others follow it.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub first_seed: u64,
+    /// Tries every scenario with every defect, not only until one finds it.
+    #[arg(long)]
+    pub all: bool,
+    /// Threads, each with a run of its own [default: one for each CPU].
+    #[arg(long, value_name = "COUNT")]
+    pub jobs: Option<NonZeroUsize>,
+    /// For machines: one JSON document on the standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// A step that takes longer than this is one that does not end.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = positive)]
+    pub patience: f64,
+}
+
 /// Where the seeds of a command begin, and how many there are of each scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seeds {
@@ -141,7 +175,7 @@ impl RunArguments {
     /// Threads.
     #[must_use]
     pub fn job_count(&self) -> NonZeroUsize {
-        self.jobs.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+        job_count(self.jobs)
     }
 
     /// The schedule that is asked for, if one is.
@@ -191,6 +225,44 @@ pub fn chosen(all: &[Scenario], on_purpose: &[Scenario], names: &[Pattern]) -> R
     Ok(every.into_iter().zip(is_chosen).filter(|(_, is_chosen)| *is_chosen).map(|(scenario, _)| scenario).collect())
 }
 
+/// Threads: so many, or one for each CPU.
+#[must_use]
+pub fn job_count(asked: Option<NonZeroUsize>) -> NonZeroUsize {
+    asked.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The defects that are meant, in the order of their list.
+///
+/// # Errors
+/// If a name means none.
+pub fn chosen_defects(names: &[Pattern]) -> Result<Vec<Defect>> {
+    let fits = |name: &Pattern, defect: &Defect| match name.is_open() {
+        true => name.matches(defect.name()),
+        false => defect.name().starts_with(name.text()),
+    };
+    for name in names {
+        if !Defect::ALL.iter().any(|defect| fits(name, defect)) {
+            bail!("--only {}: there is no defect of that name{}", name.text(), nearest_defect(name.text()));
+        }
+    }
+    let is_meant = |defect: &Defect| names.is_empty() || names.iter().any(|name| fits(name, defect));
+    Ok(Defect::ALL.iter().copied().filter(is_meant).collect())
+}
+
+/// The defect of this name.
+///
+/// # Errors
+/// If there is none.
+pub fn defect(name: &str) -> Result<Defect> {
+    Defect::named(name)
+        .with_context(|| format!("--defect {name}: there is no defect of that name{}", nearest_defect(name)))
+}
+
+fn nearest_defect(name: &str) -> String {
+    let nearest = Defect::ALL.iter().min_by_key(|defect| distance(defect.name(), name));
+    nearest.map_or_else(String::new, |nearest| format!("; is {:?} meant?", nearest.name()))
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
@@ -218,7 +290,7 @@ mod tests {
         let arguments = ["nvmf-sim", "run"].iter().chain(arguments);
         match Arguments::try_parse_from(arguments)?.task {
             Task::Run(run) => Ok(run),
-            Task::List(_) => unreachable!(),
+            Task::List(_) | Task::Defects(_) => unreachable!(),
         }
     }
 
@@ -235,6 +307,20 @@ mod tests {
         assert_eq!(names(&["hosts-fail"]).unwrap(), ["hosts-fail"], "only in full");
         let error = names(&["host-go"]).unwrap_err().to_string();
         assert!(error.contains("\"hosts-go\"") && error.contains("--scenario host-go"), "{error}");
+    }
+
+    #[test]
+    fn defects_are_meant_by_name_beginning_or_pattern() {
+        let meant = |texts: &[&str]| {
+            let names: Vec<_> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            chosen_defects(&names)
+        };
+        assert_eq!(meant(&[]).unwrap(), Defect::ALL);
+        assert_eq!(meant(&["no-dead"]).unwrap(), [Defect::NoDeadline]);
+        assert_eq!(meant(&["*-receive*"]).unwrap().len(), 2);
+        let error = meant(&["no-line"]).unwrap_err().to_string();
+        assert!(error.contains("\"no-deadline\""), "{error}");
+        assert!(defect("no-dead").is_err(), "in full");
     }
 
     #[test]

@@ -5,15 +5,19 @@
 //! | [`lives`] | each queue pair ends once, step by step, on its own CPU, and nothing reaches it after its end |
 //! | [`records`] | the control plane's record of a connection goes forward only, and goes once |
 //! | [`events`] | each event that is fetched is acknowledged, once |
-//! | [`outlives`] | a controller outlives its queue pairs |
+//! | [`outlives`] | a controller outlives its queue pairs, a connection its queue pair |
+//! | [`free_memory`] | no device may touch a buffer that is free |
+//! | [`accounts`] | posted = completed + in flight, at every queue |
 //! | [`conservation`] | nothing that is counted is lost or made |
 //! | [`baseline`] | at the end everything is back where it was |
 //!
 //! Checkers read what the target's CPUs note about the steps of lives ([`Noted`]), and look at counters; they change nothing.
 
+mod accounts;
 mod baseline;
 mod conservation;
 mod events;
+mod free_memory;
 mod lives;
 mod outlives;
 mod records;
@@ -90,6 +94,8 @@ impl Checkers {
             Box::new(records::Records::default()),
             Box::new(events::Events::default()),
             Box::new(outlives::Outlives::default()),
+            Box::new(free_memory::FreeMemory::default()),
+            Box::new(accounts::Accounts::default()),
             Box::new(conservation::Conservation::default()),
             Box::new(baseline::Baseline),
         ])

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::arguments::{self, Arguments, ListArguments, RunArguments, Seeds, Task};
+use super::arguments::{self, Arguments, DefectsArguments, ListArguments, RunArguments, Seeds, Task};
+use super::defects;
 use super::explore::{self, Bounds, Totals};
 use super::progress::{Progress, State};
 use super::report::{self, Report};
@@ -28,7 +29,13 @@ use super::watchdog::Watchdog;
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.task {
         Task::List(list) => print_list(list),
-        Task::Run(run) => Command::new(run)?.carry_out(),
+        Task::Run(run) => {
+            if let Some(name) = &run.defect {
+                defects::inject(Some(arguments::defect(name)?))?;
+            }
+            Command::new(run)?.carry_out()
+        }
+        Task::Defects(arguments) => try_defects(arguments),
     }
 }
 
@@ -45,6 +52,29 @@ fn print_list(list: &ListArguments) -> Result<ExitCode> {
         print(format!("{name:<width$}  {about}{entries}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn try_defects(arguments: &DefectsArguments) -> Result<ExitCode> {
+    let meant = arguments::chosen_defects(&arguments.only)?;
+    let patience = arguments.patience;
+    let _watchdog = Watchdog::start(Duration::from_secs_f64(patience), move |scenario, origin| {
+        print(report::endless(scenario, origin, patience));
+        process::exit(1);
+    });
+    let search = defects::Search {
+        defects: &meant,
+        scenarios: &scenarios::all(),
+        seeds: Seeds { first: arguments.first_seed, count: Some(arguments.seeds) },
+        tries_all: arguments.all,
+        job_count: arguments::job_count(arguments.jobs),
+    };
+    let searched = search.carry_out()?;
+    if arguments.json {
+        print_json(&searched.json());
+    } else {
+        print(&searched);
+    }
+    Ok(if searched.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// `nvmf-sim run`.

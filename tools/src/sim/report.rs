@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt;
 
+use nvmf_core::defect;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -153,7 +154,8 @@ pub fn endless(scenario: &str, origin: &Origin, seconds: f64) -> String {
 #[must_use]
 pub fn replay(scenario: &str, origin: &Origin) -> String {
     let program = env::args().next().filter(|program| program.contains('/'));
-    format!("{} run --scenario {scenario} {origin}", program.as_deref().unwrap_or("nvmf-sim"))
+    let defect = defect::injected().map_or_else(String::new, |defect| format!(" --defect {}", defect.name()));
+    format!("{} run{defect} --scenario {scenario} {origin}", program.as_deref().unwrap_or("nvmf-sim"))
 }
 
 fn write_fact(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {

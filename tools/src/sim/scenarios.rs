@@ -10,6 +10,7 @@ mod host_side;
 mod late_events;
 mod machines;
 mod on_purpose;
+mod on_their_way;
 mod ordinary;
 mod refusals;
 mod small;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Scenario> {
         refusals::SCENARIOS,
         late_events::SCENARIOS,
         completions::SCENARIOS,
+        on_their_way::SCENARIOS,
         half_built::SCENARIOS,
         stuck::SCENARIOS,
         counts::SCENARIOS,

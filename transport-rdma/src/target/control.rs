@@ -14,6 +14,9 @@
 //! Owns the provider, and every connection by value. Runs on the control plane's reactor alone. Never waits: what takes time is begun
 //! with a ticket, and its end is an event. Events are fetched, acknowledged and their facts copied out in one turn.
 
+#[cfg(feature = "defects")]
+mod defective;
+
 mod changes;
 mod connections;
 mod device;
@@ -28,6 +31,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use nvmf_core::defect::{self, Defect};
 use reactor::{Cpu, Durations, Handle, Progress, Slab, Turn};
 
 pub(super) use admission::{CpuLoad, Limits, inline_len, send_count};
@@ -43,6 +47,8 @@ use super::counters::CpuCounters;
 use super::message::{ConnectionRecord, Kind, Leftovers, Message, ToCpu};
 use crate::binding::RejectStatus;
 use crate::trace::Step;
+#[cfg(feature = "defects")]
+use crate::verbs::EventKind;
 use crate::verbs::{ConnectionId, ListenerId, PortId, Provider, RegisteredMemory, Ticket};
 
 /// Events taken in one poll.
@@ -203,6 +209,12 @@ impl<P: Provider> Control<P> {
             let Some(event) = self.provider.next_event(turn.now_ns()) else { break };
             let (kind, subject) = event.outline();
             Step::EventFetched.trace(turn, subject, kind.number().into());
+            #[cfg(feature = "defects")]
+            if defect::is(Defect::AcknowledgedAfterTheDestroy) && kind == EventKind::Disconnected {
+                self.take_unacknowledged(turn, ConnectionId(subject), event);
+                count += 1;
+                continue;
+            }
             let event = self.provider.acknowledge(event);
             Step::EventAcknowledged.trace(turn, subject, kind.number().into());
             self.take_event(turn, event);
@@ -307,7 +319,9 @@ impl<P: Provider> Control<P> {
     fn advance_shutdown(&mut self, turn: &mut Turn<'_, Message<P>>) {
         loop {
             self.phase = match self.phase {
-                Phase::Ending if self.listeners.is_empty() && self.connections_are_gone() => {
+                Phase::Ending
+                    if self.listeners.is_empty() && (self.connections_are_gone() || defect::is(Defect::StopAtOnce)) =>
+                {
                     let leftovers =
                         if self.counts.quarantined == 0 { Leftovers::Nothing } else { Leftovers::Quarantined };
                     // Not a broadcast: a mesh may hold other programs too.

@@ -8,12 +8,16 @@
 //!
 //! The teardown's steps are decided in [`crate::teardown`] and taken here, once per turn after the walk.
 
+#[cfg(feature = "defects")]
+mod defective;
+
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use nvmf_core::defect::{self, Defect};
 use nvmf_core::poll_group::TIMER_BIT;
 use nvmf_core::{DisconnectReason, PollGroup, Qpair, QpairSpec, Transport};
-use reactor::{Buffer, Cpu, Full, Grace, Handle, Limbo, Name, Pool, Program, Progress, Rest, Turn};
+use reactor::{Buffer, Cpu, Full, Grace, Handle, Limbo, Name, Pool, Program, Progress, Rest, Segment, Turn};
 
 use super::body::{Body, Life};
 use super::counters::CpuCounters;
@@ -98,6 +102,11 @@ impl<P: Provider> TargetCpu<P> {
         })
     }
 
+    /// Buffers that are free, for receives and for data: memory that no device may touch.
+    pub fn free_buffers(&self) -> impl Iterator<Item = Segment> {
+        self.receive_pool.iter().flat_map(Pool::free).chain(self.group.free_buffers())
+    }
+
     fn tell(&self, turn: &mut Turn<'_, Message<P>>, message: ToControl<P>) {
         turn.send(self.control, message.into());
     }
@@ -113,6 +122,9 @@ impl<P: Provider> TargetCpu<P> {
                 // It may come before any other sign of trouble: then it is one.
                 self.begin_teardown(turn, qpair, DisconnectReason::PeerGone, News::LastWqeReached);
                 self.note(turn, qpair, News::LastWqeReached, Draining::last_wqe_reached);
+                if defect::is(Defect::LastWqeMessageFrees) && self.check_drain(turn, qpair) {
+                    trace::applied(turn, qpair, News::LastWqeReached);
+                }
             }
             ToCpu::QueuePairDestroyed { qpair, result } => self.queue_pair_destroyed(turn, qpair, result),
             ToCpu::NothingReturns => self.nothing_returns(turn),
@@ -178,6 +190,10 @@ impl<P: Provider> TargetCpu<P> {
         if self.path.post_first_receives(qpair) {
             self.tell(turn, ToControl::Adopted { record, qpair });
         } else {
+            #[cfg(feature = "defects")]
+            if defect::is(Defect::FailedSetUpSkipsTheDrain) {
+                return self.refuse_without_drain(turn, qpair);
+            }
             self.begin_teardown(turn, qpair, DisconnectReason::TransportError, News::Ending);
         }
     }
@@ -231,7 +247,8 @@ impl<P: Provider> TargetCpu<P> {
             Some(_) | None => DRAIN_DEADLINE_NS,
         };
         let deadline_ns = turn.now_ns() + patience_ns;
-        if !body.begin_drain(reason, || turn.arm(deadline_ns, qpair.to_bits())) {
+        let is_first = body.begin_drain(reason, || turn.arm(deadline_ns, qpair.to_bits()));
+        if !is_first && !defect::is(Defect::EachTriggerTearsDown) {
             return trace::missed(turn, qpair, news);
         }
         let record = body.record;
@@ -286,7 +303,8 @@ impl<P: Provider> TargetCpu<P> {
 
     /// True if the queue pair does not drain any more.
     fn check_drain(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>) -> bool {
-        let operation_count = self.group.outstanding_count(qpair);
+        let is_waited_for = !defect::is(Defect::DrainIgnoresOperations);
+        let operation_count = if is_waited_for { self.group.outstanding_count(qpair) } else { 0 };
         let completion_queue_empty = self.path.completion_queue_is_empty();
         let is_shared = self.path.shared.is_some();
         let receives = match (is_shared, self.raises_last_wqe) {
@@ -338,6 +356,9 @@ impl<P: Provider> TargetCpu<P> {
                 Step::Quiet.trace(turn, qpair.to_bits(), CUT);
                 if let Some(body) = self.path.bodies.look_mut(qpair) {
                     body.surrender_posted(cut);
+                }
+                if defect::is(Defect::MemoryFreeAtTheCut) {
+                    self.group.release_requests(&mut self.path, qpair);
                 }
                 tracing::warn!(?qpair, "queue pair is cut off: its work did not return in time, or cannot");
             }
@@ -427,9 +448,12 @@ impl<P: Provider> TargetCpu<P> {
     /// The last of it.
     fn leave_if_done(&mut self, turn: &mut Turn<'_, Message<P>>) {
         let Presence::Leaving(leftovers) = self.presence else { return };
-        let empty = self.path.bodies.len() == self.quarantined && self.limbo.is_empty();
+        let empty =
+            (self.path.bodies.len() == self.quarantined && self.limbo.is_empty()) || defect::is(Defect::StopAtOnce);
         // What is quarantined is never given back by the NVMe layer either, here or on another CPU, and must not keep the process.
-        if empty && (leftovers == Leftovers::Quarantined || self.group.live_count() == 0) {
+        if empty
+            && (leftovers == Leftovers::Quarantined || self.group.live_count() == 0 || defect::is(Defect::StopAtOnce))
+        {
             self.presence = Presence::Left;
             self.tell(turn, ToControl::Stopped);
             turn.leave();

@@ -22,6 +22,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use nvmf_core::defect::{self, Defect};
 use nvmf_core::transport::{RemoteBuffer, Slot};
 use nvmf_core::{Arrival, DisconnectReason, Qpair, Receive, Transport};
 use reactor::{Handle, Progress, RegionId, Segment, Turn};
@@ -180,7 +181,7 @@ impl<Q: Port> DataPath<Q> {
         while let Some(body) = self.bodies.look_mut(qpair) {
             let Some(capsule) = body.work.waiting_capsules.pop_front() else { break };
             body.work.commands.give(capsule.command);
-            if self.shared.is_some() {
+            if self.shared.is_some() && !defect::is(Defect::WaitingCapsulesKeepReceives) {
                 self.repost_shared(capsule.receive);
             }
         }

@@ -1,4 +1,6 @@
-//! The controller outlives its queue pairs (invariant 6).
+//! The controller outlives its queue pairs, and a connection its queue pair (invariant 6).
+//!
+//! The control plane's record of a connection goes when its connection is destroyed; its CPU has reaped the queue pair before.
 //!
 //! A lease on its controller is out for each I/O queue pair from the moment that it joins until it was *reaped*, which is later than closed, drained or
 //! destroyed. A controller goes when the last lease has come home, and nothing names it as its own after that.
@@ -6,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nvmf_core::trace::Step;
+use reactor::{Cpu, TraceRecord};
 use transport_rdma::trace::Step as TransportStep;
 
 use super::{Checker, View};
@@ -18,9 +21,30 @@ pub(super) struct Outlives {
     controllers: BTreeMap<u64, BTreeSet<u64>>,
     /// Queue pairs that are adopted and not reaped.
     queue_pairs: BTreeSet<u64>,
+    /// Records of connections whose queue pair is adopted and not reaped.
+    records: BTreeSet<u64>,
 }
 
 impl Outlives {
+    fn transport(&mut self, step: Option<TransportStep>, cpu: Cpu, record: &TraceRecord) -> Result<(), String> {
+        let (place, detail) = (u64::from(cpu.0) << 56 | record.subject, record.detail);
+        match step {
+            Some(TransportStep::Adopted) => {
+                self.queue_pairs.insert(place);
+                self.records.insert(detail);
+            }
+            Some(TransportStep::Reaped) => {
+                self.queue_pairs.remove(&place);
+                self.records.remove(&detail);
+            }
+            Some(TransportStep::RecordForgotten) if self.records.contains(&record.subject) => {
+                return Err(format!("record {:#x} is forgotten, and its queue pair was not reaped", record.subject));
+            }
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
     fn core(&mut self, step: Step, subject: u64, detail: u64) -> Result<(), String> {
         match step {
             Step::ControllerBorn => match self.controllers.insert(subject, BTreeSet::new()) {
@@ -72,13 +96,7 @@ impl Checker for Outlives {
         if let Some(step) = Step::of(record) {
             return self.core(step, record.subject, record.detail);
         }
-        let place = u64::from(noted.cpu.0) << 56 | record.subject;
-        match TransportStep::of(record) {
-            Some(TransportStep::Adopted) => self.queue_pairs.insert(place),
-            Some(TransportStep::Reaped) => self.queue_pairs.remove(&place),
-            Some(_) | None => false,
-        };
-        Ok(())
+        self.transport(TransportStep::of(record), noted.cpu, record)
     }
 
     fn at_rest(&mut self, _view: &View<'_>) -> Result<(), String> {
@@ -94,6 +112,20 @@ impl Checker for Outlives {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_goes_after_its_queue_pair() {
+        let mut outlives = Outlives::default();
+        let mut play = |step: TransportStep, subject, detail| {
+            let record = TraceRecord { at_ns: 0, kind: step.kind(), subject, detail };
+            outlives.transport(Some(step), Cpu(0), &record)
+        };
+        assert!(play(TransportStep::RecordForgotten, 5, 0).is_ok(), "it never had one");
+        assert!(play(TransportStep::Adopted, 7, 6).is_ok());
+        assert!(play(TransportStep::RecordForgotten, 6, 0).is_err());
+        assert!(play(TransportStep::Reaped, 7, 6).is_ok());
+        assert!(play(TransportStep::RecordForgotten, 6, 0).is_ok());
+    }
 
     #[test]
     fn a_controller_goes_last() {

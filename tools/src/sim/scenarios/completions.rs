@@ -103,9 +103,7 @@ fn number_reused(run: &mut Run) -> Result<(), Failure> {
 }
 
 fn block_operation_held(run: &mut Run) -> Result<(), Failure> {
-    let mut layout = Layout::chosen(&run.choices);
-    // Time passes in which nobody acts: a deadline is then over before anything could come back.
-    layout.fabric.forbids_destroy_with_work = false;
+    let layout = Layout::chosen(&run.choices);
     let mut world = run.world(&layout);
     let host = connected(&mut world, 0, 2)?;
     held_io(&mut world, &host, 0, 1)?;
@@ -116,7 +114,8 @@ fn block_operation_held(run: &mut Run) -> Result<(), Failure> {
         _ => host.die(),
     }
     some_steps(run, &mut world, "the end goes on for", 300)?;
-    // Longer than every deadline: what the device has is not cut.
+    // Longer than every deadline: what the device has is not cut. The rest may be, as nobody acts meanwhile.
+    world.fabric.change(|options| options.forbids_destroy_with_work = false);
     world.advance(30_000_000_000);
     world.steps(2_000)?;
     let live = world.target.count("rdma_queue_pairs_live");

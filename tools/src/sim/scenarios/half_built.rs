@@ -1,10 +1,10 @@
 //! Connections that come to nothing: each step of the way can fail, on either side, and whatever was there by then is gone again.
 
-use transport_rdma::soft::in_process::{Calls, EventKinds};
+use transport_rdma::soft::in_process::{Calls, EventKinds, InjectedEvent};
 
 use super::acting::{STEPS_MAX, connect, connected, expect, extent, host, opening, some_steps};
 use crate::sim::failure::Failure;
-use crate::sim::host::raw::{Command, Opening, Order, Stage};
+use crate::sim::host::raw::{Command, Opening, Order, Stage, status};
 use crate::sim::scenario::{Run, Scenario};
 use crate::sim::world::Layout;
 
@@ -40,15 +40,18 @@ fn each_step_fails(run: &mut Run) -> Result<(), Failure> {
     layout.fabric.forbids_destroy_with_work = false;
     // A host that is not told that the target gave up waits for ever.
     layout.fabric.loses_disconnected = false;
+    let is_shared = layout.shared_receive_count > 0;
     let mut world = run.world(&layout);
     let machine = world.target.machine();
     let bystander = connected(&mut world, 0, 1)?;
     let host = host(&mut world, 1);
     run.begin_window();
-    let kinds =
-        [Calls::CREATE_QUEUE_PAIR, Calls::ACCEPT, Calls::POST_RECEIVE, Calls::POST_SHARED_RECEIVE, Calls::POST_SEND];
+    let receives = if is_shared { Calls::POST_SHARED_RECEIVE } else { Calls::POST_RECEIVE };
+    let kinds = [Calls::CREATE_QUEUE_PAIR, Calls::ACCEPT, receives, Calls::POST_SEND];
     let kind = run.choices.one_of("what fails", &kinds);
-    world.fabric.fail_call(machine, kind, u64::from(run.choices.below("which of them", 12)));
+    // Queue pairs are made and accepted once for each queue.
+    let call_count = if (Calls::CREATE_QUEUE_PAIR | Calls::ACCEPT).contains(kind) { 3 } else { 12 };
+    world.fabric.fail_call(machine, kind, u64::from(run.choices.below("which of them", call_count)));
     for qid in 0..3 {
         host.open(opening(qid));
         world.steps(20)?;
@@ -97,10 +100,17 @@ fn peer_leaves(run: &mut Run) -> Result<(), Failure> {
         let host = host(&mut world, number);
         host.open(Opening::new(0));
         some_steps(run, &mut world, "it leaves after", 300)?;
-        match run.choices.below("how it leaves", 4) {
+        match run.choices.below("how it leaves", 5) {
             0 => host.order(Order::DisconnectAll),
             1 => host.die(),
             2 => host.stop(),
+            // The network gives it up, as the connection managers see it.
+            3 => {
+                let machine = world.target.machine();
+                if let Some(connection) = world.fabric.connections(machine).last() {
+                    world.fabric.inject(machine, InjectedEvent::Disconnected(*connection));
+                }
+            }
             _ => {}
         }
         hosts.push(host);
@@ -145,6 +155,9 @@ fn same_queue_id(run: &mut Run) -> Result<(), Failure> {
         world.steps(20)?;
     }
     if watched.stage(0).is_some() {
+        let refusals = watched.observed().refusals.clone();
+        let is_final = refusals.iter().any(|(qid, status)| *qid == 1 && *status != status::CONTROLLER_BUSY);
+        expect(!is_final, || format!("a queue id that is free in a moment is refused for good: {refusals:x?}"))?;
         expect(watched.is_at(1, Stage::Ready), || "the queue id was never taken in again".to_owned())?;
         // The Connect that waited was answered once: the next command is not its second end.
         let before = watched.observed().io_count;

@@ -140,9 +140,7 @@ fn event_twice(run: &mut Run) -> Result<(), Failure> {
 }
 
 fn many_triggers(run: &mut Run) -> Result<(), Failure> {
-    let mut layout = Layout::chosen(&run.choices);
-    // Time may pass in which nobody acts: a deadline is then over before anything could come back.
-    layout.fabric.forbids_destroy_with_work = false;
+    let layout = Layout::chosen(&run.choices);
     let mut world = run.world(&layout);
     let machine = world.target.machine();
     let host = connected(&mut world, 0, 2)?;
@@ -159,8 +157,11 @@ fn many_triggers(run: &mut Run) -> Result<(), Failure> {
             3 => host.order(Order::Disconnect { qid: 1 }),
             4 => host.submit(1, Command::Bytes(vec![0; 10])),
             5 => host.submit(2, Command::WrongKey),
-            // Nothing keeps it alive.
-            6 => world.advance(20_000_000_000),
+            // Nothing keeps it alive. From here on a deadline may be over before anything could come back, since nobody acts meanwhile.
+            6 => {
+                world.fabric.change(|options| options.forbids_destroy_with_work = false);
+                world.advance(20_000_000_000);
+            }
             _ => host.die(),
         }
         some_steps(run, &mut world, "the next reason comes after", 60)?;

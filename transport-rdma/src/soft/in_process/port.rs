@@ -97,6 +97,13 @@ impl InProcessPort {
         }
     }
 
+    /// Whether queue pairs are being destroyed, and what that brings comes after what a poll sees.
+    fn leaves_late(&self) -> bool {
+        self.with(|machine, choices| {
+            !machine.port(self.id).leaving.is_empty() && choices.one_in("a destroy call ends behind a poll", 2)
+        })
+    }
+
     /// This CPU's part in the destruction of queue pairs: nothing of them is on its way once it is done.
     fn let_leave(&mut self) {
         let leaving = self.with(|machine, _| std::mem::take(&mut machine.port(self.id).leaving));
@@ -228,7 +235,11 @@ impl Port for InProcessPort {
         if !self.with(|machine, _| machine.runs()) {
             return 0;
         }
-        self.let_leave();
+        // A destroy call goes on beside this poll: what it brings is seen by it, or by the next, when the call may have come back.
+        let leaves_late = self.leaves_late();
+        if !leaves_late {
+            self.let_leave();
+        }
         self.nic.turn(now_ns);
         self.flush_shared_receives();
         if self.with(|machine, _| machine.stages(self.id)) {
@@ -242,6 +253,9 @@ impl Port for InProcessPort {
             }
         }
         let count = self.give(limit, completions);
+        if leaves_late {
+            self.let_leave();
+        }
         self.note_outstanding();
         count
     }

@@ -60,6 +60,11 @@ impl PostedSends {
         self.signalled.pop_front()
     }
 
+    /// Those that no signalled request accounts for yet: as if they were not out.
+    pub(in crate::target) fn take_unsignalled(&mut self) -> Permits<SendRoom> {
+        self.unsignalled.take_all()
+    }
+
     /// The last of them came back, or will never.
     pub(super) fn take_all(&mut self) -> Permits<SendRoom> {
         let mut all = self.unsignalled.take_all();

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use nvmf_core::defect::{self, Defect};
 use nvmf_core::{DisconnectReason, QpairSpec};
 use reactor::{Handle, Turn};
 
@@ -176,8 +177,21 @@ impl<P: Provider> Control<P> {
             }
             (Some(Stage::Creating { request, .. }), Err(error)) => {
                 tracing::warn!(peer = %request.peer, %error, "no queue pair for a connection");
+                if defect::is(Defect::CreateFailureLeaks) {
+                    self.forget(turn, handle);
+                    return std::mem::forget(request);
+                }
+                #[cfg(feature = "defects")]
+                if defect::is(Defect::FailedCreateEndsTwice) {
+                    self.forget(turn, handle);
+                    return self.end_twice(handle, request);
+                }
                 self.forget(turn, handle);
                 self.reject(request, RejectStatus::NoResources);
+            }
+            (Some(stage @ Stage::Abandoned { .. }), Ok(queue_pair)) if defect::is(Defect::NobodyAbandons) => {
+                std::mem::forget(queue_pair);
+                self.put_stage(turn, handle, stage);
             }
             (Some(Stage::Abandoned { connection }), Ok(queue_pair)) => {
                 let then = AfterDestroy::DestroyConnection;
@@ -267,6 +281,9 @@ impl<P: Provider> Control<P> {
                 self.tell_cpu(turn, handle, ToCpu::Disconnect { qpair, reason });
                 Stage::Ending { connection, qpair }
             }
+            Some(Stage::Reaping { connection }) if defect::is(Defect::DisconnectedDestroysAgain) => {
+                return self.destroy_connection(turn, handle, connection);
+            }
             // It ends already.
             Some(stage) => stage,
             None => return self.miss(turn, handle, None),
@@ -292,7 +309,9 @@ impl<P: Provider> Control<P> {
         self.put_stage(turn, handle, Stage::Ending { connection, qpair });
         // A removed device is asked for nothing but destroying, and its queue pairs are cut off.
         if self.device == Device::Present {
-            self.provider.disconnect(id);
+            if !defect::is(Defect::DisconnectedIsThoughtToFlush) {
+                self.provider.disconnect(id);
+            }
             self.tell_cpu(turn, handle, ToCpu::InErrorState { qpair });
         }
         self.hand_on(turn, handle, qpair, last_wqe);
@@ -457,11 +476,14 @@ impl<P: Provider> Control<P> {
         if let Some(reported) = record.reported {
             self.overdue.has_come(reported);
         }
+        if defect::is(Defect::RoomIsNotGivenBack) {
+            return std::mem::forget(record.reservation);
+        }
         self.loads[usize::from(record.cpu)].give_back(record.reservation);
     }
 
     /// Refuses, and says why.
-    fn reject(&mut self, request: ConnectionRequest, status: RejectStatus) {
+    pub(super) fn reject(&mut self, request: ConnectionRequest, status: RejectStatus) {
         tracing::info!(peer = %request.peer, listener = %request.local, %status, "connection refused");
         self.counts.rejected[usize::from(status.number()) - 1] += 1;
         self.provider.reject(request, &RejectData { status: status.number() }.to_bytes());
@@ -469,7 +491,11 @@ impl<P: Provider> Control<P> {
 
     // Records.
 
-    fn find(&mut self, turn: &mut Turn<'_, Message<P>>, connection: ConnectionId) -> Option<Handle<ConnectionRecord>> {
+    pub(super) fn find(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        connection: ConnectionId,
+    ) -> Option<Handle<ConnectionRecord>> {
         let found = self.by_connection.get(&connection).copied();
         if found.is_none() {
             self.counts.stale_events += 1;

@@ -5,6 +5,7 @@
 //! and a completion queue that is made anew are not supported: the process has to be started again.
 
 use nvmf_core::DisconnectReason;
+use nvmf_core::defect::{self, Defect};
 use reactor::Turn;
 
 use super::record::Record;
@@ -43,7 +44,8 @@ impl<P: Provider> Control<P> {
             "the RDMA device was removed: every connection ends, and none is accepted until this process is started again (a device that comes back is \
              not supported yet)"
         );
-        for cpu in 0..self.ports.len() {
+        let cpu_count = if defect::is(Defect::RemovalWaitsForTheDevice) { 0 } else { self.ports.len() };
+        for cpu in 0..cpu_count {
             turn.send(cpu_of(cpu), ToCpu::NothingReturns.into());
         }
         // They are on it too: as long as they live it cannot go.

@@ -6,6 +6,7 @@
 //! gives none: from the first failure on everything is returned, signalled or not, so counting them one by one would count some twice. The
 //! marker, which is behind them all, accounts for what is left. A completion for which nothing is out is stale: it is counted and has no effect.
 
+use nvmf_core::defect::{self, Defect};
 use nvmf_core::transport::Slot;
 use nvmf_core::{Arrival, DisconnectReason, Qpair, Receive};
 use reactor::{Handle, Segment};
@@ -90,7 +91,9 @@ impl<Q: Port> DataPath<Q> {
                 if completion.status != CompletionStatus::Success {
                     self.take_failure(qpair, completion.status);
                 }
-                self.repost_shared(id.index);
+                if !defect::is(Defect::DeadBranchKeepsReceive) {
+                    self.repost_shared(id.index);
+                }
             }
             None => {
                 self.counters.stale_completions.add(1);
@@ -178,7 +181,7 @@ impl<Q: Port> DataPath<Q> {
         if pulled {
             arrivals.push(Arrival::Pulled { qpair, slot });
         }
-        if has_waiting {
+        if has_waiting && !defect::is(Defect::WaitingSendsAreForgotten) {
             self.post_waiting(qpair);
         }
     }
@@ -207,6 +210,10 @@ impl<Q: Port> DataPath<Q> {
     /// Its queue pair is in the error state. The teardown begins after the batch; where it has begun this is what it waits for.
     fn take_failure(&mut self, qpair: Handle<Qpair>, status: CompletionStatus) {
         if self.bodies.look(qpair).is_some_and(Body::is_live) {
+            if defect::is(Defect::FailureFreesInTheBatch) {
+                // Leaked, since its permits would tell at once; whatever names it finds it gone.
+                return std::mem::forget(self.bodies.remove(qpair));
+            }
             self.endings.push((qpair, reason_of(status)));
         }
     }

@@ -3,6 +3,7 @@
 //! Room is a permit that moves: taken for a request that is about to be posted, kept by what stands for it, and given back when its completion, or that of a
 //! later signalled request, says that it is done. Pulls wait by themselves (for read depth too), so that a response never waits for a READ of another command.
 
+use nvmf_core::defect::{self, Defect};
 use nvmf_core::transport::{RemoteBuffer, Slot};
 use nvmf_core::{Arrival, DisconnectReason, Qpair};
 use reactor::{Counter, Handle, Segment};
@@ -230,6 +231,9 @@ impl<Q: Port> Poster<'_, Q> {
             let flags = if live.allowance().sends.at_hand_count() == 0 { Flags::SIGNALED } else { Flags::empty() };
             self.post(work, permit, slot, operation, flags, from.part(0, len))
                 .map_err(|refused| refused.give_back(live))?;
+            if defect::is(Defect::PushTakesNoRoom) {
+                live.allowance().sends.give_many(work.posted.take_unsignalled());
+            }
             from = from.part(len, from.len() - len);
             to.address = to.address.wrapping_add(len as u64);
         }
