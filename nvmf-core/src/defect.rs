@@ -66,6 +66,8 @@ defects! {
         "A queue pair is drained when the device has given everything back, whatever block operations are under way.";
     FailedSetUpSkipsTheDrain = "failed-set-up-skips-the-drain", ["C5"],
         "A queue pair whose set-up fails half-way is destroyed at once, and its receives are free, though some are posted.";
+    NotPolledAfterTheDestroy = "not-polled-after-the-destroy", ["C6", "R11"],
+        "A queue pair's number is forgotten after the destroy call, with completions of it still in the completion queue.";
     FailedCreateEndsTwice = "failed-create-ends-twice", ["D1", "D12"],
         "Two owners of one error: a connection whose queue pair could not be made is rejected, and destroyed too.";
     NobodyAbandons = "nobody-abandons", ["D9"],

@@ -67,6 +67,8 @@ pub struct World {
     step_count: u64,
     /// Who acted last.
     last: u32,
+    /// A CPU of the target that gets no turn.
+    stalled: Option<u16>,
 }
 
 impl World {
@@ -90,6 +92,7 @@ impl World {
             now_ns: 0,
             step_count: 0,
             last: 0,
+            stalled: None,
         }
     }
 
@@ -125,6 +128,11 @@ impl World {
         self.killed_life_count + self.target.count("rdma_disconnects")
     }
 
+    /// This CPU of the target gets no turn from here on, as one that is not scheduled; or all get theirs again.
+    pub fn stall(&mut self, cpu: Option<u16>) {
+        self.stalled = cpu;
+    }
+
     /// Virtual time.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
@@ -155,7 +163,12 @@ impl World {
         self.target.forget_rows();
         match self.last.checked_sub(cpu_count) {
             Some(host) => self.hosts[host as usize].act(self.now_ns),
-            None => self.target.turn(u16::try_from(self.last).unwrap_or_default()),
+            None => {
+                let cpu = u16::try_from(self.last).unwrap_or_default();
+                if self.stalled != Some(cpu) {
+                    self.target.turn(cpu);
+                }
+            }
         }
         self.check()
     }

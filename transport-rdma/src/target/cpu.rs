@@ -25,7 +25,7 @@ use super::data_path::DataPath;
 use super::message::{ConnectionRecord, Kind, Leftovers, Message, QueuePairOf, Terms, ToControl, ToCpu};
 use crate::teardown::{
     AfterDestroy, DestroyResult, Destroying, Draining, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, Returns,
-    release,
+    Swept, release,
 };
 use crate::trace::{self, CUT, News, RETURNED, Step};
 use crate::verbs::{Port, Provider, VerbsError};
@@ -388,7 +388,8 @@ impl<P: Provider> TargetCpu<P> {
     /// The destroy call came back: Quiet → Retired, once the completion queue was seen empty.
     fn queue_pair_destroyed(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>, result: DestroyResult) {
         // Before the next message, which may bring a queue pair of the same number.
-        let swept = self.path.sweep(turn.now_ns());
+        let is_polled = !defect::is(Defect::NotPolledAfterTheDestroy);
+        let swept = if is_polled { self.path.sweep(turn.now_ns()) } else { Swept::completion_queue_was_emptied() };
         let Some(destroying) = self.take_destroying(qpair) else {
             return self.miss(turn, qpair, News::QueuePairDestroyed);
         };
