@@ -1,18 +1,18 @@
 //! Addresses and subsystems that come and go under whole targets: connections in every stage, I/O that a device holds, storms of connects, shutdown.
-#![allow(missing_docs, unreachable_pub, dead_code, reason = "a test program, which shares its parts with another")]
+#![allow(missing_docs, unreachable_pub, reason = "a test program")]
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     reason = "a failure is a panic here, and numbers are small"
 )]
 
-#[path = "target/gate.rs"]
+#[path = "changes/gate.rs"]
 mod gate;
-#[path = "target/nvme.rs"]
+#[path = "changes/nvme.rs"]
 mod nvme;
-#[path = "target/raw_host.rs"]
+#[path = "changes/raw_host.rs"]
 mod raw_host;
-#[path = "target/rig.rs"]
+#[path = "changes/rig.rs"]
 mod rig;
 
 use std::net::SocketAddr;
@@ -28,16 +28,7 @@ fn second_address() -> SocketAddr {
 }
 
 fn session(io_count: u32, end: End) -> Session {
-    Session {
-        depth: 8,
-        io_count,
-        end,
-        request: None,
-        keep_alive_ms: 0,
-        address: address(),
-        nqn: SUBSYSTEM,
-        may_be_refused: true,
-    }
+    Session { depth: 8, io_count, end, address: address(), nqn: SUBSYSTEM, may_be_refused: true }
 }
 
 /// splitmix64.

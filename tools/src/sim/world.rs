@@ -194,9 +194,11 @@ impl World {
     pub fn within(&mut self, what: &str, limit_ns: u64, mut done: impl FnMut(&Self) -> bool) -> Result<(), Failure> {
         const ACTING_STEPS: u64 = 30_000;
         const PACE_NS: u64 = 10_000_000;
+        // Between two looks: counters are text.
+        const LOOK_STEPS: u64 = 20;
         let (first_step, mut passed_ns) = (self.step_count, 0);
         while !done(self) {
-            self.step()?;
+            self.steps(LOOK_STEPS)?;
             let step_count = self.step_count - first_step;
             if step_count > ACTING_STEPS && step_count.is_multiple_of(ROUND_STEPS) {
                 if passed_ns >= limit_ns {
@@ -217,15 +219,15 @@ impl World {
         (0..count).try_for_each(|_| self.step())
     }
 
-    /// Time passes, faster than in steps: everybody acts, and not often.
+    /// Time passes, faster than in steps: everybody acts, and not often; the longer it is the less often, but some hundred times in a second.
     ///
     /// # Errors
     /// What anybody found wrong.
     pub fn pass(&mut self, ns: u64) -> Result<(), Failure> {
-        const PACE_NS: u64 = 500_000;
+        let pace_ns = (ns / 2_000).clamp(500_000, 3_000_000);
         let until_ns = self.now_ns + ns;
         while self.now_ns < until_ns {
-            self.advance(PACE_NS);
+            self.advance(pace_ns);
             self.steps(12)?;
         }
         Ok(())

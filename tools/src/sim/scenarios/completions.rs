@@ -213,6 +213,8 @@ fn completion_queue_breaks(run: &mut Run) -> Result<(), Failure> {
     let other = super::acting::host(&mut world, 2);
     connect(&mut world, &other, 0)?;
     other.order(Order::DisconnectAll);
+    let broken = world.target.count("rdma_completion_queue_broken");
+    expect(broken == 1, || format!("{broken} completion queues are said to be broken"))?;
     // The broken CPU's shared receives never come back.
     world.expect_receives_lost();
     run.finish(world)

@@ -11,7 +11,7 @@ use crate::sim::failure::Failure;
 use crate::sim::host::raw::{Command, Opening, Order};
 use crate::sim::host::real::Association;
 use crate::sim::scenario::{Run, Scenario};
-use crate::sim::world::Layout;
+use crate::sim::world::{Layout, World};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -58,6 +58,18 @@ fn device_removed(run: &mut Run) -> Result<(), Failure> {
     expect(took_ns < 1_000_000_000, || format!("it took {took_ns} ns: no deadline is to be waited for"))?;
     run.end_window();
     hosts.iter().for_each(|host| host.order(Order::DisconnectAll));
+    let counts = |world: &World| {
+        ["rdma_device_removed", "rdma_connections_quarantined_live"].map(|name| world.target.count(name))
+    };
+    expect(counts(&world) == [1, 0], || format!("removed, and given up: {:?}", counts(&world)))?;
+    // It goes on, and takes nobody in.
+    let accepted = world.target.count("rdma_connections_accepted");
+    let late = host(&mut world, 3);
+    late.open(Opening::new(0));
+    world.steps(2_000)?;
+    late.order(Order::DisconnectAll);
+    let accepted_since = world.target.count("rdma_connections_accepted") - accepted;
+    expect(accepted_since == 0, || format!("{accepted_since} were accepted without a device"))?;
     world.expect_receives_lost();
     run.finish(world)
 }

@@ -78,6 +78,8 @@ fn broken_requests_are_refused(run: &mut Run) -> Result<(), Failure> {
     let expected: Vec<u16> = cases.iter().map(|(_, _, status)| *status).collect();
     let statuses = observed.borrow().reject_statuses();
     expect(statuses == expected, || format!("rejected with {statuses:?}, and should be with {expected:?}"))?;
+    let counted = world.target.labelled("rdma_connections_rejected", "invalid_send_queue_size");
+    expect(counted == 4, || format!("{counted} were counted as of a wrong send queue size"))?;
     run.finish(world)
 }
 

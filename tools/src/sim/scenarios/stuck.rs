@@ -1,6 +1,6 @@
 //! What is waited for never comes: every end is bounded all the same, and nothing is used too early.
 
-use transport_rdma::soft::in_process::{EventKinds, LastWqeMoment};
+use transport_rdma::soft::in_process::{Calls, EventKinds, LastWqeMoment};
 
 use super::acting::{STEPS_MAX, connected, expect, extent, held_io, sessions, some_steps};
 use crate::sim::failure::Failure;
@@ -44,6 +44,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "the block device hangs while hosts come and go: Connect gets its receive all the same",
         entries: &["F3", "L1"],
         play: hung_device,
+    },
+    Scenario {
+        name: "call-that-never-ends-is-named",
+        about: "a call of the target's device does not come back for long: what it has is kept, a gauge names it, others are served; then it comes",
+        entries: &["E6"],
+        play: call_never_ends,
+    },
+    Scenario {
+        name: "what-cannot-be-destroyed-is-kept",
+        about: "a queue pair can be neither drained nor destroyed: its memory is never used again, and the target ends all the same",
+        entries: &["E3"],
+        play: cannot_be_destroyed,
     },
 ];
 
@@ -145,6 +157,11 @@ fn bounded_time(run: &mut Run) -> Result<(), Failure> {
     expect(took_ns < 50_000_000, || format!("the end of four queue pairs took {took_ns} ns"))?;
     let cut = world.target.count("rdma_cut");
     expect(cut == 0, || format!("{cut} queue pairs were cut off"))?;
+    // Longer than every deadline: no timer was left behind that names what is gone.
+    world.advance(20_000_000_000);
+    world.steps(200)?;
+    let stale = world.target.count("rdma_stale_handles");
+    expect(stale == 0, || format!("{stale} names led nowhere"))?;
     run.finish(world)
 }
 
@@ -172,4 +189,74 @@ fn hung_device(run: &mut Run) -> Result<(), Failure> {
     world.target.device().let_go();
     first.order(Order::DisconnectAll);
     run.finish(world)
+}
+
+fn call_never_ends(run: &mut Run) -> Result<(), Failure> {
+    const CALLS: [(EventKinds, &str); 3] = [
+        (EventKinds::QUEUE_PAIR_CREATED, "creation of a queue pair"),
+        (EventKinds::QUEUE_PAIR_DESTROYED, "destruction of a queue pair"),
+        (EventKinds::CONNECTION_DESTROYED, "destruction of a connection"),
+    ];
+    let mut world = run.world(&Layout::chosen(&run.choices));
+    let machine = world.target.machine();
+    let bystander = connected(&mut world, 0, 1)?;
+    let host = connected(&mut world, 1, 1)?;
+    let coming = super::acting::host(&mut world, 2);
+    let (kind, waits_for) = run.choices.one_of("what does not come back", &CALLS);
+    run.begin_window();
+    world.note(|| format!("withholds from the target: {waits_for}"));
+    world.fabric.change_for(machine, |options| options.manager.withholds = kind);
+    coming.open(super::acting::opening(0));
+    host.submit(1, Command::Read(extent(1, 4)));
+    some_steps(run, &mut world, "it leaves after", 300)?;
+    host.order(Order::DisconnectAll);
+    // Longer than whoever waits for it has patience, and than the target calls it overdue.
+    world.pass(16_000_000_000)?;
+    run.end_window();
+    let (named, overdue) = (
+        world.target.labelled("rdma_connections_overdue_live", waits_for),
+        world.target.count("rdma_connections_overdue_live"),
+    );
+    expect(named > 0 && named == overdue, || format!("of {overdue} overdue {named} wait for the {waits_for}"))?;
+    let before = bystander.observed().io_count;
+    bystander.submit(1, Command::Read(extent(0, 2)));
+    world.reach("that the other host is served", STEPS_MAX, |_| bystander.observed().io_count > before)?;
+    world.note(|| "withholds nothing any more".to_owned());
+    world.fabric.change_for(machine, |options| options.manager.withholds = EventKinds::empty());
+    [&bystander, &host, &coming].into_iter().for_each(|host| host.order(Order::DisconnectAll));
+    run.finish(world)
+}
+
+fn cannot_be_destroyed(run: &mut Run) -> Result<(), Failure> {
+    let mut layout = Layout::chosen(&run.choices);
+    layout.fabric.forbids_destroy_with_work = false;
+    let mut world = run.world(&layout);
+    let machine = world.target.machine();
+    let host = connected(&mut world, 0, 2)?;
+    let bystander = connected(&mut world, 1, 1)?;
+    run.begin_window();
+    // What was drained may be forgotten though it was not destroyed: so some of it never comes back.
+    world.fabric.change_for(machine, |options| options.device.completions.drops_flush_one_in = 1);
+    let nth = run.choices.below("which destroy call fails", 3);
+    world.fabric.fail_call(machine, Calls::DESTROY_QUEUE_PAIR, nth.into());
+    host.submit(1, Command::Read(extent(0, 4)));
+    some_steps(run, &mut world, "it leaves after", 200)?;
+    host.order(Order::DisconnectAll);
+    // A keep-alive where DISCONNECTED is lost, a drain's deadline, and what the calls take.
+    world.pass(10_000_000_000)?;
+    world.within("that one queue pair is left", 4_000_000_000, |world| {
+        let is_kept = world.target.count("rdma_connections_quarantined_live") == 1;
+        // Those of the other host, and it.
+        is_kept && world.target.count("rdma_connections_live") == 3
+    })?;
+    run.end_window();
+    world.fabric.change_for(machine, |options| options.device.completions.drops_flush_one_in = 0);
+    let before = bystander.observed().io_count;
+    bystander.submit(1, Command::Read(extent(1, 2)));
+    world.reach("that the other host is served", STEPS_MAX, |_| bystander.observed().io_count > before)?;
+    bystander.order(Order::DisconnectAll);
+    world.order("shuts the target down", |control, turn| control.begin_shutdown(turn));
+    world.within("that the target ends", 30_000_000_000, |world| world.target.has_left())?;
+    run.add_up(&world);
+    Ok(())
 }

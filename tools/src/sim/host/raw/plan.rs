@@ -10,8 +10,8 @@ use super::session::{End, Session};
 use crate::sim::host::blocks::{any_extent, first_own_block};
 use crate::sim::host::model::Extent;
 
-/// Turns of a session until we believe that nobody will throw us out.
-const PATIENCE_TURNS: u32 = 20_000;
+/// How long a session lasts until we believe that nobody will throw us out. Long beside what takes turns, short beside a keep-alive.
+const PATIENCE_NS: u64 = 200_000_000;
 /// How often too many commands are sent.
 const ATTEMPTS_MAX: u32 = 100;
 /// A call that has not ended after this is left behind: the session is over without it.
@@ -34,6 +34,7 @@ enum Ending {
 #[derive(Debug)]
 pub(super) struct Doing {
     session: Session,
+    begun_ns: u64,
     turn_count: u32,
     submitted_count: u32,
     /// Grows where the end of a session goes on with I/O.
@@ -86,6 +87,7 @@ impl RawHost {
         let wanted_count = session.io_count;
         let doing = Doing {
             session,
+            begun_ns: self.now_ns,
             turn_count: 0,
             submitted_count: 0,
             wanted_count,
@@ -117,7 +119,7 @@ impl RawHost {
         let is_late = match session.end {
             End::AfterTurns(turns) => doing.turn_count > turns,
             // Where DISCONNECTED gets lost nobody tells us.
-            End::Overrun | End::ShortCapsule | End::WrongKey => doing.turn_count > PATIENCE_TURNS,
+            End::Overrun | End::ShortCapsule | End::WrongKey => self.now_ns > doing.begun_ns + PATIENCE_NS,
             End::Quietly | End::Announced | End::Abruptly | End::WrongSgl | End::Reconnect | End::Dies | End::Wait => {
                 false
             }

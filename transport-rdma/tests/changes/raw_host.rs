@@ -1,5 +1,5 @@
-//! A host made of verbs alone: it opens sessions (an admin queue and an I/O queue), reads back what it wrote, and ends them in every way that it can
-//! think of. It waits for everything that it posted before it destroys a queue pair, so that what is left over in the end is the target's.
+//! A host made of verbs alone, at any of several addresses and subsystems: it opens sessions (an admin queue and an I/O queue), reads back what it wrote, and ends
+//! them when it likes. It waits for everything that it posted before it destroys a queue pair, so that what is left over in the end is the target's.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -34,10 +34,6 @@ pub struct Session {
     pub io_count: u32,
     /// How it ends.
     pub end: End,
-    /// Private data of the first connection instead of the right one, and READs that we answer.
-    pub request: Option<(Vec<u8>, u8)>,
-    /// Keep-alive timeout, 0 for none.
-    pub keep_alive_ms: u32,
     /// Where the target is.
     pub address: SocketAddr,
     /// The subsystem.
@@ -55,12 +51,6 @@ pub enum End {
     Abruptly,
     /// This many of our turns after the admin connection was asked for, wherever it is then.
     AfterTurns(u32),
-    /// Sends more commands than the depth allows, and waits to be thrown out.
-    Overrun,
-    /// Sends 10 bytes as a capsule, and waits to be thrown out.
-    ShortCapsule,
-    /// Names memory that is not there, and waits to be thrown out.
-    WrongKey,
     /// Waits for the target to end it.
     Wait,
     /// The same, and does not even connect: its queue pair says nothing.
@@ -120,12 +110,6 @@ struct Queue {
     memory: Segment,
 }
 
-/// Turns of a session until we believe that nobody will throw us out.
-const PATIENCE_TURNS: u32 = 20_000;
-
-/// How often too many commands are sent.
-const ATTEMPTS_MAX: u32 = 100;
-
 const SLOT_LEN: usize = BLOCK_LEN * BLOCK_COUNT_MAX as usize;
 const DEPTH_MAX: usize = 16;
 /// Receives, capsules, data.
@@ -144,7 +128,6 @@ pub struct RawHost {
     controller_id: u16,
     turns: u32,
     submitted: u32,
-    attempts: u32,
     next_block: u64,
     stamps: Vec<u8>,
     completions: Vec<Completion>,
@@ -188,7 +171,6 @@ impl RawHost {
             controller_id: 0,
             turns: 0,
             submitted: 0,
-            attempts: 0,
             next_block: 0,
             stamps: vec![0; HOST_BLOCK_COUNT as usize],
             completions: Vec::new(),
@@ -298,15 +280,10 @@ impl RawHost {
             send_queue_size_zero_based: queue.depth - 1,
             controller_id: 0,
         };
-        let mut request = (data.to_bytes().to_vec(), 4);
-        if at == 0
-            && let Some(other) = &self.session.as_ref().unwrap().request
-        {
-            request = other.clone();
-        }
+        let request = data.to_bytes();
         let parameters = ConnectParameters {
-            private_data: &request.0,
-            responder_resources: request.1,
+            private_data: &request,
+            responder_resources: 4,
             initiator_depth: 0,
             retry_count: 7,
             rnr_retry_count: 7,
@@ -387,16 +364,12 @@ impl RawHost {
         data.write(0, &nvme::connect_data(self.session.as_ref().unwrap().nqn, controller_id, self.number + 1));
         let (qid, depth) = (self.queues[at].qid, self.queues[at].depth);
         let sgl = self.keyed(at, 0, 1024);
-        let keep_alive_ms = if at == 0 { self.session.as_ref().unwrap().keep_alive_ms } else { 0 };
-        self.send(at, 0, Sent::Connect, nvme::connect(0, qid, depth, keep_alive_ms, sgl), None);
+        self.send(at, 0, Sent::Connect, nvme::connect(0, qid, depth, 0, sgl), None);
     }
 
     fn take_response(&mut self, at: usize, bytes: [u8; 16]) {
         let (result, cid, status) = nvme::completion(bytes);
         let sent = self.queues[at].sent[usize::from(cid)].take().expect("a response to nothing");
-        if self.session.as_ref().unwrap().end == End::WrongKey && status != 0 {
-            return;
-        }
         if matches!(sent, Sent::Connect) && status != 0 && self.session.as_ref().unwrap().may_be_refused {
             self.observed.borrow_mut().refused.push(status);
             self.disconnect(at);
@@ -488,8 +461,6 @@ impl RawHost {
             End::AfterTurns(turns) => self.turns > turns,
             End::Abruptly => self.submitted >= session.io_count,
             End::Quietly => self.submitted >= session.io_count && self.is_quiet(),
-            // Where DISCONNECTED gets lost nobody tells us.
-            End::Overrun | End::ShortCapsule | End::WrongKey => self.turns > PATIENCE_TURNS,
             End::Wait | End::Silent => false,
         };
         if over && self.queues[1].stage != Stage::Resolving {
@@ -503,45 +474,11 @@ impl RawHost {
             if let Some(slot) = self.free_slot(1) {
                 self.submit_io(slot, random);
             }
-            return;
-        }
-        if self.submitted == session.io_count && self.is_quiet() {
-            self.misbehave(session.end);
         }
     }
 
     fn is_quiet(&self) -> bool {
         self.queues[1].stage == Stage::Up && self.queues[1].sent.iter().all(Option::is_none)
-    }
-
-    fn misbehave(&mut self, end: End) {
-        match end {
-            // Again and again: the target may have answered the first before it sees the last. If it never sees all at once nobody is the wiser.
-            End::Overrun if self.attempts == ATTEMPTS_MAX => {
-                self.disconnect(0);
-                self.disconnect(1);
-            }
-            End::Overrun => {
-                self.attempts += 1;
-                for slot in 0..=self.queues[1].depth {
-                    let block = u64::from(self.number) * HOST_BLOCK_COUNT;
-                    let sgl = self.keyed(1, slot, BLOCK_LEN);
-                    self.send(1, slot, Sent::Wait, nvme::transfer(false, slot, block, 1, sgl), None);
-                }
-            }
-            End::ShortCapsule => {
-                self.submitted += 1;
-                self.send_bytes(1, 0, &[0; 10], None);
-            }
-            End::WrongKey => {
-                self.submitted += 1;
-                let sgl = nvme::keyed(self.data_segment(1, 0).address(), 512, 0xDEAD_BE00, false);
-                let block = u64::from(self.number) * HOST_BLOCK_COUNT;
-                let sent = Sent::Read { block, count: 1, stamp: 0 };
-                self.send(1, 0, sent, nvme::transfer(false, 0, block, 1, sgl), None);
-            }
-            End::Quietly | End::Abruptly | End::AfterTurns(_) | End::Wait | End::Silent => {}
-        }
     }
 
     fn begin_session(&mut self) {
@@ -550,7 +487,6 @@ impl RawHost {
                 self.session = Some(session);
                 self.turns = 0;
                 self.submitted = 0;
-                self.attempts = 0;
                 self.begin_connection(0);
             }
             None => self.observed.borrow_mut().is_done = true,

@@ -12,9 +12,7 @@ use nvmf_core::ChangeId;
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use nvmf_core::target::QpairFacts;
 use reactor::{Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
-use transport_rdma::soft::in_process::{
-    CallFaults, DeviceFaults, Fabric, FabricOptions, InProcessProvider, MachineId, ManagerFaults,
-};
+use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
 use transport_rdma::target::{Change, Control, ControlError, Message, TargetOptions, build};
 
 use super::gate::Gate;
@@ -94,8 +92,6 @@ pub struct Rig {
     pub fabric: Fabric,
     pub desk: Rc<Desk>,
     pub hosts: Vec<Rc<RefCell<Observed>>>,
-    /// The target's.
-    pub machine: MachineId,
     pub device: Arc<dyn Device>,
     is_shut: Arc<AtomicBool>,
     control: Cpu,
@@ -112,10 +108,6 @@ pub struct Layout {
     /// Whether the device has a gate ([`Rig::shut_gate`]); then no block is read in place.
     pub gate: bool,
     pub fabric: FabricOptions,
-    /// The target's own; hosts' devices are calm.
-    pub device: DeviceFaults,
-    pub manager: ManagerFaults,
-    pub calls: CallFaults,
 }
 
 impl Layout {
@@ -128,9 +120,6 @@ impl Layout {
             transfer_len_max: 16 * 1024,
             gate: false,
             fabric: FabricOptions::default(),
-            device: DeviceFaults::default(),
-            manager: ManagerFaults::default(),
-            calls: CallFaults::default(),
         }
     }
 }
@@ -191,16 +180,9 @@ impl Rig {
             nodes: Vec::new(),
         };
         let mut machine = fabric.machine();
-        let machine_id = machine.id();
-        fabric.change_for(machine_id, |options| {
-            options.device = layout.device;
-            options.manager = layout.manager;
-        });
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| simulation.wake(Cpu(cpu))).collect();
         machine.wake_with(move |port| wakes[port.0 as usize].wake());
         let (control, cpus) = build(machine, simulation.domain(), spec, options).unwrap();
-        // Nothing fails while it starts.
-        fabric.change_for(machine_id, |options| options.calls = layout.calls);
         for (number, cpu) in (0..).zip(cpus) {
             simulation.install(Cpu(number), cpu);
         }
@@ -214,7 +196,7 @@ impl Rig {
             simulation.install(Cpu(layout.cpu_count + 1 + u16::from(number)), host);
             hosts.push(observed);
         }
-        Self { simulation, fabric, desk, hosts, machine: machine_id, device, is_shut, control: place }
+        Self { simulation, fabric, desk, hosts, device, is_shut, control: place }
     }
 
     /// Until every host has done its sessions.
@@ -302,13 +284,6 @@ impl Rig {
     pub fn count(&mut self, name: &str) -> u64 {
         self.simulation.step_cpu(self.control);
         self.desk.rows.borrow().iter().filter(|row| row.0 == name).map(|row| row.2).sum()
-    }
-
-    /// Sum over the other labels.
-    pub fn labelled_both(&self, name: &str, label: &str, value: &str) -> u64 {
-        let rows = self.desk.rows.borrow();
-        let has = |row: &&Row| row.0 == name && row.1.iter().any(|(of, other)| *of == label && other == value);
-        rows.iter().filter(has).map(|row| row.2).sum()
     }
 
     pub fn labelled(&self, name: &str, label: &str) -> u64 {
