@@ -168,7 +168,7 @@ fn addresses_change(run: &mut Run) -> Result<(), Failure> {
         has_noticed && world.fabric.listeners(target).len() == 1
     })?;
     run.end_window();
-    real.steering.interrupt();
+    real.interrupt(&mut world)?;
     real.await_end(&mut world, 1)?;
     real.is_served_again(&mut world)?;
     real.leave(&mut world)?;

@@ -64,6 +64,13 @@ impl Steered {
         self.steering.observed().is_done
     }
 
+    /// Ends the association that it was told to have, when it has begun.
+    pub(super) fn interrupt(&self, world: &mut World) -> Result<(), Failure> {
+        world.within("that the association has begun", END_NS, |_| self.steering.has_begun_all() || self.is_done())?;
+        self.steering.interrupt();
+        Ok(())
+    }
+
     /// Until its `count`th association is over, or it has left.
     pub(super) fn await_end(&self, world: &mut World, count: u32) -> Result<(), Failure> {
         world.within("that its association is over", END_NS, |_| self.ended_count() >= count || self.is_done())
@@ -253,13 +260,13 @@ fn waits_for_what_never_comes(run: &mut Run) -> Result<(), Failure> {
             if is_endless {
                 // There may have been none.
                 world.steps(u64::from(run.choices.below("it is ended after", 2_000)))?;
-                host.steering.interrupt();
+                host.interrupt(&mut world)?;
             }
             false
         }
         // Without what is missing it works.
         how if is_endless && (how == 0 || !is_throughout || missing.told_when_attaching().is_none()) => {
-            host.steering.interrupt();
+            host.interrupt(&mut world)?;
             false
         }
         _ => true,
@@ -269,7 +276,7 @@ fn waits_for_what_never_comes(run: &mut Run) -> Result<(), Failure> {
         world.within("that it comes after all", END_NS, |world| world.now_ns() >= until_ns)?;
         Missing::end(&world, host.machine);
         // Whether it was in time or not.
-        host.steering.interrupt();
+        host.interrupt(&mut world)?;
     }
     host.await_end(&mut world, 1)?;
     run.end_window();

@@ -66,7 +66,13 @@ impl Steering {
         self.associations.borrow_mut().push_back(association);
     }
 
-    /// Ends the association that is under way, if one is.
+    /// Whether it has begun all that it was told to.
+    #[must_use]
+    pub fn has_begun_all(&self) -> bool {
+        self.associations.borrow().is_empty()
+    }
+
+    /// Ends the association that is under way, if one is. One that has not begun is none.
     pub fn interrupt(&self) {
         self.is_interrupted.set(true);
     }
