@@ -470,10 +470,10 @@ impl RawHost {
         if self.queues[1].stage != Stage::Up || !self.observed.borrow().is_serving {
             return;
         }
-        if self.submitted < session.io_count {
-            if let Some(slot) = self.free_slot(1) {
-                self.submit_io(slot, random);
-            }
+        if self.submitted < session.io_count
+            && let Some(slot) = self.free_slot(1)
+        {
+            self.submit_io(slot, random);
         }
     }
 
