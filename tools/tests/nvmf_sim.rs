@@ -171,6 +171,35 @@ fn it_goes_on_if_asked_to_and_does_not_shrink_if_asked_not_to() {
     assert!(value["failures"][0]["shrunk"].is_null());
 }
 
+/// As this one was.
+#[cfg(not(feature = "defects"))]
+#[test]
+fn built_without_defects_it_says_how_to_build_it_with_them() {
+    let cases: [&[&str]; 2] = [&["defects"], &["run", "--defect", "no-deadline", "--scenario", "one-host-leaves"]];
+    for arguments in cases {
+        let output = sim(arguments);
+        assert_eq!(status(&output), 2, "{arguments:?}: {output:?}");
+        assert!(complained(&output).contains("--features defects"), "{arguments:?}: {output:?}");
+    }
+}
+
+#[cfg(feature = "defects")]
+#[test]
+fn a_defect_is_found_and_its_run_is_repeated_by_the_command_that_is_told() {
+    let (code, value) = json(&["defects", "--only", "lease-goes-home-early", "--json"]);
+    assert_eq!((code, &value["complete"]), (0, &Value::Bool(true)), "{value:#}");
+    let finder = &value["defects"][0]["found_by"][0];
+    let (code, repeated) = again(&finder["replay"]);
+    assert_eq!((code, &repeated["failures"][0]["what"]), (1, &finder["what"]), "{repeated:#}");
+}
+
+#[test]
+fn an_unknown_defect_is_named_with_what_may_be_meant() {
+    let output = sim(&["run", "--defect", "no-deadlime"]);
+    assert_eq!(status(&output), 2);
+    assert!(complained(&output).contains("\"no-deadline\""), "{output:?}");
+}
+
 #[test]
 fn a_scenario_that_is_another_each_time_is_found() {
     let (code, value) = json(&["run", "--scenario", "differs-on-purpose", "--seeds", "1", "--json"]);

@@ -107,9 +107,9 @@ impl PollGroup {
         } else if !controller.is_ready() {
             // I/O queues come after CC.EN [NVMe over Fabrics 1.1, 3.3].
             Some((Status::COMMAND_SEQUENCE_ERROR, 0))
-        } else if !controller.grants(join.qid) {
-            Some((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::QUEUE_ID.to_result()))
-        } else if defect::is(Defect::BusyQueueIdIsRefused) && controller.members.member(join.qid).is_some() {
+        } else if !controller.grants(join.qid)
+            || (defect::is(Defect::BusyQueueIdIsRefused) && controller.members.member(join.qid).is_some())
+        {
             Some((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::QUEUE_ID.to_result()))
         } else {
             None

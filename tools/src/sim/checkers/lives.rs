@@ -29,8 +29,8 @@ const DRAIN_NS_MAX: u64 = 5_000_000_000 + 500_000_000;
 /// Steps between two looks for drains that take too long.
 const LOOK_INTERVAL: u32 = 256;
 
-/// So many looks may find the same drain late.
-const LATE_LOOKS: u32 = 12;
+/// So many looks may find the same drain late: where the clock has leapt its CPU has yet to take the turn in which it sees that, and messages may be late.
+const LATE_LOOKS: u32 = 4;
 
 /// See the module.
 #[derive(Default)]

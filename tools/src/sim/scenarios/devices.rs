@@ -53,7 +53,7 @@ fn device_removed(run: &mut Run) -> Result<(), Failure> {
     some_steps(run, &mut world, "one leaves after", 100)?;
     hosts[0].order(Order::DisconnectAll);
     let begun_ns = world.now_ns();
-    world.reach("that every queue pair has ended", 20_000, |world| world.target.count("rdma_queue_pairs_live") == 0)?;
+    world.reach("that every queue pair has ended", 10_000, |world| world.target.count("rdma_queue_pairs_live") == 0)?;
     let took_ns = world.now_ns() - begun_ns;
     expect(took_ns < 1_000_000_000, || format!("it took {took_ns} ns: no deadline is to be waited for"))?;
     run.end_window();

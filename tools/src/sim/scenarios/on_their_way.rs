@@ -1,6 +1,7 @@
 //! Bursts of commands, and completions that are still on their way when what they are of ends: steered, since chance seldom has so much under way at once.
 
 use transport_rdma::soft::in_process::{CompletionFaults, CompletionKinds, Reuse};
+use transport_rdma::verbs::PortId;
 
 use super::acting::{STEPS_MAX, connected, expect, extent, host, opening, some_steps};
 use crate::sim::failure::Failure;
@@ -149,11 +150,15 @@ fn completions_come_late(run: &mut Run) -> Result<(), Failure> {
     world.advance(6_000_000_000);
     let is_quiet = |world: &World| world.target.count("rdma_returned") + world.target.count("rdma_cut") == 2;
     world.reach("that its queue pairs are quiet", STEPS_MAX, is_quiet)?;
-    // The next one comes while the CPU is held up: the end of the old one and the new one are there when it goes on.
-    some_steps(run, &mut world, "the CPU is held up after", 16)?;
+    // What was held is there when the destroy calls end. The next one comes while the CPU is held up: the end of the old one and the new one are there
+    // when it goes on.
+    world.reach("that the destroy calls bring what was held", STEPS_MAX, |world| {
+        world.fabric.waiting_completion_count(machine, PortId(0)) == 0
+    })?;
+    some_steps(run, &mut world, "the CPU is held up after", 2)?;
     world.stall(Some(0));
     coming.order(Order::Advance { qid: 0, goal: Stage::Ready });
-    some_steps(run, &mut world, "the CPU goes on after", 300)?;
+    world.steps(u64::from(run.choices.between("steps until the CPU goes on", 100, 400)))?;
     world.stall(None);
     some_steps(run, &mut world, "what was held comes after", 300)?;
     world.fabric.change_for(machine, |options| options.device.completions.holds = CompletionKinds::empty());
