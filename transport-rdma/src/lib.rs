@@ -6,7 +6,7 @@
 //! | [`host`] | the same for the host side |
 //! | [`binding`] | what NVMe over RDMA puts on the wire: private data, `wr_id`s, capsules |
 //! | [`soft`] | the software NIC, and its two wires: between processes, and in one process under a scheduler |
-//! | [`ibv`] | real devices (not built yet) |
+//! | [`ibv`] | real devices, by libibverbs and librdmacm |
 //! | [`verbs`] | the interface: what the transport may rely on |
 
 pub mod binding;

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use reactor::SharedArena;
 
-use super::port::Port;
+use super::port::{CompletionStatus, Port};
 use super::provider::Provider;
 
 /// What the cases need of a provider's test set-up.
@@ -38,6 +38,16 @@ pub trait Rig {
     /// Turns after which everything that a disconnect returns is in the completion queue: where a NIC returns it when its CPU takes the command, three are
     /// more than that.
     const FLUSH_TURNS: usize = 3;
+
+    /// Whether a device does the work, and not the port's own polls: then queues may be deeper than was asked for, a CPU that does not turn stops nothing,
+    /// timers are the device's, and a notification that was asked for cannot be called off.
+    const IS_DEVICE: bool = false;
+
+    /// Whether one status may stand for another: devices differ in what they call some errors.
+    #[must_use]
+    fn may_be(seen: CompletionStatus, meant: CompletionStatus) -> bool {
+        seen == meant
+    }
 
     /// Two machines that reach each other. Asked once per rig.
     fn machines(&mut self) -> [Self::Provider; 2];
@@ -57,6 +67,11 @@ pub trait Rig {
         let mut watched = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         // SAFETY: one descriptor, which is ours.
         unsafe { libc::poll(&raw mut watched, 1, 0) > 0 }
+    }
+
+    /// Something that whoever runs the cases should see.
+    fn note(&mut self, text: &str) {
+        println!("{text}");
     }
 
     /// Takes a machine away in the midst of everything.

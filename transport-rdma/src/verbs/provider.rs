@@ -22,7 +22,7 @@ pub struct PortId(pub u32);
 #[derive(Debug, thiserror::Error)]
 pub enum VerbsError {
     /// This build does not have it.
-    #[error("{what} is not built yet: {instead}")]
+    #[error("{what} is not built: {instead}")]
     NotBuilt {
         /// What was asked for.
         what: &'static str,

@@ -135,11 +135,14 @@ fn a_peer_whose_cpu_stopped<R: Rig>(rig: R) {
         pair.sides[0].send_with(ends[0].name, id, SendOperation::Send, Flags::SIGNALED, &[]);
     }
     pair.pass(20_000_000);
-    assert_eq!(pair.sides[0].take_completions(), [], "nobody has consumed them");
+    let mut sent = pair.sides[0].take_completions();
+    assert!(sent.is_empty() || R::IS_DEVICE, "nobody has consumed them");
     pair.sides[1].is_stopped = false;
     let expected: Vec<_> = (0..4).map(|id| (id, Status::Success)).collect();
     assert_eq!(pair.completions(1, 4), expected);
-    assert_eq!(pair.completions(0, 4), expected);
+    let missing_count = 4 - sent.len();
+    sent.extend(pair.completions(0, missing_count));
+    assert_eq!(sent, expected);
     pair.finish(ends);
 }
 

@@ -1,6 +1,6 @@
 //! SEND: order, receives, limits, errors.
 
-use super::pair::{End, Pair, RECEIVE_LEN, Setup, receive_offset};
+use super::pair::{End, Pair, RECEIVE_LEN, Setup, assert_ended, receive_offset};
 use super::{Case, Rig};
 use crate::verbs::{
     CompletionStatus as Status, Event, Flags, Port, PostError, Provider, QueuePairName, SendOperation, SendRequest,
@@ -152,8 +152,11 @@ fn message_too_long_for_its_receive<R: Rig>(rig: R) {
         pair.sides[0].send(ends[0].name, id, SendOperation::Send, segment);
     }
     let flushed = Status::WorkRequestFlushed;
-    assert_eq!(pair.completions(1, 3), [(1, Status::Success), (2, Status::LocalLengthError), (3, flushed)]);
-    assert_eq!(pair.completions(0, 3), [(1, Status::Success), (2, Status::RemoteInvalidRequest), (3, flushed)]);
+    assert_ended::<R>(&pair.completions(1, 3), &[(1, Status::Success), (2, Status::LocalLengthError), (3, flushed)]);
+    assert_ended::<R>(
+        &pair.completions(0, 3),
+        &[(1, Status::Success), (2, Status::RemoteInvalidRequest), (3, flushed)],
+    );
     assert_eq!(pair.sides[1].bytes(receive_offset(2), RECEIVE_LEN), [0xEE; RECEIVE_LEN]);
     pair.finish(ends);
 }
@@ -166,7 +169,7 @@ fn receive_into_memory_that_is_not_ours<R: Rig>(rig: R) {
     pair.sides[1].port.post_receive(ends[1].name, 1, &[foreign]).unwrap();
     let segment = pair.sides[0].part(0, 16);
     pair.sides[0].send(ends[0].name, 1, SendOperation::Send, segment);
-    assert_eq!(pair.completions(1, 1), [(1, Status::LocalProtectionError)]);
+    assert_ended::<R>(&pair.completions(1, 1), &[(1, Status::LocalProtectionError)]);
     assert_eq!(pair.completions(0, 1), [(1, Status::RemoteOperationError)]);
     pair.finish(ends);
 }
@@ -188,13 +191,17 @@ fn unsignalled_sends<R: Rig>(rig: R) {
     assert_eq!(pair.sides[0].take_completions(), []);
     pair.sides[0].send_with(name, 15, SendOperation::Send, Flags::SIGNALED, &[]);
     let more = SendRequest { id: 16, operation: SendOperation::Send, flags: Flags::empty(), segments: &[] };
-    assert_eq!(pair.sides[0].port.post_send(name, &more), Err(PostError::QueueFull));
+    if !R::IS_DEVICE {
+        assert_eq!(pair.sides[0].port.post_send(name, &more), Err(PostError::QueueFull));
+    }
     assert_eq!(pair.completions(0, 1), [(15, Status::Success)]);
     // Now there is room for 16; they find no receive, and end with the disconnect.
     for id in 16..32 {
         pair.sides[0].send_with(name, id, SendOperation::Send, Flags::empty(), &[]);
     }
-    assert_eq!(pair.sides[0].port.post_send(name, &more), Err(PostError::QueueFull));
+    if !R::IS_DEVICE {
+        assert_eq!(pair.sides[0].port.post_send(name, &more), Err(PostError::QueueFull));
+    }
     pair.completions(1, 1);
     pair.sides[0].provider.disconnect(ends[0].id());
     let flushed: Vec<_> = (16..32).map(|id| (id, Status::WorkRequestFlushed)).collect();
@@ -219,7 +226,9 @@ fn shared_receives<R: Rig>(rig: R) {
     for id in 0..4 {
         assert_eq!(post(&mut pair, id), Ok(()));
     }
-    assert_eq!(post(&mut pair, 4), Err(PostError::QueueFull));
+    if !R::IS_DEVICE {
+        assert_eq!(post(&mut pair, 4), Err(PostError::QueueFull));
+    }
     for (at, end) in [&first, &second, &first].into_iter().enumerate() {
         send(&mut pair, end[0].name, u8::try_from(at).unwrap());
         let completion = pair.full_completions(1, 1)[0];
@@ -270,7 +279,9 @@ fn what_cannot_be_posted<R: Rig>(rig: R) {
     for id in 0..16 {
         assert_eq!(pair.sides[0].port.post_receive(name, id, &[segment]), Ok(()), "but it takes receives");
     }
-    assert_eq!(pair.sides[0].port.post_receive(name, 16, &[segment]), Err(PostError::QueueFull));
+    if !R::IS_DEVICE {
+        assert_eq!(pair.sides[0].port.post_receive(name, 16, &[segment]), Err(PostError::QueueFull));
+    }
     assert_eq!(pair.sides[0].port.post_shared_receive(1, &[segment]), Err(PostError::WrongState), "there is no SRQ");
     let stale = QueuePairName { number: name.number ^ 1, ..name };
     assert_eq!(pair.sides[0].port.post_receive(stale, 1, &[segment]), Err(PostError::WrongState));

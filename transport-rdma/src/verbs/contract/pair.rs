@@ -445,6 +445,16 @@ impl<R: Rig> Pair<R> {
     }
 }
 
+/// That these came, in this order, with these statuses or what the rig's devices call them.
+#[track_caller]
+pub(crate) fn assert_ended<R: Rig>(seen: &[(u64, CompletionStatus)], meant: &[(u64, CompletionStatus)]) {
+    let is_same = |(seen, meant): (&(u64, CompletionStatus), &(u64, CompletionStatus))| {
+        seen.0 == meant.0 && R::may_be(seen.1, meant.1)
+    };
+    let are_same = seen.len() == meant.len() && seen.iter().zip(meant).all(is_same);
+    assert!(are_same, "{seen:?} came, {meant:?} was meant");
+}
+
 /// What a case does with a connection.
 pub(crate) trait Attach {
     /// Makes its queue pair and attaches it.

@@ -1,6 +1,6 @@
 //! READ, WRITE, windows: rights, bounds, keys that end.
 
-use super::pair::{Pair, receive_offset};
+use super::pair::{Pair, assert_ended, receive_offset};
 use super::{Case, MEMORY_LEN, Rig};
 use crate::verbs::{
     Access, CompletionStatus as Status, Flags, LocalSegment, Memory, Port, PostError, Provider, SendOperation,
@@ -137,7 +137,10 @@ fn a_failed_transfer_ends_the_queue_pair<R: Rig>(rig: R) {
     );
     assert_eq!(receives, [(20, flushed), (21, flushed)]);
     assert_eq!(pair.sides[1].bytes(0, 8), [0; 8]);
-    assert_eq!(pair.completions(1, 1), [(20, Status::Success)]);
+    let at_peer = pair.completions(1, 1);
+    assert_eq!(at_peer[0], (20, Status::Success));
+    // A device whose peer did what it may not ends its own side, too.
+    assert!(at_peer[1..].iter().all(|end| R::IS_DEVICE && *end == (21, flushed)), "{at_peer:?}");
     pair.finish(ends);
 }
 
@@ -159,7 +162,8 @@ fn local_memory_that_is_not_ours<R: Rig>(rig: R) {
     ] {
         let ends = pair.connect();
         pair.sides[0].send(ends[0].name, 1, operation, segment);
-        assert_eq!(pair.completions(0, 1), [(1, Status::LocalProtectionError)], "{operation:?}");
+        println!("{operation:?}");
+        assert_ended::<R>(&pair.completions(0, 1), &[(1, Status::LocalProtectionError)]);
         let [active, passive] = ends;
         pair.end(0, active);
         pair.end(1, passive);
@@ -199,7 +203,10 @@ fn deregistration_under_traffic<R: Rig>(rig: R) {
 fn windows_end_with_a_message<R: Rig>(rig: R) {
     let mut pair = Pair::new(rig);
     let region = pair.sides[1].keys;
-    let Ok(window) = pair.sides[1].provider.allocate_window(region) else { return };
+    let window = match pair.sides[1].provider.allocate_window(region) {
+        Ok(window) => window,
+        Err(error) => return pair.rig.note(&format!("not run: {error}")),
+    };
     let address = pair.sides[1].address(0);
     for round in 0..2_u32 {
         let ends = pair.connect_with(|pair, side, name| {
@@ -246,7 +253,10 @@ fn windows_end_with_a_message<R: Rig>(rig: R) {
 fn a_window_belongs_to_its_queue_pair<R: Rig>(rig: R) {
     let mut pair = Pair::new(rig);
     let region = pair.sides[1].keys;
-    let Ok(window) = pair.sides[1].provider.allocate_window(region) else { return };
+    let window = match pair.sides[1].provider.allocate_window(region) {
+        Ok(window) => window,
+        Err(error) => return pair.rig.note(&format!("not run: {error}")),
+    };
     let address = pair.sides[1].address(0);
     let [ours, theirs] = [(); 2].map(|()| {
         pair.connect_with(|pair, side, name| {
@@ -288,7 +298,11 @@ fn a_message_ends_a_key_that_it_may_not<R: Rig>(rig: R) {
     let statuses = pair.completions(1, 2);
     assert_ne!(statuses[0].1, Status::Success);
     assert_eq!(statuses[1], (6, Status::WorkRequestFlushed));
-    assert_eq!(pair.completions(0, 1), [(1, Status::RemoteAccessError)]);
-    assert_eq!(pair.sides[1].bytes(receive_offset(5), 16), [0xEE; 16]);
+    let sent = pair.completions(0, 1);
+    if !R::IS_DEVICE {
+        // A device may have placed and acknowledged the message before it looks at the key.
+        assert_eq!(sent, [(1, Status::RemoteAccessError)]);
+        assert_eq!(pair.sides[1].bytes(receive_offset(5), 16), [0xEE; 16]);
+    }
     pair.finish(ends);
 }
