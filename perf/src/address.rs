@@ -10,6 +10,8 @@ use nvmf_core::wire::DISCOVERY_NQN;
 pub(crate) struct TransportAddress {
     /// Address and port.
     pub(crate) address: SocketAddr,
+    /// The address that connections come from. `None`: the routes decide.
+    pub(crate) source: Option<IpAddr>,
     /// NVMe qualified name; the discovery subsystem's where none was given.
     pub(crate) subsystem_nqn: String,
 }
@@ -23,7 +25,7 @@ pub(crate) enum AddressError {
     )]
     Form(String),
     /// A key that there is not.
-    #[error("unknown key {0:?}; known are trtype, adrfam, traddr, trsvcid, subnqn")]
+    #[error("unknown key {0:?}; known are trtype, adrfam, traddr, trsvcid, subnqn, hostaddr")]
     Key(String),
     /// A key twice.
     #[error("{0} is given twice")]
@@ -47,25 +49,35 @@ impl FromStr for TransportAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (mut address, mut port, mut nqn, mut family, mut kind) = (None, None, None, None, None);
+        let (mut address, mut port, mut nqn, mut family, mut kind, mut source) = (None, None, None, None, None, None);
         for word in text.split_whitespace() {
             let (key, value) = word.split_once(':').ok_or_else(|| AddressError::Form(word.to_owned()))?;
             match key.to_ascii_lowercase().as_str() {
                 "trtype" => once("trtype", &mut kind, check_kind(value)?)?,
                 "adrfam" => once("adrfam", &mut family, check_family(value)?)?,
-                "traddr" => once("traddr", &mut address, parse_address(value)?)?,
+                "traddr" => once("traddr", &mut address, parse_address("traddr", value)?)?,
+                "hostaddr" => once("hostaddr", &mut source, parse_address("hostaddr", value)?)?,
                 "trsvcid" => once("trsvcid", &mut port, parse_port(value)?)?,
                 "subnqn" => once("subnqn", &mut nqn, check_nqn(value)?)?,
                 _ => return Err(AddressError::Key(key.to_owned())),
             }
         }
-        let address = address.ok_or(AddressError::NoAddress)?;
+        let address: IpAddr = address.ok_or(AddressError::NoAddress)?;
+        if source.is_some_and(|source: IpAddr| source.is_ipv4() != address.is_ipv4()) {
+            let allowed = "of the same family as traddr";
+            return Err(AddressError::Value {
+                key: "hostaddr",
+                value: source.map(|s| s.to_string()).unwrap_or_default(),
+                allowed,
+            });
+        }
         if family.is_some_and(|wants_v4: bool| wants_v4 != address.is_ipv4()) {
             let allowed = "not of the family that adrfam names";
             return Err(AddressError::Value { key: "traddr", value: address.to_string(), allowed });
         }
         Ok(Self {
             address: SocketAddr::new(address, port.unwrap_or(4420)),
+            source,
             subsystem_nqn: nqn.unwrap_or_else(|| DISCOVERY_NQN.to_owned()),
         })
     }
@@ -90,9 +102,9 @@ fn check_family(value: &str) -> Result<bool, AddressError> {
     }
 }
 
-fn parse_address(value: &str) -> Result<IpAddr, AddressError> {
+fn parse_address(key: &'static str, value: &str) -> Result<IpAddr, AddressError> {
     value.trim_matches(['[', ']']).parse().map_err(|_| AddressError::Value {
-        key: "traddr",
+        key,
         value: value.to_owned(),
         allowed: "an IP address, as in 127.0.0.1",
     })

@@ -45,11 +45,11 @@ pub(crate) enum Command {
 /// What every job needs.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Where the target is: 'trtype:RDMA adrfam:IPv4 traddr:ADDRESS trsvcid:PORT subnqn:NQN'
+    /// Where the target is: 'trtype:RDMA adrfam:IPv4 traddr:ADDRESS trsvcid:PORT subnqn:NQN', and hostaddr:ADDRESS where the RDMA device is not the route's choice
     #[arg(short = 'r', long = "transport", global = true, value_name = "ADDRESS")]
     pub(crate) transport: Option<TransportAddress>,
-    /// Which RDMA to use: the software fabric between processes of this machine, or the machine's devices
-    #[arg(long, global = true, value_enum, default_value_t = ProviderName::Soft)]
+    /// Which RDMA to use: a device (ibv), the software fabric between processes of this machine (soft), or a device if one reaches the target (auto)
+    #[arg(long, global = true, value_enum, default_value_t = ProviderName::Auto)]
     pub(crate) provider: ProviderName,
     /// CPUs to poll on: a list (1 or 0,2-3) or a mask (0x6) [default: the last that is allowed]
     #[arg(short = 'c', long, global = true, value_name = "CPUS", value_parser = parse_cpus)]
@@ -121,6 +121,7 @@ pub(crate) struct Load {
 /// Which RDMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProviderName {
+    Auto,
     Soft,
     Ibv,
 }

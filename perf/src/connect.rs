@@ -28,12 +28,14 @@ use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
+use transport_rdma::soft::shared::SharedProvider;
 
 use self::line::Line;
 use self::outcome::Outcome;
 use self::plan::Plan;
 use self::report::Report;
 pub(crate) use self::settings::Settings;
+use crate::fabric::{Chosen, Fabric};
 use crate::signal;
 
 /// How often the progress bar is drawn, and the end looked for.
@@ -48,10 +50,18 @@ pub(crate) struct Finished {
 
 /// Has the associations.
 pub(crate) fn perform(settings: &Arc<Settings>, shows_progress: bool) -> anyhow::Result<Finished> {
+    match settings.fabric {
+        Chosen::Soft => perform_over::<SharedProvider>(settings, shows_progress),
+        #[cfg(feature = "ibv")]
+        Chosen::Ibv => perform_over::<transport_rdma::ibv::IbvProvider>(settings, shows_progress),
+    }
+}
+
+fn perform_over<P: Fabric>(settings: &Arc<Settings>, shows_progress: bool) -> anyhow::Result<Finished> {
     let plan = Arc::new(Plan::new(settings));
     let mut lines = Vec::new();
     for number in 0..settings.line_count {
-        let line = Line::new(Arc::clone(settings), number);
+        let line = Line::<P>::new(Arc::clone(settings), number);
         let plan = Arc::clone(&plan);
         let thread = thread::Builder::new().name(format!("line-{number}"));
         lines.push(thread.spawn(move || {

@@ -3,6 +3,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `arguments`, `address`, `cpus` | the command line |
+//! | `fabric` | RDMA device or software fabric |
 //! | `settings` | what is to be done, checked |
 //! | `run` | starts the mesh, watches it, collects |
 //! | `connect` | associations that come and go |
@@ -34,6 +35,7 @@ mod report;
 
 mod address;
 mod cpus;
+mod fabric;
 mod outcome;
 
 use std::io::Write as _;
@@ -91,7 +93,8 @@ fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
     let cpus = run::choose_cpus(&arguments.common)?;
     if let Some(Command::Connect(connect)) = &arguments.command {
         check_subsystem(address)?;
-        let settings = connect::Settings::new(&arguments.common, connect, address.clone(), cpus);
+        let fabric = fabric::choose(arguments.common.provider, address)?;
+        let settings = connect::Settings::new(&arguments.common, connect, address.clone(), cpus, fabric);
         return Ok(Plan::Connect(Arc::new(settings.map_err(anyhow::Error::msg)?)));
     }
     let settings = Settings::new(arguments, u16::try_from(cpus.len())?).map_err(anyhow::Error::msg)?;

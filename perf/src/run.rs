@@ -12,11 +12,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use nvmf_core::host::{Attached, Discovered, HostIdentity};
 use reactor::{Clock, Cpu, PollMode, ReactorOptions, RuntimeBuilder};
 use transport_rdma::host::{HostFailure, HostOptions, Message, build};
-use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
+use transport_rdma::soft::shared::SharedProvider;
 
 use crate::address::TransportAddress;
-use crate::arguments::{Arguments, Common, ProviderName};
+use crate::arguments::{Arguments, Common};
 use crate::cpus;
+use crate::fabric::{self, Chosen, Fabric};
 use crate::outcome::{End, Live, Outcome, Stop};
 use crate::random::mix;
 use crate::settings::{Extent, Job, Settings};
@@ -59,13 +60,20 @@ pub(crate) fn run(
     settings: &Arc<Settings>,
     cpus: &[usize],
 ) -> anyhow::Result<Result> {
-    let provider = match arguments.common.provider {
-        ProviderName::Soft => SharedProvider::new(SharedOptions::default())?,
-        ProviderName::Ibv => {
-            let Err(error) = transport_rdma::ibv::open();
-            return Err(error.into());
-        }
-    };
+    match fabric::choose(arguments.common.provider, address)? {
+        Chosen::Soft => run_over::<SharedProvider>(arguments, address, settings, cpus),
+        #[cfg(feature = "ibv")]
+        Chosen::Ibv => run_over::<transport_rdma::ibv::IbvProvider>(arguments, address, settings, cpus),
+    }
+}
+
+fn run_over<P: Fabric>(
+    arguments: &Arguments,
+    address: &TransportAddress,
+    settings: &Arc<Settings>,
+    cpus: &[usize],
+) -> anyhow::Result<Result> {
+    let provider = P::open(address)?;
     let lives: Vec<Arc<Live>> = cpus.iter().map(|_| Arc::default()).collect();
     let stop = Arc::new(Stop::default());
     let (ends_in, ends) = channel();

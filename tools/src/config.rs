@@ -109,6 +109,8 @@ pub enum LogFormat {
 /// Which RDMA is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProviderKind {
+    /// An RDMA device, if the listeners' addresses are on one; else the software fabric.
+    Auto,
     /// The software fabric.
     Soft,
     /// RDMA devices.
@@ -120,6 +122,8 @@ pub enum ProviderKind {
 pub struct TransportSection {
     /// Which RDMA.
     pub provider: ProviderKind,
+    /// The RDMA device. `None`: the one that the listeners' addresses are on.
+    pub device: Option<String>,
     /// Entries of an I/O queue.
     pub queue_depth: u16,
     /// Entries of an admin queue.

@@ -26,6 +26,7 @@ pub mod log;
 pub mod config;
 pub mod poll_mode;
 
+pub mod fabric;
 pub mod machine;
 mod system;
 

@@ -11,12 +11,14 @@ use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{
     ArenaOptions, Cpu, HugepagePlan, Hugepages, NumaNode, Placement, Program, ReactorOptions, Runtime, RuntimeBuilder,
 };
+use transport_rdma::ibv::IbvOptions;
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 use transport_rdma::target::{Message, TargetOptions, build};
 use transport_rdma::verbs::Provider;
 
-use crate::config::{Config, DeviceKind, DeviceSection, ProviderKind, ReactorSection, Size, SubsystemSection};
+use crate::config::{Config, DeviceKind, DeviceSection, ReactorSection, Size, SubsystemSection};
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
+use crate::fabric::{self, Fabric};
 use crate::log::Log;
 use crate::machine;
 use crate::poll_mode;
@@ -41,26 +43,35 @@ pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
     }
     let memory = memory_plan(config)?;
     tracing::info!("{memory}");
-    say_fabric(config);
     say_spare_devices(config);
     check_memory(&memory)?;
     // Before the other parts: cheap, and the likeliest to be wrong on a machine where a target runs already.
     let listeners = listen(config)?;
-    match config.transport.provider {
-        ProviderKind::Ibv => match transport_rdma::ibv::open() {
-            Ok(never) => match never {},
-            Err(error) => Err(error).context("transport.provider = \"ibv\""),
-        },
-        ProviderKind::Soft => {
+    let fabric = fabric::choose(config)?;
+    let outside = Outside { signals, listeners, log };
+    let runtime = match fabric {
+        Fabric::Soft => {
             let options = SharedOptions { directory: config.transport.runtime_dir.clone(), ..SharedOptions::default() };
             let provider = SharedProvider::new(options).context("the software fabric")?;
-            let runtime = start(config, provider, Outside { signals, listeners, log })?;
-            tracing::info!("ready");
-            runtime.join();
-            tracing::info!("ended");
-            Ok(())
+            start(config, provider, outside)?
         }
-    }
+        Fabric::Ibv(options) => start_on_device(config, options, outside)?,
+    };
+    tracing::info!("ready");
+    runtime.join();
+    tracing::info!("ended");
+    Ok(())
+}
+
+#[cfg(feature = "ibv")]
+fn start_on_device(config: &Config, options: IbvOptions, outside: Outside) -> Result<Runtime> {
+    let provider = transport_rdma::ibv::IbvProvider::open(options).context("transport.provider = \"ibv\"")?;
+    start(config, provider, outside)
+}
+
+#[cfg(not(feature = "ibv"))]
+fn start_on_device(_config: &Config, _options: IbvOptions, _outside: Outside) -> Result<Runtime> {
+    Err(transport_rdma::ibv::not_built().into())
 }
 
 /// What the control plane gets from outside.
@@ -286,17 +297,6 @@ fn say_cpus(config: &Config) {
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "nvmf-tgt {who}");
     tracing::info!("a CPU with nothing to do {}", poll_mode::describe(config.target.poll_mode));
-}
-
-fn say_fabric(config: &Config) {
-    let devices = machine::rdma_devices();
-    match (config.transport.provider, devices.is_empty()) {
-        (ProviderKind::Soft, true) => tracing::info!("no RDMA devices on this machine: the software fabric is used"),
-        (ProviderKind::Soft, false) => {
-            tracing::info!("the software fabric is used (transport.provider = \"soft\"), not {}", devices.join(", "));
-        }
-        (ProviderKind::Ibv, _) => tracing::info!("RDMA devices: {}", devices.join(", ")),
-    }
 }
 
 fn say_spare_devices(config: &Config) {

@@ -3,6 +3,7 @@
 //! Runs on a thread of its own, which tells the host's control plane when to connect and listens to what becomes of it. After a failure that may have cost the way to the target
 //! the line takes another host, with memory of its own: what the last one offered to a peer that is gone is offered to nobody else.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -10,13 +11,12 @@ use std::time::Duration;
 
 use reactor::{Clock, Cpu, PollMode, Postbox, ReactorOptions, Runtime, RuntimeBuilder};
 use transport_rdma::host::{HostFailure, HostOptions, Message, build};
-use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 
 use super::association::{Association, Event, Order};
 use super::outcome::{Outcome, kind_of};
 use super::plan::{Ending, Life, Plan};
 use super::settings::Settings;
-use crate::arguments::ProviderName;
+use crate::fabric::Fabric;
 use crate::random::Random;
 use crate::run;
 use crate::signal;
@@ -33,9 +33,9 @@ const AFTER_FAILURE: Duration = Duration::from_millis(20);
 const TYPICAL_CONNECT_NS: u64 = 2_000_000;
 
 /// A host's mesh, and the ways to it.
-struct Mesh {
+struct Mesh<P: Fabric> {
     runtime: Runtime,
-    postbox: Postbox<Message<SharedProvider>>,
+    postbox: Postbox<Message<P>>,
     clock: Clock,
     orders: Sender<Order>,
     events: Receiver<Event>,
@@ -53,7 +53,8 @@ enum After {
 }
 
 /// One line.
-pub(super) struct Line {
+pub(super) struct Line<P> {
+    fabric: PhantomData<fn() -> P>,
     settings: Arc<Settings>,
     number: u16,
     random: Random,
@@ -62,10 +63,17 @@ pub(super) struct Line {
     outcome: Outcome,
 }
 
-impl Line {
+impl<P: Fabric> Line<P> {
     pub(super) fn new(settings: Arc<Settings>, number: u16) -> Self {
         let random = Random::new(settings.seed, u64::from(number));
-        Self { settings, number, random, typical_connect_ns: TYPICAL_CONNECT_NS, outcome: Outcome::new() }
+        Self {
+            fabric: PhantomData,
+            settings,
+            number,
+            random,
+            typical_connect_ns: TYPICAL_CONNECT_NS,
+            outcome: Outcome::new(),
+        }
     }
 
     /// Has associations until the plan has no more.
@@ -95,15 +103,9 @@ impl Line {
         Ok(self.outcome)
     }
 
-    fn start(&self) -> anyhow::Result<Mesh> {
+    fn start(&self) -> anyhow::Result<Mesh<P>> {
         let settings = &self.settings;
-        let provider = match settings.provider {
-            ProviderName::Soft => SharedProvider::new(SharedOptions::default())?,
-            ProviderName::Ibv => {
-                let Err(error) = transport_rdma::ibv::open();
-                return Err(error.into());
-            }
-        };
+        let provider = P::open(&settings.address)?;
         let (orders, orders_out) = channel();
         let (events_in, events) = channel();
         let mut association = Some(Association::new(Arc::clone(settings), self.number, orders_out, events_in));
@@ -141,7 +143,7 @@ impl Line {
     }
 
     /// One association from beginning to end.
-    fn live(&mut self, host: &Mesh, life: Life) -> After {
+    fn live(&mut self, host: &Mesh<P>, life: Life) -> After {
         let begin_ns = host.clock.now_ns();
         let order = Order { number: life.number, ends_abruptly: life.ending == Ending::Abrupt };
         let _ = host.orders.send(order);
@@ -223,12 +225,12 @@ impl Line {
 }
 
 /// A full postbox means that the control plane is busy with as many messages from here; there is one at a time.
-fn post(host: &Mesh, message: Message<SharedProvider>) {
+fn post<P: Fabric>(host: &Mesh<P>, message: Message<P>) {
     let _ = host.postbox.post(message);
 }
 
 /// Lets a host go. One that does not end is left to the end of the process.
-fn end(host: Mesh) {
+fn end<P: Fabric>(host: Mesh<P>) {
     let Mesh { runtime, postbox, .. } = host;
     let _ = postbox.post(Message::shutdown());
     let (left_in, left) = channel();

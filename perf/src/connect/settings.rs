@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::address::TransportAddress;
-use crate::arguments::{Common, Connect, End, ProviderName};
+use crate::arguments::{Common, Connect, End};
+use crate::fabric::Chosen;
 
 /// How much.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,7 +19,7 @@ pub(crate) enum Extent {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) address: TransportAddress,
-    pub(crate) provider: ProviderName,
+    pub(crate) fabric: Chosen,
     /// The operating system's CPUs: lines take them in turn.
     pub(crate) cpus: Vec<usize>,
     /// `None`: the controller's first.
@@ -48,6 +49,7 @@ impl Settings {
         connect: &Connect,
         address: TransportAddress,
         cpus: Vec<usize>,
+        fabric: Chosen,
     ) -> Result<Self, String> {
         if common.nsid.len() > 1 {
             return Err("connect uses one namespace: name it with --nsid".to_owned());
@@ -68,7 +70,7 @@ impl Settings {
         };
         Ok(Self {
             address,
-            provider: common.provider,
+            fabric,
             cpus,
             nsid: common.nsid.first().copied(),
             host_nqn: common.host_nqn.clone(),
@@ -107,7 +109,7 @@ mod tests {
         let words = line.split(' ').filter(|word| !word.is_empty()).map(|word| word.replace('_', " "));
         let arguments = Arguments::try_parse_from(words).unwrap();
         let Some(Command::Connect(connect)) = &arguments.command else { panic!("{arguments:?}") };
-        Settings::new(&arguments.common, connect, arguments.common.transport.clone().unwrap(), vec![0])
+        Settings::new(&arguments.common, connect, arguments.common.transport.clone().unwrap(), vec![0], Chosen::Soft)
     }
 
     #[test]

@@ -81,8 +81,8 @@ fn check_transport(section: shape::Transport, report: &mut Report<'_>) -> Transp
     let provider = choice(
         section.provider,
         "transport.provider",
-        ProviderKind::Soft,
-        &[("soft", ProviderKind::Soft), ("ibv", ProviderKind::Ibv)],
+        ProviderKind::Auto,
+        &[("auto", ProviderKind::Auto), ("soft", ProviderKind::Soft), ("ibv", ProviderKind::Ibv)],
         report,
     );
     let transfer_span = section.transfer_size.as_ref().map(Spanned::span);
@@ -116,6 +116,7 @@ fn check_transport(section: shape::Transport, report: &mut Report<'_>) -> Transp
     }
     TransportSection {
         provider,
+        device: section.device,
         queue_depth: number(section.queue_depth, "transport.queue_depth", defaults.queue_depth_max, 2..=1024, report),
         admin_queue_depth: number(
             section.admin_queue_depth,

@@ -51,6 +51,7 @@ pub(super) struct Log {
 #[serde(deny_unknown_fields)]
 pub(super) struct Transport {
     pub(super) provider: Option<Spanned<String>>,
+    pub(super) device: Option<String>,
     pub(super) queue_depth: Option<Spanned<i64>>,
     pub(super) admin_queue_depth: Option<Spanned<i64>>,
     pub(super) io_queues: Option<Spanned<i64>>,

@@ -41,7 +41,7 @@ fn the_smallest_file_gets_sensible_defaults() {
     assert_eq!((config.target.turn_limit_us, config.target.stall_limit_ms), (50_000, 1000));
     assert!(config.target.hugepages);
     assert_eq!(config.target.shutdown_deadline_s, 10);
-    assert_eq!(config.transport.provider, ProviderKind::Soft);
+    assert_eq!(config.transport.provider, ProviderKind::Auto);
     assert_eq!((config.transport.queue_depth, config.transport.in_capsule_len), (256, 4096));
     assert_eq!(config.devices[0].kind, DeviceKind::Memory { len: 64 << 20 });
     assert_eq!(config.devices[0].block_len, 512);
@@ -56,7 +56,7 @@ fn the_smallest_file_gets_sensible_defaults() {
 fn a_misspelt_field_is_named_with_the_one_that_was_meant() {
     let text = errors_with("[transport]\nqueue_dept = 64\n");
     assert!(
-        text.starts_with("t.toml:2:1: unknown field `queue_dept`, expected one of `provider`, `queue_depth`"),
+        text.starts_with("t.toml:2:1: unknown field `queue_dept`, expected one of `provider`, `device`, `queue_depth`"),
         "{text}"
     );
     assert!(text.ends_with("did you mean `queue_depth`?"), "{text}");
@@ -182,7 +182,7 @@ fn poll_modes_have_words_and_one_has_times() {
 fn words_are_chosen_from_a_list() {
     assert_eq!(
         errors_with("[transport]\nprovider = \"mlx5\"\n"),
-        "t.toml:2:12: transport.provider is \"mlx5\": \"soft\" or \"ibv\""
+        "t.toml:2:12: transport.provider is \"mlx5\": \"auto\" or \"soft\" or \"ibv\""
     );
     assert_eq!(errors_with("[log]\nformat = \"xml\"\n"), "t.toml:2:10: log.format is \"xml\": \"text\" or \"json\"");
     assert_eq!(

@@ -1,0 +1,111 @@
+//! Which RDMA a target uses: a device of this machine, or the software fabric.
+//!
+//! Decided once, at start, from the configuration, the devices and the listeners' addresses; said in one line of the log.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use transport_rdma::ibv::IbvOptions;
+
+use crate::config::{Config, ProviderKind};
+use crate::machine;
+
+/// What was chosen.
+#[derive(Debug)]
+pub enum Fabric {
+    /// The software fabric.
+    Soft,
+    /// A device.
+    Ibv(IbvOptions),
+}
+
+/// Chooses.
+///
+/// # Errors
+/// If devices are asked for and this build has no provider for them, or if one only of several listeners is on a device.
+pub fn choose(config: &Config) -> Result<Fabric> {
+    let listened = listened(config);
+    let options =
+        IbvOptions { device: config.transport.device.clone(), listened: listened.clone(), ..IbvOptions::default() };
+    match config.transport.provider {
+        ProviderKind::Soft => {
+            match machine::rdma_devices().as_slice() {
+                [] => tracing::info!("the software fabric is used"),
+                devices => tracing::info!(
+                    "the software fabric is used (transport.provider = \"soft\"), not {}",
+                    devices.join(", ")
+                ),
+            }
+            Ok(Fabric::Soft)
+        }
+        ProviderKind::Ibv => asked_for(options),
+        ProviderKind::Auto if options.device.is_some() => asked_for(options),
+        ProviderKind::Auto => find(options),
+    }
+}
+
+/// Every address that some subsystem is to be reached at.
+fn listened(config: &Config) -> Vec<SocketAddr> {
+    let all = config.subsystems.iter().flat_map(|subsystem| subsystem.listeners.iter().copied());
+    all.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+#[cfg(not(feature = "ibv"))]
+fn asked_for(_options: IbvOptions) -> Result<Fabric> {
+    Err(anyhow::Error::from(transport_rdma::ibv::not_built()).context("transport.provider = \"ibv\""))
+}
+
+#[cfg(not(feature = "ibv"))]
+fn find(_options: IbvOptions) -> Result<Fabric> {
+    match machine::rdma_devices().as_slice() {
+        [] => tracing::info!("no RDMA device on this machine: the software fabric is used"),
+        devices => tracing::warn!(
+            "the software fabric is used, not {}: this build has no provider for RDMA devices (feature \"ibv\")",
+            devices.join(", ")
+        ),
+    }
+    Ok(Fabric::Soft)
+}
+
+#[cfg(feature = "ibv")]
+#[expect(clippy::unnecessary_wraps, reason = "a build without the feature refuses")]
+fn asked_for(options: IbvOptions) -> Result<Fabric> {
+    Ok(Fabric::Ibv(options))
+}
+
+/// A device, if there is one and the listeners are on it; where some are and some are not, it cannot be told what is meant.
+#[cfg(feature = "ibv")]
+fn find(options: IbvOptions) -> Result<Fabric> {
+    use transport_rdma::ibv::{device_names, device_of};
+
+    let names = match device_names() {
+        Ok(names) if !names.is_empty() => names,
+        Ok(_) => return Ok(soft("no RDMA device on this machine")),
+        Err(error) => return Ok(soft(&format!("no RDMA device on this machine ({error})"))),
+    };
+    let is_anywhere = |address: &SocketAddr| address.ip().is_unspecified();
+    let mut elsewhere = Vec::new();
+    let mut on_device = Vec::new();
+    for address in options.listened.iter().filter(|address| !is_anywhere(address)) {
+        match device_of(*address)? {
+            Some(_) => on_device.push(address.to_string()),
+            None => elsewhere.push(address.to_string()),
+        }
+    }
+    let has_wildcard = options.listened.iter().any(is_anywhere);
+    match (on_device.is_empty() && !has_wildcard, elsewhere.is_empty()) {
+        (true, false) => Ok(soft(&format!("no listener is on one of the RDMA devices ({})", names.join(", ")))),
+        (false, false) => anyhow::bail!(
+            "transport.provider = \"auto\": listeners {} are on an RDMA device, {} are not: give each target one kind, or say which (\"ibv\", \"soft\")",
+            on_device.join(", "),
+            elsewhere.join(", ")
+        ),
+        (_, true) => Ok(Fabric::Ibv(options)),
+    }
+}
+
+#[cfg(feature = "ibv")]
+fn soft(why: &str) -> Fabric {
+    tracing::info!("{why}: the software fabric is used, which hosts on this machine can reach");
+    Fabric::Soft
+}
