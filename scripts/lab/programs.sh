@@ -6,6 +6,7 @@ programs_ready() {
     case $base in /*) ;; *) base=$PWD/$base ;; esac
     if programs_are_wanted "@(plain|srq|two-cpus)"; then
         need_cargo
+        need_rdma_headers
         cargo build --release --locked -p tools -p perf
         export LAB_BIN=$base/release
     fi
