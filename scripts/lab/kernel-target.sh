@@ -7,11 +7,15 @@ kernel_target_up() {
     local nqn=$1 port=0 nsid address family
     shift
     [ ! -d "$nvmet/subsystems/$nqn" ] || return 0
+    # Both listen on the same addresses.
+    target_down
     modprobe -a nvmet nvmet-rdma
     [ -b /dev/ram0 ] || modprobe brd rd_nr=2 rd_size=65536
     mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
     mkdir "$nvmet/subsystems/$nqn"
     echo 1 >"$nvmet/subsystems/$nqn/attr_allow_any_host"
+    echo $our_serial >"$nvmet/subsystems/$nqn/attr_serial"
+    echo "$our_model" >"$nvmet/subsystems/$nqn/attr_model"
     for nsid in 1 2; do
         mkdir "$nvmet/subsystems/$nqn/namespaces/$nsid"
         echo -n /dev/ram$((nsid - 1)) >"$nvmet/subsystems/$nqn/namespaces/$nsid/device_path"

@@ -10,6 +10,7 @@
 
 our_nqn=nqn.2026-11.io.quiesce:lab
 our_serial=QUIESCE-LAB
+our_model="Quiesce lab"
 our_directory=/run/lab/target
 our_metrics=127.0.0.1:9420
 
@@ -57,7 +58,7 @@ block_size = 4096
 [[subsystem]]
 nqn = "$our_nqn"
 serial = "$our_serial"
-model = "Quiesce lab"
+model = "$our_model"
 allow_any_host = true
 listeners = ["10.9.0.1:4420", "[fd09::1]:4420"]
 [[subsystem.namespace]]
@@ -80,6 +81,7 @@ target_start() {
     [ -e $our_directory/image ] || truncate -s 32M $our_directory/image
     echo "$LAB_VARIANT" >$our_directory/variant
     rm -f $our_directory/status
+    touch /lab/logs/target
     before=$(target_ready_count)
     # Not in the case's process group, which ends with the case.
     setsid bash -c 'cd "$1"; "$2" --config target.toml >>/lab/logs/target 2>&1 & echo $! >pid; wait $!; echo $? >status' - $our_directory "$program" </dev/null >/dev/null 2>&1 &
@@ -91,7 +93,7 @@ target_start() {
     wait_for "metrics" gauges_to $our_directory/baseline
 }
 
-target_ready_count() { grep -c ' ready' /lab/logs/target 2>/dev/null || true; }
+target_ready_count() { grep -c ' ready' /lab/logs/target || true; }
 target_has_answered() { [ "$(target_ready_count)" != "$1" ] || [ -s $our_directory/status ]; }
 target_is_up() { [ -s $our_directory/pid ] && [ ! -s $our_directory/status ]; }
 target_pid() { cat $our_directory/pid; }

@@ -1,18 +1,20 @@
 # Sourced by scripts/kernel-lab: builds what the wanted cases run.
 
-# programs_ready: exports where the guest finds nvmf-tgt and nvmf-perf: LAB_BIN, and built with AddressSanitizer LAB_BIN_ASAN.
+# programs_ready: exports where the guest finds nvmf-tgt and nvmf-perf: LAB_BIN, and built with AddressSanitizer LAB_BIN_ASAN. Who sets these has built them.
 programs_ready() {
     local base=${CARGO_TARGET_DIR:-target}
     case $base in /*) ;; *) base=$PWD/$base ;; esac
-    if programs_are_wanted "@(plain|srq|two-cpus)"; then
+    if programs_are_wanted "@(plain|srq|two-cpus)" && [ -z "${LAB_BIN:-}" ]; then
         need_cargo
         need_rdma_headers
         cargo build --release --locked -p tools -p perf
         export LAB_BIN=$base/release
     fi
     if programs_are_wanted asan; then
-        scripts/sanitize address-programs
-        export LAB_BIN_ASAN=$base/sanitize-address/x86_64-unknown-linux-gnu/debug
+        if [ -z "${LAB_BIN_ASAN:-}" ]; then
+            scripts/sanitize address-programs
+            export LAB_BIN_ASAN=$base/sanitize-address/x86_64-unknown-linux-gnu/debug
+        fi
         export ASAN_OPTIONS="detect_leaks=1:handle_sigbus=0:quarantine_size_mb=64" LSAN_OPTIONS="suppressions=$PWD/scripts/lsan-suppressions:print_suppressions=0"
     fi
     need_commands cc=gcc

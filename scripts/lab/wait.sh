@@ -13,6 +13,17 @@ wait_for() {
     done
 }
 
+# in_vain_for SECONDS COMMAND…: true if the command does not become true in that time.
+in_vain_for() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 0
+        sleep 0.1
+    done
+    return 1
+}
+
 fail() {
     echo "FAILED: $*" >&2
     exit 1
@@ -24,7 +35,7 @@ expect() {
 }
 
 # refused COMMAND…: true if the command fails.
-refused() { ! "$@"; }
+refused() { ! "$@" 2>/dev/null; }
 
 # not_yet WHAT: the case found that something is missing, which is known. It passes, and the table says so.
 not_yet() { echo "not yet: $*" >>/run/lab/not-yet; }

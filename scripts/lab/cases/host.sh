@@ -40,7 +40,7 @@ case_host_identify() {
     nvme id-ctrl "$device" -o json >$json
     cat $json
     expect "serial number" $our_serial "$(jq -r '.sn | rtrimstr(" ") | sub(" +$"; "")' $json)"
-    expect "model number" "Quiesce lab" "$(jq -r '.mn | sub(" +$"; "")' $json)"
+    expect "model number" "$our_model" "$(jq -r '.mn | sub(" +$"; "")' $json)"
     expect "subsystem NQN" $our_nqn "$(jq -r .subnqn $json)"
     expect "sqes, cqes" "102 68" "$(jq -r '"\(.sqes) \(.cqes)"' $json)"
     expect "response capsules" 1 "$(jq -r .iorcsz $json)"
@@ -60,7 +60,8 @@ case_host_identify() {
     nvme smart-log "$device" -o json | jq -e 'has("temperature") and .critical_warning == 0'
     nvme error-log "$device" -e 1 -o json >/dev/null
     nvme fw-log "$device" -o json >/dev/null
-    nvme show-regs "$device" -o json | jq -e '.csts % 2 == 1'
+    # CSTS: ready.
+    nvme get-property "$device" --offset=0x1c --human-readable | grep -i 'ready.*: *yes'
     nvme get-feature "$device" -f 7
     nvme set-feature "$device" -f 11 -v 0
     host_disconnect "$host_controller"
