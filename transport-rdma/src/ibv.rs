@@ -55,7 +55,8 @@ mod status;
 #[cfg(feature = "ibv")]
 mod sys;
 
-#[cfg(all(test, feature = "ibv"))]
+#[cfg(test)]
+#[cfg(feature = "ibv")]
 mod tests;
 
 #[cfg(feature = "ibv")]

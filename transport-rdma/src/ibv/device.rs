@@ -62,7 +62,9 @@ fn for_each_device(mut each: impl FnMut(*mut sys::ibv_device, String)) -> Result
     let list = Raw::returned(unsafe { sys::ibv_get_device_list(&raw mut count) }).map_err(failed)?;
     for index in 0..usize::try_from(count).unwrap_or(0) {
         // SAFETY: invariant 3, `index` is below the count.
-        let device = unsafe { list.as_ptr().add(index).read() };
+        let place = unsafe { list.as_ptr().add(index) };
+        // SAFETY: as above.
+        let device = unsafe { place.read() };
         each(device, name_of(device));
     }
     // SAFETY: invariant 3.

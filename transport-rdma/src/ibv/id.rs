@@ -86,12 +86,16 @@ impl Id {
 
     pub(super) fn local_address(&self) -> Option<SocketAddr> {
         // SAFETY: invariant 3.
-        CAddress::read(unsafe { &(*self.raw()).route.addr.src_addr_union.src_storage })
+        let route = unsafe { &(*self.raw()).route };
+        // SAFETY: whatever it holds, a storage is bytes.
+        CAddress::read(unsafe { &route.addr.src_addr_union.src_storage })
     }
 
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
         // SAFETY: invariant 3.
-        CAddress::read(unsafe { &(*self.raw()).route.addr.dst_addr_union.dst_storage })
+        let route = unsafe { &(*self.raw()).route };
+        // SAFETY: whatever it holds, a storage is bytes.
+        CAddress::read(unsafe { &route.addr.dst_addr_union.dst_storage })
     }
 
     pub(super) fn bind(&self, address: SocketAddr) -> io::Result<()> {

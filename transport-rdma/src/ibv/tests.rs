@@ -3,6 +3,8 @@
 //! Where there is none, the test says on standard error that it was not run. `QUIESCE_IBV_ADDRESSES` names the two machines' addresses (one for both will do);
 //! `QUIESCE_IBV_CASE` runs those cases only whose names contain it.
 
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
+
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
