@@ -4,6 +4,10 @@
 programs_ready() {
     local base=${CARGO_TARGET_DIR:-target}
     case $base in /*) ;; *) base=$PWD/$base ;; esac
+    if [ "${QUIESCE_WITHOUT_RDMA:-}" = 1 ]; then
+        echo "kernel-lab: QUIESCE_WITHOUT_RDMA is set: there would be nothing to try" >&2
+        exit 1
+    fi
     if programs_are_wanted "@(plain|srq|two-cpus)" && [ -z "${LAB_BIN:-}" ]; then
         need_cargo
         need_rdma_headers

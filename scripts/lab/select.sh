@@ -22,15 +22,22 @@ cases_select() {
         done
     fi
     wanted=()
+    # The lab itself first.
+    for id in "${picked[@]}"; do
+        case $id in lab-*) wanted+=("$id") ;; esac
+    done
     for variant in kernel plain srq two-cpus asan; do
         for id in "${picked[@]}"; do
-            [ "${id#*@}" != $variant ] || wanted+=("$id")
+            case $id in
+                lab-*) ;;
+                *@$variant) wanted+=("$id") ;;
+            esac
         done
     done
 }
 
-# The days of the rotation: every case that is not in each run is in one of three.
-rotation_days=3
+# The days of the rotation: every case that is not in each run is in one of four.
+rotation_days=4
 rotation_day=$(($(date -u +%s) / 86400 % rotation_days))
 
 # case_is_due ID SET: SET is due (what is due today), long, or broken.
@@ -47,6 +54,15 @@ case_is_due() {
             ;;
         *) return 1 ;;
     esac
+}
+
+# Says what a run leaves out: nothing is skipped in silence.
+cases_not_due() {
+    local id left=()
+    for id in "${day_ids[@]}"; do
+        case_is_due "$id" due || left+=("$id")
+    done
+    echo "day $((rotation_day + 1)) of $rotation_days; not run today (--long runs them): ${left[*]}"
 }
 
 cases_load() {
@@ -82,6 +98,10 @@ cases_run() {
         rm -f "$lab/running"
         case $guest_end in
             0 | 1) ;;
+            76)
+                echo "the lab itself does not work: nothing can be said of anything else"
+                break
+                ;;
             75) echo "the guest was not fit for another case: boots again" ;;
             *)
                 [ -n "$running" ] || running=boot

@@ -1,6 +1,6 @@
 # What goes wrong while a host verifies what it wrote. The kernel's host waits for its target (-l 120), so I/O ends well once that is back.
 
-declare_case fault-device 180 ci "the target's RDMA device is removed under I/O and comes back: the listener does too, and the host's I/O ends well" plain asan
+declare_case fault-device 180 ci "the target's RDMA device is removed under I/O and comes back: the listener does too, and the host's I/O ends well" day:plain asan
 case_fault_device() {
     local io removal
     target_up
@@ -13,7 +13,7 @@ case_fault_device() {
     wait_for "the host has lost its target" refused host_is live "$host_controller"
     wait_for "nothing of the host is left in the target" nothing_connected
     [ "$LAB_VARIANT" = kernel ] || target_is_up || fail "the target ended"
-    if in_vain_for 30 refused kill -0 $removal; then
+    if in_vain_for 15 refused kill -0 $removal; then
         # Soft-RoCE's removal waits for every process that has the device open.
         not_yet "a target that lets go of a removed device; it was ended and started again"
         target_down
@@ -46,7 +46,7 @@ case_fault_host_device() {
     host_disconnect "$host_controller"
 }
 
-declare_case fault-killed-host 120 ci "kill -9 of our host under load: the target notices, and another host goes on" plain day:srq asan
+declare_case fault-killed-host 120 ci "kill -9 of our host under load: the target notices, and another host goes on" day:plain day:srq asan
 case_fault_killed_host() {
     local killed other
     target_up
@@ -78,7 +78,7 @@ case_fault_killed_target() {
     host_disconnect "$host_controller"
 }
 
-declare_case fault-restarts 240 ci "the target ends with SIGTERM and starts again, twice, while the host keeps reconnecting under I/O" srq day:asan
+declare_case fault-restarts 240 day "the target ends with SIGTERM and starts again, twice, while the host keeps reconnecting under I/O" srq asan
 case_fault_restarts() {
     local io
     target_up
@@ -95,7 +95,7 @@ case_fault_restarts() {
     host_disconnect "$host_controller"
 }
 
-declare_case fault-cable 240 ci "every packet is lost until the host has given its connection up, then none: the host comes back, and I/O ends well" plain day:asan
+declare_case fault-cable 240 day "every packet is lost until the host has given its connection up, then none: the host comes back, and I/O ends well" plain asan
 case_fault_cable() {
     local io
     target_up
@@ -114,7 +114,7 @@ case_fault_cable() {
     host_disconnect "$host_controller"
 }
 
-declare_case fault-private-data 120 ci "private data that is wrong, in every field: each is answered with its own status, and nothing is left of it" plain day:asan
+declare_case fault-private-data 120 day "private data that is wrong, in every field: each is answered with its own status, and nothing is left of it" plain asan
 case_fault_private_data() {
     local before
     target_up
@@ -141,7 +141,7 @@ case_fault_private_data() {
 # answers WORDS PRIVATE-DATA [DEPTH]
 answers() { expect "the answer to private data '$2', read depth ${3:-16}," "$1" "$(/lab/raw-host 10.9.0.1 "${2// /}" "${3:-16}")"; }
 
-declare_case fault-capsules 120 ci "capsules that are too short, too long, or nonsense: the queue pair ends, and nothing else" plain day:srq day:asan
+declare_case fault-capsules 120 day "capsules that are too short, too long, or nonsense: the queue pair ends, and nothing else" plain srq asan
 case_fault_capsules() {
     local bytes answer
     target_up
@@ -159,7 +159,7 @@ case_fault_capsules() {
     our_host 10.9.0.1 $our_nqn --nsid 1 -w randwrite -o 4k -q 4 -n 64 --verify
 }
 
-declare_case fault-storm 240 ci "hosts of both kinds connect and leave all the time, some without a goodbye, while another verifies" two-cpus asan
+declare_case fault-storm 240 ci "hosts of both kinds connect and leave all the time, some without a goodbye, while another verifies" day:two-cpus asan
 case_fault_storm() {
     local io first storm
     target_up

@@ -67,7 +67,7 @@ case_host_identify() {
     host_disconnect "$host_controller"
 }
 
-declare_case host-queues 120 ci "1, 2 and 6 I/O queues, short and long ones; verified I/O through each" plain two-cpus
+declare_case host-queues 120 day "1, 2 and 6 I/O queues, short and long ones; verified I/O through each" plain ci:two-cpus
 case_host_queues() {
     local sizes
     target_up
@@ -166,7 +166,7 @@ same_as() {
     dd if="$2" bs=64k count=$(($(stat -c %s "$1") / 65536)) iflag=direct status=none | cmp - "$1"
 }
 
-declare_case host-reset 120 ci "nvme reset, idle and under verified I/O" plain day:two-cpus
+declare_case host-reset 120 day "nvme reset, idle and under verified I/O" plain two-cpus
 case_host_reset() {
     local io
     target_up
@@ -185,7 +185,7 @@ case_host_reset() {
     host_disconnect "$host_controller"
 }
 
-declare_case host-two 120 ci "a host with two connections at once, of two host NQNs: both verify; one leaves while the other goes on" plain two-cpus
+declare_case host-two 120 day "a host with two connections at once, of two host NQNs: both verify; one leaves while the other goes on" plain two-cpus
 case_host_two() {
     local first second io
     target_up
@@ -206,7 +206,7 @@ case_host_two() {
     host_disconnect "$second"
 }
 
-declare_case host-ipv6 90 ci "connect, verified I/O, disconnect over IPv6" plain
+declare_case host-ipv6 90 day "connect, verified I/O, disconnect over IPv6"
 case_host_ipv6() {
     target_up
     nvme discover -t rdma -a fd09::1 -w fd09::2 -s 4420 -o json | jq -e --arg nqn $our_nqn 'any(.records[]; .subnqn == $nqn)'

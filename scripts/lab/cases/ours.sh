@@ -45,7 +45,7 @@ case_ours_ours() {
     our_host fd09::1 $our_nqn --nsid 1 -w randwrite -o 4k -q 8 -n 128 --verify
 }
 
-declare_case ours-connect 180 day "our host, our target: associations that come and go, with quiet, abrupt and early ends" plain srq ci:two-cpus
+declare_case ours-connect 180 day "our host, our target: associations that come and go, with quiet, abrupt and early ends" plain srq two-cpus
 case_ours_connect() {
     target_up
     our_host 10.9.0.1 $our_nqn --nsid 1 connect -P 3 -j 2 -n 24 --end mixed --verify 4
