@@ -1,7 +1,7 @@
 //! Deliberate defects, each of which makes a published one again: so that it is seen that the simulator finds them.
 //!
 //! A defect is one wrong way at the line that rules the published one out, taken if [`is`] says so. At most one is there at a time, chosen for the whole
-//! process by [`inject`], which exists with the cargo feature `defects` alone; without it [`is`] is constantly false and the wrong ways are compiled out. The
+//! process by `inject`, which exists with the cargo feature `defects` alone; without it [`is`] is constantly false and the wrong ways are compiled out. The
 //! feature does not build without debug assertions, so no release binary can have it.
 //!
 //! `nvmf-sim defects` tries them all; `docs/SIMULATOR.md` tells how. What the types do not let anybody write (a connection that is destroyed twice, a
