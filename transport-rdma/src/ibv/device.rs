@@ -3,13 +3,15 @@
 //! Shared by the provider, the ports and the queue pairs; whoever lets go last closes it. Immutable after it was opened.
 //!
 //! Invariants, cited by the `SAFETY` notes:
-//! 1. `context` and `pd` live as long as the [`Device`]; everything made of them holds an `Arc` of it.
+//! 1. `context` and `pd` live as long as the [`Device`]; everything made of them holds an `Arc` of it. Of a device that was removed they live until
+//!    [`Device::close`], which comes after everything made of them was destroyed, and nothing is made any more.
 //! 2. Structures that a call fills in are ours, zeroed before, and consist of numbers.
 //! 3. A device list's entries live until the list is freed.
 
 use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::raw::{Raw, by_errno};
 use super::sys;
@@ -43,6 +45,7 @@ pub(super) struct Device {
     can_resize: bool,
     completion_vector_count: u32,
     shared_receive_segment_count_max: u32,
+    is_closed: AtomicBool,
 }
 
 /// Names of the devices that the kernel offers to this process.
@@ -114,6 +117,7 @@ impl Device {
             can_resize: false,
             completion_vector_count: opened.completion_vector_count(),
             shared_receive_segment_count_max: positive(facts.max_srq_sge).clamp(1, SEGMENT_COUNT_MAX),
+            is_closed: AtomicBool::new(false),
         };
         // From here on the device closes it.
         std::mem::forget(opened);
@@ -225,12 +229,33 @@ impl Device {
     }
 }
 
-impl Drop for Device {
-    fn drop(&mut self) {
+impl Device {
+    /// Lets go of it; once. A driver whose device is removed may wait for this, and the removal with it.
+    pub(super) fn close(&self) {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         // SAFETY: invariant 1: nobody is left. What cannot be destroyed (a quarantined queue pair) is closed with the context.
         unsafe { sys::ibv_dealloc_pd(self.pd()) };
         // SAFETY: as above.
         unsafe { sys::ibv_close_device(self.context()) };
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Has librdmacm look which devices there are: it closes its own contexts of those that are gone.
+pub(super) fn forget_removed_devices() {
+    let mut count = 0;
+    // SAFETY: invariant 2.
+    let list = unsafe { sys::rdma_get_devices(&raw mut count) };
+    if !list.is_null() {
+        // SAFETY: it was given above.
+        unsafe { sys::rdma_free_devices(list) };
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Invariants, cited by the `SAFETY` notes:
 //! 1. A slot holds the queue pair's object, and this CPU detaches it before anyone destroys it: its pointer is alive while the slot is.
-//! 2. The queues live as long as the port.
+//! 2. The queues live as long as the port, or until it has said that it left (`is_gone`): then there is no queue pair, and nothing of them is used.
 //! 3. Requests, segments and inline bytes lie on this port's shelves until they were handed over, and are numbers and pointers into those shelves.
 //! 4. Memory of segments is the caller's, and stays until the request has completed.
 
@@ -55,6 +55,8 @@ pub struct IbvPort {
     found: Vec<Completion>,
     transfer_len_max: u64,
     forgets_late_receives: bool,
+    /// The device was removed, and nothing of the queues is touched any more.
+    is_gone: bool,
 }
 
 /// An attached queue pair.
@@ -93,6 +95,7 @@ impl IbvPort {
             found: Vec::with_capacity(POLL_COUNT),
             transfer_len_max: device.attributes().transfer_len_max.into(),
             forgets_late_receives: device.forgets_late_receives(),
+            is_gone: false,
         }
     }
 
@@ -159,6 +162,19 @@ impl IbvPort {
             slot.is_dirty = true;
             self.dirty.push(index);
         }
+    }
+
+    /// The device was removed: without a queue pair nothing is left to do with it.
+    #[cold]
+    fn leave(&mut self) {
+        if self.is_gone || self.slots.iter().any(Option::is_some) {
+            return;
+        }
+        self.is_gone = true;
+        self.shared_receives = List::default();
+        self.found.clear();
+        self.queues.leave();
+        self.news.ring();
     }
 
     /// Everything that waits: receives first, since what is sent may be answered at once.
@@ -312,6 +328,9 @@ impl Port for IbvPort {
         self.hand_over();
         let slot = self.slots[name.index as usize].take()?;
         self.free.push(name.index);
+        if self.queues.is_leaving() {
+            self.leave();
+        }
         Some(slot.queue_pair)
     }
 
@@ -339,7 +358,7 @@ impl Port for IbvPort {
 
     #[inline]
     fn post_shared_receive(&mut self, id: u64, segments: &[LocalSegment]) -> Result<(), PostError> {
-        if self.queues.shared_receives().is_null() {
+        if self.is_gone || self.queues.shared_receives().is_null() {
             return Err(PostError::WrongState);
         }
         if segments.len() > self.queues.device().shared_receive_segment_count_max() as usize {
@@ -393,6 +412,12 @@ impl Port for IbvPort {
 
     #[inline]
     fn poll(&mut self, _now_ns: u64, limit: usize, completions: &mut Vec<Completion>) -> usize {
+        if self.queues.is_leaving() {
+            self.leave();
+            if self.is_gone {
+                return 0;
+            }
+        }
         let mut count = 0;
         if !self.found.is_empty() {
             count = limit.min(self.found.len());
@@ -403,6 +428,9 @@ impl Port for IbvPort {
 
     /// Between the last poll and the request for a notification a completion may come without one, so the queue is polled once more after it.
     fn arm(&mut self, _now_ns: u64) -> Rest {
+        if self.is_gone {
+            return Rest::Sleep;
+        }
         self.ring();
         // Of an earlier arming, which was not needed: it would end this sleep at once.
         self.queues.take_notifications();
@@ -418,7 +446,9 @@ impl Port for IbvPort {
     }
 
     fn disarm(&mut self) {
-        self.queues.take_notifications();
+        if !self.is_gone {
+            self.queues.take_notifications();
+        }
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {

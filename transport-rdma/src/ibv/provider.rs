@@ -54,6 +54,8 @@ pub struct IbvProvider {
     /// Queue pairs that are being made or live.
     queue_pair_count: usize,
     is_removed: bool,
+    /// What was removed was let go of.
+    is_released: bool,
     tally: Tally,
     worker: Worker,
     waker: Waker,
@@ -172,6 +174,7 @@ impl IbvProvider {
             next_number: 1,
             queue_pair_count: 0,
             is_removed: false,
+            is_released: false,
             tally: Tally::default(),
             worker,
             waker,
@@ -210,6 +213,11 @@ impl IbvProvider {
     }
 }
 
+/// Nothing is made of a device that was removed.
+fn removed(call: &'static str) -> VerbsError {
+    VerbsError::System { call, source: std::io::Error::other("the device was removed") }
+}
+
 fn settle(of: Acknowledgement) {
     match of {
         Acknowledgement::Cm(event) => event.acknowledge(),
@@ -243,6 +251,9 @@ impl Provider for IbvProvider {
         if let Some(&(what, value, limit)) = limits.iter().find(|(_, value, limit)| value > limit) {
             return Err(VerbsError::Limit { what, value: value.into(), limit: limit.into() });
         }
+        if self.is_removed {
+            return Err(removed("creating a port"));
+        }
         let number = self.ports.len();
         let (queues, size) = Queues::create(&self.device, number, options)?;
         let port = IbvPort::new(Arc::clone(&queues), self.news.clone());
@@ -253,6 +264,9 @@ impl Provider for IbvProvider {
     }
 
     fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access) {
+        if self.is_removed {
+            return self.tell(Event::Registered { ticket, result: Err(removed("registering memory")) });
+        }
         let device = Arc::clone(&self.device);
         let has_remote = access.intersects(Access::REMOTE_READ | Access::REMOTE_WRITE);
         self.worker.begin(move || Outcome::Registered {

@@ -4,7 +4,8 @@
 //! Both queues keep the library's locks: a destroy call on the worker may sweep them while their CPU polls.
 //!
 //! Invariants, cited by the `SAFETY` notes:
-//! 1. The pointers live as long as the [`Queues`]; queue pairs, which use them, hold an `Arc` of it.
+//! 1. The pointers live as long as the [`Queues`]; queue pairs, which use them, hold an `Arc` of it. Of a device that was removed they live until
+//!    [`Queues::close`], which comes after the port has left and every queue pair was destroyed.
 //! 2. Structures that a call reads or fills in are ours and consist of numbers and pointers.
 
 use std::io;
@@ -29,6 +30,11 @@ pub(super) struct Queues {
     shared_receives: Option<Raw<sys::ibv_srq>>,
     /// Polling it failed.
     pub(super) is_broken: AtomicBool,
+    /// The device was removed: the port is to leave as soon as it has no queue pair.
+    is_leaving: AtomicBool,
+    /// It has: it touches nothing of this any more.
+    has_left: AtomicBool,
+    is_closed: AtomicBool,
 }
 
 impl Queues {
@@ -57,6 +63,9 @@ impl Queues {
             completions,
             shared_receives,
             is_broken: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
         };
         Ok((Arc::new(queues), first))
     }
@@ -113,17 +122,61 @@ impl Queues {
     pub(super) fn break_off(&self) {
         self.is_broken.store(true, Ordering::Release);
     }
-}
 
-impl Drop for Queues {
-    /// Nothing is asked to be notified, and what came was acknowledged, so no call waits.
-    fn drop(&mut self) {
+    /// The device was removed.
+    pub(super) fn ask_to_leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    /// Looked at by each poll: a line that is written once.
+    #[inline]
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// The port's last word.
+    pub(super) fn leave(&self) {
+        self.has_left.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
+    }
+
+    /// Destroys them; once. The port has left, and no queue pair is there.
+    pub(super) fn close(&self) {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.take_notifications();
         drop(Parts {
             channel: Some(self.channel),
             completions: Some(self.completions),
             shared_receives: self.shared_receives,
         });
+    }
+
+    /// The same for a CPU that goes on: it still sleeps on the channel's descriptor, whose number must not become somebody else's, or nobody's.
+    pub(super) fn close_under_sleeper(&self) {
+        let fd = self.descriptor();
+        self.close();
+        // SAFETY: plain system call.
+        let silent = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if silent < 0 || silent == fd {
+            return;
+        }
+        // The lowest free number from `fd` on: if another thread was faster, it is another, and the CPU wakes for nothing now and then.
+        // SAFETY: plain system call.
+        unsafe { libc::fcntl(silent, libc::F_DUPFD_CLOEXEC, fd) };
+        // SAFETY: it is ours, and was duplicated.
+        unsafe { libc::close(silent) };
+    }
+}
+
+impl Drop for Queues {
+    /// Nothing is asked to be notified, and what came was acknowledged, so no call waits.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

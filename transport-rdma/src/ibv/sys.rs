@@ -22,9 +22,9 @@ pub(super) use rdma_sys::{
     ibv_resize_cq, ibv_send_wr, ibv_sge, ibv_srq, ibv_srq_attr, ibv_srq_init_attr, ibv_transport_type, ibv_wc,
     ibv_wc_status, ibv_wr_opcode, rdma_accept, rdma_ack_cm_event, rdma_bind_addr, rdma_cm_event, rdma_cm_event_type,
     rdma_cm_id, rdma_conn_param, rdma_connect, rdma_create_event_channel, rdma_create_id, rdma_destroy_event_channel,
-    rdma_destroy_id, rdma_disconnect, rdma_establish, rdma_event_channel, rdma_get_cm_event, rdma_init_qp_attr,
-    rdma_listen, rdma_port_space, rdma_reject, rdma_resolve_addr, rdma_resolve_route, rdma_set_option,
-    rdma_t as RemoteAddress, wr_t as RemoteUnion,
+    rdma_destroy_id, rdma_disconnect, rdma_establish, rdma_event_channel, rdma_free_devices, rdma_get_cm_event,
+    rdma_get_devices, rdma_init_qp_attr, rdma_listen, rdma_port_space, rdma_reject, rdma_resolve_addr,
+    rdma_resolve_route, rdma_set_option, rdma_t as RemoteAddress, wr_t as RemoteUnion,
 };
 
 pub(super) const ACCESS_LOCAL_WRITE: c_int = 1;

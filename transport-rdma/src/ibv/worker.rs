@@ -21,6 +21,7 @@ pub(super) enum Outcome {
     Created { ticket: Ticket, connection: u64, result: io::Result<Arc<Object>> },
     Destroyed { ticket: Ticket, connection: u64, result: io::Result<()> },
     ConnectionGone { ticket: Option<Ticket>, connection: u64, result: io::Result<()> },
+    DeviceReleased,
     ListenerGone { ticket: Ticket, listener: u64, result: io::Result<()> },
 }
 

@@ -184,6 +184,11 @@ impl IbvProvider {
         self.is_removed = true;
         // It stays readable, and is not to be read any more.
         self.waker.unwatch(self.device.async_descriptor());
+        for port in &self.ports {
+            port.queues.ask_to_leave();
+        }
+        // Where nothing is left already.
+        self.news.ring();
         Some(Event::DeviceRemoved)
     }
 }

@@ -10,7 +10,7 @@ use super::super::id::Id;
 use super::super::place;
 use super::super::queue_pair::{Object, QueuePair, Stage as QueuePairStage};
 use super::super::worker::Outcome;
-use super::{ConnectionRecord, IbvProvider, ListenerRecord, Stage};
+use super::{ConnectionRecord, IbvProvider, ListenerRecord, Stage, removed};
 use crate::verbs::{
     ConnectParameters, ConnectionId, ConnectionRequest, Event, ListenerId, QueuePairOptions, RejectReason, Ticket,
     VerbsError,
@@ -89,7 +89,7 @@ impl IbvProvider {
         }
         let wrong = |text: &str| VerbsError::System { call: "creating a queue pair", source: io::Error::other(text) };
         if self.is_removed {
-            return Err(wrong("the device was removed"));
+            return Err(removed("creating a queue pair"));
         }
         let record = self.connections.get_mut(&connection).ok_or_else(|| wrong("no such connection"))?;
         if record.queue_pair.is_some() || record.room.is_some() {
