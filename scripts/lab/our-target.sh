@@ -27,6 +27,7 @@ target_up() {
     mkdir -p $our_directory
     target_config >$our_directory/target.toml
     target_start
+    gauges >$our_directory/baseline
 }
 
 target_config() {
@@ -74,7 +75,8 @@ socket = "$our_directory/rpc"
 TOML
 }
 
-# target_start: with the configuration that is there. Its log goes on where an earlier one's ended.
+# target_start: with the configuration that is there. Its log goes on where an earlier one's ended, and so does what its gauges have to come back to: a host
+# may be waiting for it, and be there before anybody looks.
 target_start() {
     local program=$LAB_BIN/nvmf-tgt before
     [ "$LAB_VARIANT" != asan ] || program=$LAB_BIN_ASAN/nvmf-tgt
@@ -90,7 +92,7 @@ target_start() {
         tail -20 /lab/logs/target >&2
         fail "the target did not start: status $(cat $our_directory/status)"
     fi
-    wait_for "metrics" gauges_to $our_directory/baseline
+    wait_for "metrics" metrics_are_there
 }
 
 target_ready_count() { grep -c ' ready' /lab/logs/target || true; }
@@ -116,12 +118,12 @@ metric() {
     curl -sf --max-time 20 "http://$our_metrics/metrics" | awk -v name="$1" '{ split($1, parts, "{") } parts[1] == name { sum += $2 } END { printf "%d\n", sum }'
 }
 
-# gauges: name and value of every gauge of live things. gauges_to FILE: there, true if there are any.
+# gauges: name and value of every gauge of live things.
 gauges() {
     curl -sf --max-time 20 "http://$our_metrics/metrics" | awk '!/^#/ { split($1, parts, "{") } !/^#/ && parts[1] ~ /(_live|^nvmf_(qpairs|controllers|requests|device_leases|buffers_taken|limbo_entries))$/ { sum[parts[1]] += $2 }
         END { for (name in sum) print name, sum[name] }' | sort
 }
-gauges_to() { gauges >"$1" && [ -s "$1" ]; }
+metrics_are_there() { [ -n "$(gauges)" ]; }
 
 # gauges_are_back: true when nothing is alive that was not at the start.
 gauges_are_back() { [ "$(gauges)" = "$(cat $our_directory/baseline)" ]; }
