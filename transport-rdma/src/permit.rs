@@ -51,6 +51,8 @@ kinds! {
     CommandRoom = "commands";
     /// An entry of the completion queue.
     CompletionRoom = "completion queue entries";
+    /// A shared receive for a command of the host, where a command that finds none ends its connection.
+    ReceiveRoom = "shared receives for commands";
     /// A queue pair's place on its CPU: in its table, in limbo, and a receive for its Connect.
     QueuePairRoom = "queue pairs";
 }

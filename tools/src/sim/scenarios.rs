@@ -7,6 +7,7 @@ mod counts;
 mod devices;
 mod half_built;
 mod host_side;
+mod iwarp;
 mod late_events;
 mod machines;
 mod on_purpose;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Scenario> {
         late_events::SCENARIOS,
         completions::SCENARIOS,
         on_their_way::SCENARIOS,
+        iwarp::SCENARIOS,
         half_built::SCENARIOS,
         stuck::SCENARIOS,
         counts::SCENARIOS,

@@ -121,6 +121,7 @@ impl Device {
         };
         // From here on the device closes it.
         std::mem::forget(opened);
+        device.attributes.retries_receiver_not_ready = transport == Transport::InfiniBand;
         device.attributes.raises_last_wqe = transport == Transport::InfiniBand && !is_rxe;
         device.probe()?;
         Ok(Arc::new(device))
@@ -335,6 +336,7 @@ fn attributes(facts: &sys::ibv_device_attr, transfer_len_max: u32) -> DeviceAttr
         send_len_max: transfer_len_max,
         transfer_len_max,
         raises_last_wqe: false,
+        retries_receiver_not_ready: true,
     }
 }
 

@@ -71,6 +71,8 @@ pub struct NicOptions {
     pub shared_receive_segment_count_max: u32,
     /// Whether queue pairs on an SRQ raise LAST_WQE_REACHED.
     pub raises_last_wqe: bool,
+    /// Whether it follows the rules of iWARP: a message that finds no receive ends the connection, and with one side's queue pair the other's is in error, too.
+    pub is_iwarp: bool,
 }
 
 impl Default for NicOptions {
@@ -82,6 +84,7 @@ impl Default for NicOptions {
             transfer_len_max: 1 << 30,
             shared_receive_segment_count_max: 16,
             raises_last_wqe: true,
+            is_iwarp: false,
         }
     }
 }

@@ -309,6 +309,7 @@ impl Provider for SharedProvider {
             send_len_max: self.options.ring_len / 2,
             transfer_len_max: nic.transfer_len_max,
             raises_last_wqe: nic.raises_last_wqe,
+            retries_receiver_not_ready: true,
         }
     }
 

@@ -56,6 +56,16 @@ pub enum LinkState {
     Gone,
 }
 
+impl LinkState {
+    /// Whether the queue pair of that end is in the error state, or gone.
+    pub(crate) fn is_error(self) -> bool {
+        match self {
+            Self::Ready | Self::NoReceive => false,
+            Self::Error | Self::RefusedLength | Self::RefusedKey | Self::RefusedOperation | Self::Gone => true,
+        }
+    }
+}
+
 /// How a copy from or to the peer's memory ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {

@@ -82,6 +82,8 @@ pub struct DeviceAttributes {
     pub transfer_len_max: u32,
     /// Raises LAST_WQE_REACHED.
     pub raises_last_wqe: bool,
+    /// Tries a message again that finds no receive (RNR NAK). iWARP does not: "no buffer available" ends the connection [RFC 5041].
+    pub retries_receiver_not_ready: bool,
 }
 
 /// What a port is made with.

@@ -89,6 +89,6 @@ impl Layout {
     /// Whether every drain can end with the proof that all work came back.
     #[must_use]
     pub fn drains_are_provable(&self) -> bool {
-        self.shared_receive_count == 0 || self.fabric.raises_last_wqe
+        self.shared_receive_count == 0 || (self.fabric.raises_last_wqe && !self.fabric.is_iwarp)
     }
 }

@@ -38,7 +38,11 @@ impl Provider for InProcessProvider {
     fn attributes(&self) -> DeviceAttributes {
         let mut world = self.world();
         let options = &world.machine(self.machine).options;
-        DeviceAttributes { raises_last_wqe: options.raises_last_wqe, ..options.attributes }
+        DeviceAttributes {
+            raises_last_wqe: options.raises_last_wqe && !options.is_iwarp,
+            retries_receiver_not_ready: !options.is_iwarp,
+            ..options.attributes
+        }
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {
@@ -63,6 +67,7 @@ impl Provider for InProcessProvider {
                 transfer_len_max: limits.transfer_len_max,
                 shared_receive_segment_count_max: limits.segment_count_max,
                 raises_last_wqe: limits.raises_last_wqe,
+                is_iwarp: !limits.retries_receiver_not_ready,
             }
         };
         let id = PortId(u32::try_from(self.ports.len()).unwrap_or(u32::MAX));

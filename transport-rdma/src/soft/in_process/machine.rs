@@ -294,7 +294,10 @@ impl Machine {
 
     /// Queue pairs whose first flushes came just now, where the event is to come before or among them.
     fn close_gates(&mut self, port: PortId, choices: &Choices) {
-        if !self.options.raises_last_wqe || self.options.device.last_wqe.moment == LastWqeMoment::AtOnce {
+        if !self.options.raises_last_wqe
+            || self.options.is_iwarp
+            || self.options.device.last_wqe.moment == LastWqeMoment::AtOnce
+        {
             return;
         }
         let flushes = self.ports[port.0 as usize].stage.waiting().iter().filter(|entry| stage::is_flush(entry));

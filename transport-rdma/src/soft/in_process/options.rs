@@ -39,6 +39,8 @@ pub struct FabricOptions {
     pub splits_copies: bool,
     /// Whether LAST_WQE_REACHED is raised, and said to be. Taken when a port is made.
     pub raises_last_wqe: bool,
+    /// Whether its device is one of iWARP: see [`crate::soft::nic::NicOptions::is_iwarp`]; it never raises LAST_WQE_REACHED. Taken when a port is made.
+    pub is_iwarp: bool,
     /// Whether destroying a queue pair removes its completions from the completion queue, as mlx5 does. (C6, R5, R11)
     pub sweeps_on_destroy: bool,
     /// Whether this machine never hears of its peers' disconnects. (E7, I12)
@@ -78,6 +80,7 @@ impl Default for FabricOptions {
             ring_message_count: 64,
             splits_copies: true,
             raises_last_wqe: true,
+            is_iwarp: false,
             sweeps_on_destroy: false,
             loses_disconnected: false,
             loses_established: false,
@@ -101,6 +104,7 @@ impl Default for FabricOptions {
                 send_len_max: 1 << 20,
                 transfer_len_max: 1 << 30,
                 raises_last_wqe: true,
+                retries_receiver_not_ready: true,
             },
             device: DeviceFaults::default(),
             manager: ManagerFaults::default(),

@@ -144,6 +144,7 @@ mod auditing;
 mod breaking;
 mod calls;
 mod completions;
+mod iwarp;
 mod last_wqe;
 mod manager;
 mod names;

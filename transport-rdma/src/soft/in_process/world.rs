@@ -119,7 +119,7 @@ impl World {
         let Some(end) = self.end(link) else { return };
         end.is_closed = true;
         end.copy = None;
-        if !is_error(end.said) {
+        if !end.said.is_error() {
             end.said = LinkState::Error;
             self.tell(link, LinkState::Error);
         }
@@ -249,7 +249,7 @@ impl World {
     pub(super) fn set_state(&mut self, link: &Link, state: LinkState) {
         let Some(end) = self.end(link) else { return };
         end.said = state;
-        if is_error(state) {
+        if state.is_error() {
             end.copy = None;
         }
         self.tell(link, state);
@@ -287,7 +287,7 @@ impl World {
         let splits = machines[us.0].options.splits_copies;
         let in_two = splits && choices.one_in("copy in two", 2) || machines[us.0].stops_in_copy;
         let began = end.copy.take().is_some();
-        if is_error(peer.said) || peer.is_closed {
+        if peer.said.is_error() || peer.is_closed {
             return Transfer::Gone;
         }
         let len: u64 = local.iter().map(|segment| segment.memory.len() as u64).sum();
@@ -345,18 +345,6 @@ fn copy_range(local: &[LocalSegment], remote: Segment, direction: Direction, fro
 fn wake(end: &End) {
     if let Some(bell) = &end.bell {
         bell.ring_if_asleep();
-    }
-}
-
-/// Whether the state closes the gate.
-pub(super) fn is_error(state: LinkState) -> bool {
-    match state {
-        LinkState::Ready | LinkState::NoReceive => false,
-        LinkState::Error
-        | LinkState::RefusedLength
-        | LinkState::RefusedKey
-        | LinkState::RefusedOperation
-        | LinkState::Gone => true,
     }
 }
 

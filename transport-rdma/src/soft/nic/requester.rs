@@ -101,8 +101,9 @@ impl<W: Wire> Device<W> {
             failure = self.reap(queue_pair, slot, consumed);
         }
         let failure = failure.or_else(|| self.failure_by_peer(queue_pair, state?));
-        if let Some(status) = failure {
-            self.fail(queue_pair, slot, LinkState::Error, Some(status));
+        let ends_with_peer = self.options.is_iwarp && state.is_some_and(LinkState::is_error);
+        if failure.is_some() || ends_with_peer {
+            self.fail(queue_pair, slot, LinkState::Error, failure);
         }
         Ok(())
     }

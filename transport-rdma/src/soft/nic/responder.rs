@@ -55,6 +55,10 @@ impl<W: Wire> Device<W> {
             None => (self.shared_receives.as_ref(), Credit::SharedReceive),
         };
         let Some(receive) = queue.and_then(ReceiveQueue::first) else {
+            if self.options.is_iwarp {
+                self.end.counters().receiver_not_ready.add(1);
+                return Ok(Taken::Refused(LinkState::Error));
+            }
             if queue_pair.said != LinkState::NoReceive {
                 self.end.counters().receiver_not_ready.add(1);
                 self.say(queue_pair, link, LinkState::NoReceive);

@@ -9,7 +9,7 @@ use super::device::PortState;
 use crate::binding::{RejectStatus, RequestData};
 #[cfg(debug_assertions)]
 use crate::permit::ProgramDropped;
-use crate::permit::{CompletionRoom, Forfeit, Ledger, Permits, QueuePairRoom};
+use crate::permit::{CompletionRoom, Forfeit, Ledger, Permits, QueuePairRoom, ReceiveRoom};
 use crate::target::body::slot_count;
 use crate::target::message::Terms;
 #[cfg(debug_assertions)]
@@ -35,6 +35,8 @@ pub(in crate::target) struct CpuLoad {
     /// For queue pairs, from the request until they are reaped.
     queue_pairs: Ledger<QueuePairRoom>,
     completions: Ledger<CompletionRoom>,
+    /// None where a message that finds no receive is tried again.
+    receives: Ledger<ReceiveRoom>,
     /// Whether it gets more.
     pub(in crate::target) port: PortState,
 }
@@ -51,6 +53,11 @@ impl CpuLoad {
         Self {
             queue_pairs: Ledger::issue(u32::try_from(queue_pair_count).unwrap_or(u32::MAX)),
             completions: Ledger::issue(completion_count),
+            receives: Ledger::issue(if limits.device.retries_receiver_not_ready {
+                0
+            } else {
+                limits.shared_receive_count
+            }),
             port: PortState::Works,
         }
     }
@@ -58,19 +65,21 @@ impl CpuLoad {
     /// Whether nobody has any of it.
     #[cfg(test)]
     pub(super) fn is_free(&self) -> bool {
-        self.queue_pairs.out_count() == 0 && self.completions.out_count() == 0
+        self.queue_pairs.out_count() + self.completions.out_count() + self.receives.out_count() == 0
     }
 
     /// A connection is gone.
     pub(super) fn give_back(&mut self, reservation: Reservation) {
         self.queue_pairs.give_many(reservation.queue_pair);
         self.completions.give_many(reservation.completions);
+        self.receives.give_many(reservation.receives);
     }
 
     /// A queue pair could not be destroyed: its room is never given again.
     pub(super) fn write_off(&mut self, reservation: Reservation, proof: &Undestroyed) {
         self.queue_pairs.write_off(reservation.queue_pair, proof);
         self.completions.write_off(reservation.completions, proof);
+        self.receives.write_off(reservation.receives, proof);
     }
 }
 
@@ -81,12 +90,18 @@ pub(super) struct Reservation {
     queue_pair: Permits<QueuePairRoom>,
     /// An entry for each of its work requests: each may fail, and completes then.
     completions: Permits<CompletionRoom>,
+    /// A shared receive for each command, where there must be one.
+    receives: Permits<ReceiveRoom>,
 }
 
 impl Reservation {
     /// All of it: nothing stays here.
     pub(super) fn take(&mut self) -> Self {
-        Self { queue_pair: self.queue_pair.take_all(), completions: self.completions.take_all() }
+        Self {
+            queue_pair: self.queue_pair.take_all(),
+            completions: self.completions.take_all(),
+            receives: self.receives.take_all(),
+        }
     }
 }
 
@@ -151,6 +166,15 @@ pub(super) fn completion_count(limits: &Limits, terms: Terms) -> u32 {
     }
 }
 
+/// Shared receives that are kept for a connection's commands, so that none of them finds none.
+fn receive_count(limits: &Limits, terms: Terms) -> u32 {
+    match limits.shared_receive_count {
+        0 => 0,
+        _ if limits.device.retries_receiver_not_ready => 0,
+        _ => terms.depth.into(),
+    }
+}
+
 /// How its queue pair is made.
 pub(super) fn queue_pair_options(limits: &Limits, terms: Terms) -> QueuePairOptions {
     QueuePairOptions {
@@ -171,11 +195,12 @@ pub(in crate::target) fn inline_len(device: &DeviceAttributes) -> u32 {
 
 /// The least loaded CPU that has room, the first of equals, and what is reserved there.
 pub(super) fn choose_cpu(limits: &Limits, loads: &mut [CpuLoad], terms: Terms) -> Option<(usize, Reservation)> {
-    let completion_count = completion_count(limits, terms);
+    let (completion_count, receive_count) = (completion_count(limits, terms), receive_count(limits, terms));
     let has_room = |load: &CpuLoad| {
         load.port == PortState::Works
             && load.queue_pairs.at_hand_count() > 0
             && load.completions.at_hand_count() >= completion_count
+            && load.receives.at_hand_count() >= receive_count
     };
     let (cpu, load) = loads
         .iter_mut()
@@ -183,13 +208,9 @@ pub(super) fn choose_cpu(limits: &Limits, loads: &mut [CpuLoad], terms: Terms) -
         .filter(|(_, load)| has_room(load))
         .min_by_key(|(_, load)| load.queue_pairs.out_count())?;
     let queue_pair = load.queue_pairs.take()?.into();
-    match load.completions.take_many(completion_count) {
-        Some(completions) => Some((cpu, Reservation { queue_pair, completions })),
-        None => {
-            load.queue_pairs.give_many(queue_pair);
-            None
-        }
-    }
+    let completions = load.completions.take_many(completion_count).expect("has_room has looked");
+    let receives = load.receives.take_many(receive_count).expect("has_room has looked");
+    Some((cpu, Reservation { queue_pair, completions, receives }))
 }
 
 /// With the whole control plane: a record that goes away by itself has to give its reservation back.
@@ -197,13 +218,15 @@ pub(super) fn choose_cpu(limits: &Limits, loads: &mut [CpuLoad], terms: Terms) -
 impl<P: Provider> Drop for super::Control<P> {
     fn drop(&mut self) {
         for (_, record) in self.records.iter_mut() {
-            let Reservation { queue_pair, completions } = record.reservation.take();
+            let Reservation { queue_pair, completions, receives } = record.reservation.take();
             queue_pair.surrender(&ProgramDropped);
             completions.surrender(&ProgramDropped);
+            receives.surrender(&ProgramDropped);
         }
         for load in self.loads.drain(..) {
             load.queue_pairs.surrender(&ProgramDropped);
             load.completions.surrender(&ProgramDropped);
+            load.receives.surrender(&ProgramDropped);
         }
     }
 }
@@ -229,6 +252,7 @@ mod tests {
             send_len_max: 1 << 16,
             transfer_len_max: 1 << 16,
             raises_last_wqe: true,
+            retries_receiver_not_ready: true,
         };
         let controller = ControllerSpec::default();
         Limits { controller, device, queue_pair_count_max, shared_receive_count, completion_count }
@@ -279,6 +303,22 @@ mod tests {
         assert_eq!(reserved.len(), 2);
         for (_, reservation) in reserved {
             loads[0].give_back(reservation);
+        }
+    }
+
+    /// A command that finds no receive ends its connection on iWARP, so there is one for each that may come.
+    #[test]
+    fn each_command_has_its_shared_receive_where_nothing_is_tried_again() {
+        for (retries, expected) in [(true, 8), (false, 5)] {
+            let mut limits = limits(8, 22, 4000);
+            limits.device.retries_receiver_not_ready = retries;
+            let mut loads = [CpuLoad::new(&limits)];
+            let reserved: Vec<_> = std::iter::from_fn(|| choose_cpu(&limits, &mut loads, TERMS)).collect();
+            assert_eq!(reserved.len(), expected, "of 22 receives, by 4");
+            for (_, reservation) in reserved {
+                loads[0].give_back(reservation);
+            }
+            assert!(loads[0].is_free());
         }
     }
 
