@@ -13,16 +13,14 @@ case_fault_device() {
     wait_for "the host has lost its target" refused host_is live "$host_controller"
     wait_for "nothing of the host is left in the target" nothing_connected
     [ "$LAB_VARIANT" = kernel ] || target_is_up || fail "the target ended"
-    if in_vain_for 15 refused kill -0 $removal; then
-        # Soft-RoCE's removal waits for every process that has the device open.
-        not_yet "a target that lets go of a removed device; it was ended and started again"
+    # Soft-RoCE's removal waits for every process that has the device open.
+    wait_for "the target has let go of the device" refused kill -0 $removal
+    wait $removal
+    rxe_add va
+    if [ "$LAB_VARIANT" != kernel ] && in_vain_for 10 host_is live "$host_controller"; then
+        not_yet "a listener that comes back with its device; the target was ended and started again"
         target_down
-        wait $removal
-        rxe_add va
         target_start
-    else
-        wait $removal
-        rxe_add va
     fi
     wait_for "live again" host_is live "$host_controller"
     io_ends
