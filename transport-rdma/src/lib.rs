@@ -19,3 +19,4 @@ mod teardown;
 pub mod trace;
 pub mod verbs;
 mod wake_set;
+mod worker;

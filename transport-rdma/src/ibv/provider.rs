@@ -153,7 +153,8 @@ impl IbvProvider {
             waker.watch(fd).map_err(failed("epoll_ctl"))?;
         }
         let news = waker.news();
-        let worker = Worker::start(news.clone()).map_err(failed("starting the worker thread"))?;
+        let rung = news.clone();
+        let worker = Worker::start("ibv-worker", move || rung.ring()).map_err(failed("starting the worker thread"))?;
         let attributes = device.attributes();
         tracing::info!(
             device = device.name(),

@@ -153,7 +153,8 @@ impl SharedProvider {
         }
         let system = |call| move |source| VerbsError::System { call, source };
         let waker = Waker::new().map_err(system("epoll_create1, eventfd or timerfd_create"))?;
-        let worker = Worker::start(waker.bell()).map_err(system("starting the worker thread"))?;
+        let bell = waker.bell();
+        let worker = Worker::start("soft-worker", move || bell.ring()).map_err(system("starting the worker thread"))?;
         let exports = Exports::new().map_err(system("making the key table"))?;
         let mut instance = Instance([0; 16]);
         std::fs::File::open("/dev/urandom")
