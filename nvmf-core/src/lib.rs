@@ -15,6 +15,8 @@ mod qpair;
 
 mod devices;
 mod membership;
+mod plan;
+
 mod namespace;
 mod withdrawal;
 

@@ -6,7 +6,8 @@ use reactor::{Buffer, Segment};
 
 use crate::command::Command;
 use crate::devices::DeviceLease;
-use crate::namespace::{DeviceIndex, Plan};
+use crate::namespace::DeviceIndex;
+use crate::plan::Plan;
 use crate::status::Status;
 use crate::transport::{Receive, RemoteBuffer};
 use crate::wire::{CompletionEntry, DataPointer};
