@@ -15,6 +15,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use reactor::PollMode;
+use transport_rdma::target::Origin;
 use uuid::Uuid;
 
 pub use check::serial_number;
@@ -33,6 +34,8 @@ pub const STALL_LIMIT_MS: RangeInclusive<u64> = 1000..=3_600_000;
 pub struct Config {
     /// CPUs and memory.
     pub target: TargetSection,
+    /// Which CPUs connections may go to, in the file's order.
+    pub placement: Vec<PlacementSection>,
     /// What is logged, and how.
     pub log: LogSection,
     /// How hosts reach the target.
@@ -86,6 +89,24 @@ impl ReactorSection {
             Self::Floating(count) => usize::from(*count),
         }
     }
+
+    /// What they are called, in the mesh's order.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<usize> {
+        match self {
+            Self::Pinned(cpus) => cpus.clone(),
+            Self::Floating(count) => (0..usize::from(*count)).collect(),
+        }
+    }
+}
+
+/// Which CPUs some connections may go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacementSection {
+    /// Whose.
+    pub origin: Origin,
+    /// Polling CPUs, as [`ReactorSection::numbers`] names them.
+    pub cpus: Vec<usize>,
 }
 
 /// Logging.

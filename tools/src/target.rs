@@ -13,10 +13,10 @@ use reactor::{
 };
 use transport_rdma::ibv::IbvOptions;
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
-use transport_rdma::target::{Message, TargetOptions, build};
+use transport_rdma::target::{Message, PlacementRule, TargetOptions, build};
 use transport_rdma::verbs::Provider;
 
-use crate::config::{Config, DeviceKind, DeviceSection, ReactorSection, Size, SubsystemSection};
+use crate::config::{Config, DeviceKind, DeviceSection, PlacementSection, ReactorSection, Size, SubsystemSection};
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
 use crate::fabric::{self, Fabric};
 use crate::log::Log;
@@ -208,7 +208,19 @@ fn target_options(config: &Config) -> Result<TargetOptions> {
         huge_pages: config.target.hugepages,
         shared_receive_count: config.transport.shared_receive_count,
         nodes: nodes(config),
+        placement: placement_rules(config),
     })
+}
+
+/// The same by the CPUs' places in the mesh. They were checked.
+fn placement_rules(config: &Config) -> Vec<PlacementRule> {
+    let numbers = config.target.reactors.numbers();
+    let place = |cpu: &usize| (0..).zip(&numbers).find(|(_, number)| *number == cpu).map(|(place, _)| place);
+    let rule = |section: &PlacementSection| PlacementRule {
+        origin: section.origin,
+        cpus: section.cpus.iter().filter_map(place).collect(),
+    };
+    config.placement.iter().map(rule).collect()
 }
 
 /// The NUMA node of each polling CPU; none where a thread may run anywhere.

@@ -138,6 +138,7 @@ fn target_options() -> TargetOptions {
         huge_pages: false,
         shared_receive_count: 0,
         nodes: Vec::new(),
+        placement: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`TargetCpu`] | one polling CPU: messages, the walk, the teardown of its queue pairs |
 //! | `data_path` | one CPU's `nvmf_core::Transport`: completions, transfers, responses |
 //! | `body` | everything about one queue pair that changes: its CPU's alone |
+//! | `placement` | rules that say which CPUs connections may go to |
 //! | `shared_receive`, `region` | the shared receive queue's buffers; local keys |
 //! | [`Message`] | what control plane and CPUs send each other |
 //!
@@ -20,6 +21,7 @@ mod data_path;
 
 mod body;
 mod message;
+mod placement;
 mod region;
 mod shared_receive;
 
@@ -33,6 +35,7 @@ pub use build::{Built, TargetMemory, build, build_in, memory_lens};
 pub use control::{Change, Control, ControlError};
 pub use cpu::TargetCpu;
 pub use message::Message;
+pub use placement::{Origin, PlacementError, PlacementRule, RULE_COUNT_MAX};
 
 /// A counter or gauge: name, labels, value.
 pub type CounterRow = (String, Vec<(&'static str, String)>, u64);
@@ -52,6 +55,8 @@ pub struct TargetOptions {
     pub shared_receive_count: u32,
     /// The NUMA node of each CPU, from which its memory is taken if it can be. CPUs beyond the list have no preference.
     pub nodes: Vec<Option<NumaNode>>,
+    /// Which CPUs connections may go to. None: all.
+    pub placement: Vec<PlacementRule>,
 }
 
 /// Why a target could not be built.
@@ -66,6 +71,9 @@ pub enum BuildError {
     /// A device refused.
     #[error(transparent)]
     Device(#[from] bdev::BdevError),
+    /// A rule names no CPU of this target.
+    #[error("placement: {0}")]
+    Placement(#[from] PlacementError),
     /// There is not enough memory.
     #[error(transparent)]
     Memory(#[from] reactor::MemoryError),

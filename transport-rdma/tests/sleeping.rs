@@ -131,6 +131,7 @@ impl Target {
             huge_pages: false,
             shared_receive_count: 0,
             nodes: Vec::new(),
+            placement: Vec::new(),
         };
         let namespaces =
             (1..).zip(directory.devices()).map(|(nsid, device)| NamespaceSpec { nsid, device, uuid: None }).collect();

@@ -1,5 +1,6 @@
 //! The checks that turn what was written into what is meant.
 
+mod placement;
 mod subsystem;
 mod target;
 mod value;
@@ -16,6 +17,7 @@ use super::report::Report;
 use super::shape;
 use super::size::Size;
 use super::{Config, DeviceKind, DeviceSection, LogFormat, LogSection, ProviderKind, TargetSection, TransportSection};
+use placement::check_placement;
 use subsystem::check_subsystems;
 pub use subsystem::serial_number;
 use target::check_target;
@@ -28,6 +30,7 @@ const TRANSFERS_IN_MEMORY_MIN: u64 = 4;
 pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Report<'_>) -> Config {
     let data_memory_span = file.target.data_memory.as_ref().map(Spanned::span);
     let target = check_target(file.target, cpus_allowed, report);
+    let placement = check_placement(file.placement, &target.reactors, report);
     let log = check_log(file.log, report);
     let transport = check_transport(file.transport, report);
     check_data_memory(&target, &transport, data_memory_span, report);
@@ -35,7 +38,7 @@ pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Repo
     let subsystems = check_subsystems(file.subsystem, &devices, report);
     let metrics = file.metrics.and_then(|metrics| address(&metrics.listen, "metrics.listen", "127.0.0.1:9420", report));
     let rpc = file.rpc.and_then(|rpc| socket_path(&rpc.socket, report));
-    Config { target, log, transport, devices, subsystems, metrics, rpc }
+    Config { target, placement, log, transport, devices, subsystems, metrics, rpc }
 }
 
 /// A CPU that has no buffer for the largest transfer would let its host wait for ever.

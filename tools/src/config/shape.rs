@@ -13,6 +13,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) target: Target,
     #[serde(default)]
+    pub(super) placement: Vec<Placement>,
+    #[serde(default)]
     pub(super) log: Log,
     #[serde(default)]
     pub(super) transport: Transport,
@@ -38,6 +40,14 @@ pub(super) struct Target {
     pub(super) data_memory: Option<Spanned<Size>>,
     pub(super) queue_pairs: Option<Spanned<i64>>,
     pub(super) shutdown_deadline_s: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Placement {
+    pub(super) listener: Option<Spanned<String>>,
+    pub(super) host: Option<Spanned<String>>,
+    pub(super) cpus: Spanned<Vec<Spanned<i64>>>,
 }
 
 #[derive(Default, Deserialize)]

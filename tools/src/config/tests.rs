@@ -276,6 +276,32 @@ fn subsystems_that_nobody_could_reach_are_refused() {
 }
 
 #[test]
+fn placement_names_cpus_that_poll() {
+    let with = |placement: &str| format!("[target]\nreactors = 2\n{SMALLEST}{placement}");
+    let text = with(
+        "[[placement]]\nlistener = \"127.0.0.1:4420\"\ncpus = [1]\n[[placement]]\nhost = \"::1\"\ncpus = [0, 1]\n",
+    );
+    let config = Config::parse(Path::new("t.toml"), &text, &[0]).unwrap();
+    assert_eq!(config.placement[0].origin, Origin::Listener("127.0.0.1:4420".parse().unwrap()));
+    assert_eq!(
+        config.placement[1],
+        PlacementSection { origin: Origin::Host("::1".parse().unwrap()), cpus: vec![0, 1] }
+    );
+    for (placement, expected) in [
+        ("cpus = []", "placement.cpus is []: at least one CPU: connections go nowhere else"),
+        ("cpus = [2]", "placement.cpus is 2: CPUs that poll (target.cpus or target.reactors): 0-1"),
+        (
+            "host = \"nqn.x\"\ncpus = [0]",
+            "placement.host is \"nqn.x\": the host's IP address, such as \"10.0.0.7\": its NQN is not known yet when it connects",
+        ),
+        ("host = \"::1\"\nlistener = \"[::1]:1\"\ncpus = [0]", "placement.host is \"::1\": not together with listener"),
+    ] {
+        let error = parse(&with(&format!("[[placement]]\n{placement}\n"))).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn everything_wrong_is_told_at_once_in_the_files_order() {
     let text = SMALLEST.replace("\"64MiB\"", "5").replace("127.0.0.1:4420", "x");
     let text = format!("[target]\ncpus = [9]\n{text}[rpc]\nsocket = \"\"\n");

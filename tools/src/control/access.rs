@@ -4,7 +4,7 @@ use nvmf_core::ChangeId;
 use nvmf_core::spec::SubsystemSpec;
 use nvmf_core::target::{ControllerFacts, QpairFacts};
 use reactor::Turn;
-use transport_rdma::target::{Change, Control, ControlError, Message};
+use transport_rdma::target::{Change, Control, ControlError, Message, PlacementError, PlacementRule};
 use transport_rdma::verbs::Provider;
 
 use crate::rpc::methods::TargetAccess;
@@ -30,5 +30,13 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
 
     fn change(&mut self, change: Change) -> Result<ChangeId, ControlError> {
         self.control.change(self.turn, change)
+    }
+
+    fn placement(&self) -> &[PlacementRule] {
+        self.control.placement()
+    }
+
+    fn set_placement(&mut self, rules: Vec<PlacementRule>) -> Result<(), PlacementError> {
+        self.control.set_placement(rules)
     }
 }

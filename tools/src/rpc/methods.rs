@@ -5,6 +5,7 @@ mod bdev;
 mod framework;
 mod log;
 mod nvmf;
+mod placement;
 mod subsystem;
 mod thread;
 
@@ -15,7 +16,7 @@ use nvmf_core::ChangeId;
 use nvmf_core::spec::SubsystemSpec;
 use nvmf_core::target::{ControllerFacts, QpairFacts};
 use serde_json::{Value, json};
-use transport_rdma::target::{Change, ControlError};
+use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule};
 
 use super::parameters::Parameters;
 use super::{Outcome, RpcError};
@@ -38,6 +39,15 @@ pub trait TargetAccess {
     /// # Errors
     /// Why it is refused.
     fn change(&mut self, change: Change) -> Result<ChangeId, ControlError>;
+
+    /// Which CPUs connections may go to.
+    fn placement(&self) -> &[PlacementRule];
+
+    /// The same, for connections to come.
+    ///
+    /// # Errors
+    /// Which rule is refused, and why.
+    fn set_placement(&mut self, rules: Vec<PlacementRule>) -> Result<(), PlacementError>;
 }
 
 /// What the methods may look at, and change.
@@ -64,7 +74,7 @@ enum Method {
 use Method::{Change as Begin, Tell};
 
 /// All methods: name, parameters, what it does.
-const METHODS: [(&str, &[&str], Method); 22] = [
+const METHODS: [(&str, &[&str], Method); 24] = [
     ("bdev_get_bdevs", &["name", "timeout"], Tell(bdev::get_bdevs)),
     ("framework_get_reactors", &[], Tell(framework::get_reactors)),
     ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], Tell(framework::monitor_turns)),
@@ -79,7 +89,9 @@ const METHODS: [(&str, &[&str], Method); 22] = [
         Begin(subsystem::create_subsystem),
     ),
     ("nvmf_delete_subsystem", &["nqn", "tgt_name"], Begin(subsystem::delete_subsystem)),
+    ("nvmf_get_placement", &[], Tell(placement::get_placement)),
     ("nvmf_get_subsystems", &["nqn", "tgt_name"], Tell(nvmf::get_subsystems)),
+    ("nvmf_set_placement", &["rules"], Tell(placement::set_placement)),
     ("nvmf_subsystem_add_host", &["nqn", "host", "tgt_name"], Begin(subsystem::add_host)),
     ("nvmf_subsystem_add_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::add_listener)),
     ("nvmf_subsystem_allow_any_host", &["nqn", "allow_any_host", "tgt_name"], Begin(subsystem::allow_any_host)),

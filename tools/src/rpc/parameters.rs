@@ -47,6 +47,22 @@ impl<'a> Parameters<'a> {
         }
     }
 
+    /// A list of objects that has to be there, each with these names.
+    pub(super) fn objects(&self, name: &str, allowed: &[&str]) -> Result<Vec<Parameters<'a>>, RpcError> {
+        let kind = || format!("a list of objects with {}", allowed.join(", "));
+        let value = self.values.and_then(|values| values.get(name)).ok_or_else(|| self.missing(name, &kind()))?;
+        let items = value.as_array().ok_or_else(|| self.refuse(name, value, &kind()))?;
+        let method = |at: usize| format!("{}: {name}[{at}]", self.method);
+        items.iter().enumerate().map(|(at, item)| Parameters::new(method(at), allowed, Some(item))).collect()
+    }
+
+    /// A list of numbers that has to be there.
+    pub(super) fn numbers(&self, name: &str, allowed: &str) -> Result<Vec<u64>, RpcError> {
+        let value = self.values.and_then(|values| values.get(name)).ok_or_else(|| self.missing(name, allowed))?;
+        let numbers = value.as_array().and_then(|items| items.iter().map(Value::as_u64).collect());
+        numbers.ok_or_else(|| self.refuse(name, value, allowed))
+    }
+
     /// A string that has to be there.
     pub(super) fn needed_string(&self, name: &str, allowed: &str) -> Result<&'a str, RpcError> {
         self.string(name)?.ok_or_else(|| self.missing(name, allowed))

@@ -19,6 +19,7 @@ use super::control::{Control, ControlParts, Limits, inline_len, send_count};
 use super::counters::CpuCounters;
 use super::cpu::{TargetCpu, TargetCpuParts};
 use super::data_path::{DataPath, DataPathOptions};
+use super::placement;
 use super::region::RegionKeys;
 use super::shared_receive::SharedReceives;
 use super::{BuildError, TargetOptions};
@@ -65,6 +66,7 @@ pub fn build_in<P: Provider>(
     spec: TargetSpec,
     options: TargetOptions,
 ) -> Result<Built<P>, BuildError> {
+    placement::check(&options.placement, usize::from(options.cpu_count))?;
     assert_eq!(memory.cpus.len(), usize::from(options.cpu_count), "memory for as many CPUs as there are");
     let listeners: BTreeSet<SocketAddr> =
         spec.subsystems.iter().flat_map(|subsystem| subsystem.listeners.iter().copied()).collect();
@@ -144,7 +146,8 @@ pub fn build_in<P: Provider>(
         listening.push((provider.listen(address)?, address));
         tracing::info!(%address, provider = provider.name(), "listening");
     }
-    let parts = ControlParts { provider, core, limits, ports, listeners: listening, regions, cpu_counters };
+    let placement = options.placement;
+    let parts = ControlParts { provider, core, limits, ports, listeners: listening, regions, cpu_counters, placement };
     Ok((Control::new(parts), cpus))
 }
 

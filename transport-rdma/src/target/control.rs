@@ -8,7 +8,8 @@
 //! | `device` | a device that is removed, completion queues that break |
 //! | `overdue` | what takes longer than it should |
 //! | `renewal` | listeners whose address has changed |
-//! | `admission` | whether it may be made, where, and on which terms |
+//! | `placement` | on which CPU |
+//! | `admission` | whether it may be made, and on which terms |
 //! | `record` | what a connection waits for |
 //!
 //! Owns the provider, and every connection by value. Runs on the control plane's reactor alone. Never waits: what takes time is begun
@@ -22,6 +23,8 @@ mod connections;
 mod device;
 mod overdue;
 mod renewal;
+
+mod placement;
 
 mod admission;
 mod record;
@@ -39,12 +42,14 @@ pub use changes::{Change, ControlError};
 use changes::{Listener, PendingAnswer};
 use device::{Device, PortState};
 use overdue::Overdue;
+use placement::Placement;
 use record::Record;
 use renewal::Renewal;
 
 use super::CounterRow;
 use super::counters::CpuCounters;
 use super::message::{ConnectionRecord, Kind, Leftovers, Message, ToCpu};
+use super::placement::{self as rules, PlacementError, PlacementRule};
 use crate::binding::RejectStatus;
 use crate::trace::Step;
 #[cfg(feature = "defects")]
@@ -69,6 +74,8 @@ pub(super) struct ControlParts<P: Provider> {
     pub(super) listeners: Vec<(ListenerId, SocketAddr)>,
     pub(super) regions: Vec<RegisteredMemory>,
     pub(super) cpu_counters: Vec<Arc<CpuCounters>>,
+    /// Checked.
+    pub(super) placement: Vec<PlacementRule>,
 }
 
 /// The target's part of the control plane. A program on the control plane's reactor owns it and passes everything on.
@@ -84,6 +91,7 @@ pub struct Control<P: Provider> {
     renewals: Vec<Renewal>,
     regions: Vec<RegisteredMemory>,
     loads: Vec<CpuLoad>,
+    placement: Placement,
     records: Slab<Record, ConnectionRecord>,
     by_connection: BTreeMap<ConnectionId, Handle<ConnectionRecord>>,
     device: Device,
@@ -163,6 +171,7 @@ impl<P: Provider> Control<P> {
             provider: parts.provider,
             core: parts.core,
             limits: parts.limits,
+            placement: Placement::new(parts.placement, parts.ports.len()),
             loads: parts.ports.iter().map(|_| CpuLoad::new(&parts.limits)).collect(),
             ports: parts.ports,
             listeners: parts.listeners.into_iter().map(|(id, address)| Listener::new(id, address)).collect(),
@@ -256,6 +265,22 @@ impl<P: Provider> Control<P> {
         &self.core
     }
 
+    /// Which CPUs connections may go to.
+    #[must_use]
+    pub fn placement(&self) -> &[PlacementRule] {
+        self.placement.rules()
+    }
+
+    /// The same, for those that are requested from now on: queue pairs stay where they are.
+    ///
+    /// # Errors
+    /// [`PlacementError`] names the rule.
+    pub fn set_placement(&mut self, rules: Vec<PlacementRule>) -> Result<(), PlacementError> {
+        rules::check(&rules, self.ports.len())?;
+        self.placement.set_rules(rules);
+        Ok(())
+    }
+
     /// Counters and gauges of the transport and the provider: name, labels, value. Names that end with `_live` are zero when nothing is connected
     /// (the provider's: when everything was destroyed).
     #[must_use]
@@ -277,7 +302,15 @@ impl<P: Provider> Control<P> {
         for (status, count) in RejectStatus::ALL.iter().zip(self.counts.rejected) {
             all.push(("rdma_connections_rejected".into(), vec![("status", status.to_string())], count));
         }
+        for (policy, cpu, count) in self.placement.placed() {
+            let labels = vec![("policy", policy.name().to_owned()), ("cpu", cpu.to_string())];
+            all.push(("rdma_queue_pairs_placed".into(), labels, count));
+        }
+        for (policy, count) in self.placement.refused() {
+            all.push(("rdma_queue_pairs_not_placed".into(), vec![("policy", policy.name().to_owned())], count));
+        }
         for (cpu, load) in self.loads.iter().enumerate() {
+            all.push(("rdma_io_queue_pairs_live".into(), vec![("cpu", cpu.to_string())], load.io_count().into()));
             let is_broken = u64::from(load.port == PortState::Broken);
             all.push(("rdma_completion_queue_broken".into(), vec![("cpu", cpu.to_string())], is_broken));
         }

@@ -178,6 +178,7 @@ impl Rig {
             huge_pages: false,
             shared_receive_count: layout.shared_receive_count,
             nodes: Vec::new(),
+            placement: Vec::new(),
         };
         let mut machine = fabric.machine();
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| simulation.wake(Cpu(cpu))).collect();

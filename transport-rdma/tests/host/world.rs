@@ -118,6 +118,7 @@ impl Target {
             huge_pages: false,
             shared_receive_count,
             nodes: Vec::new(),
+            placement: Vec::new(),
         };
         let (control, cpus) = target::build(fabric.machine(), mesh.domain(), spec(), options).unwrap();
         let (stop, told) = (Rc::default(), Rc::default());

@@ -3,6 +3,7 @@
 use nvmf_core::QpairStage;
 use nvmf_core::spec::{NamespaceSpec, TargetSpec};
 use reactor::{Cpu, PollMode, Simulation};
+use transport_rdma::target::Origin;
 
 use super::*;
 use crate::config::ReactorSection;
@@ -11,6 +12,7 @@ use crate::{log, reactors};
 /// A target of one subsystem with one controller, which takes every change down.
 struct Fake {
     subsystem: SubsystemSpec,
+    placement: Vec<PlacementRule>,
     changes: Vec<String>,
     refusal: Option<ControlError>,
 }
@@ -45,6 +47,22 @@ impl TargetAccess for Fake {
             None => Ok(a_change()),
         }
     }
+
+    fn placement(&self) -> &[PlacementRule] {
+        &self.placement
+    }
+
+    fn set_placement(&mut self, rules: Vec<PlacementRule>) -> Result<(), PlacementError> {
+        if rules.iter().any(|rule| rule.cpus.is_empty()) {
+            return Err(PlacementError::NoCpus { rule: 1 });
+        }
+        self.changes.push(format!("{rules:?}"));
+        Ok(())
+    }
+}
+
+fn a_rule() -> PlacementRule {
+    PlacementRule { origin: Origin::Host("10.0.0.7".parse().unwrap()), cpus: vec![1] }
 }
 
 /// The id of a change of some target.
@@ -83,7 +101,8 @@ fn with_target<R>(
 ) -> (R, Vec<String>) {
     let device: Arc<dyn Device> = Arc::new(::bdev::Memory::new("disk0", 512, 131_072, false).unwrap());
     let spare: Arc<dyn Device> = Arc::new(::bdev::Null::new("spare", 4096, 10).unwrap());
-    let mut target = Fake { subsystem: subsystem(Some(&device)), changes: Vec::new(), refusal };
+    let mut target =
+        Fake { subsystem: subsystem(Some(&device)), placement: vec![a_rule()], changes: Vec::new(), refusal };
     let (log, _layer) = log::tests::detached();
     let devices = [device, spare];
     let result = check(View { target: &mut target, devices: &devices, reactors, log: &log, transport_type: "RDMA" });
@@ -387,6 +406,36 @@ fn limits_are_set_and_told() {
         "Invalid parameters: framework_monitor_turns: stall_limit_ms is 5, and should be a number from 1000 to 3600000"
     );
     assert_eq!(reactors.watch().limit_ns(), 200_000, "what is refused changes nothing");
+}
+
+#[test]
+fn placement_is_told_and_set_by_the_cpus_numbers() {
+    let reactors = reactors::tests::idle();
+    let told = with_view(&reactors, |view| perform(view, "nvmf_get_placement", None)).unwrap();
+    assert_eq!(told, json!([{ "policy": "host", "host": "10.0.0.7", "cpus": [6] }]));
+    let set = |rules: Value| {
+        let parameters = json!({ "rules": rules });
+        with_target(&reactors, None, |view| perform(view, "nvmf_set_placement", Some(&parameters)))
+    };
+    let (result, changes) = set(json!([{ "listener": "10.0.0.1:4420", "cpus": [6] }, { "cpus": [6, 5] }]));
+    assert_eq!(result.unwrap(), true);
+    assert_eq!(
+        changes,
+        ["[PlacementRule { origin: Listener(10.0.0.1:4420), cpus: [1] }, PlacementRule { origin: Any, cpus: [1, 0] }]"]
+    );
+    for (rules, expected) in [
+        (json!([{ "cpus": [7] }]), "rules[0]: cpus is 7, and should be a list of some of the CPUs that poll: 5, 6"),
+        (json!([{ "cpus": [] }]), "rule 1: cpus is empty, and should name at least one polling CPU"),
+        (json!([{ "cpus": [5] }, { "nqn": "x" }]), "rules[1] has no \"nqn\"; it takes listener, host, cpus"),
+        (json!([{ "host": "10.0.0.1:5", "cpus": [5] }]), "host is \"10.0.0.1:5\", and should be the host's IP address"),
+        (json!([{ "host": "10.0.0.1", "listener": "10.0.0.1:5", "cpus": [5] }]), "host does not go with listener"),
+        (json!(5), "rules is 5, and should be a list of objects with listener, host, cpus"),
+    ] {
+        let (result, changes) = set(rules);
+        let message = result.unwrap_err().message;
+        assert!(message.contains(expected), "{message}");
+        assert!(changes.is_empty());
+    }
 }
 
 #[test]

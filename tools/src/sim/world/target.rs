@@ -73,6 +73,7 @@ impl Running {
             huge_pages: false,
             shared_receive_count: layout.shared_receive_count,
             nodes: Vec::new(),
+            placement: Vec::new(),
         };
         let mut machine = fabric.machine();
         let id = machine.id();

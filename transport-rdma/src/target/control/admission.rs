@@ -1,4 +1,4 @@
-//! Whether a connection may be made, on which CPU and on which terms: every limit has its reject status.
+//! Whether a connection may be made, and on which terms: every limit has its reject status.
 //!
 //! What a connection needs until its very end (places in tables and limbo, completion queue entries, receives) is reserved here, so that
 //! nothing in teardown can fail for want of room. A connection's record holds what was reserved for it, by value, until it is forgotten.
@@ -37,6 +37,8 @@ pub(in crate::target) struct CpuLoad {
     completions: Ledger<CompletionRoom>,
     /// None where a message that finds no receive is tried again.
     receives: Ledger<ReceiveRoom>,
+    /// Of the queue pairs, those for I/O queues.
+    io_count: u32,
     /// Whether it gets more.
     pub(in crate::target) port: PortState,
 }
@@ -58,8 +60,39 @@ impl CpuLoad {
             } else {
                 limits.shared_receive_count
             }),
+            io_count: 0,
             port: PortState::Works,
         }
+    }
+
+    /// Queue pairs that it has, or is about to have.
+    pub(super) fn queue_pair_count(&self) -> u32 {
+        self.queue_pairs.out_count()
+    }
+
+    /// Of these, the ones for I/O queues.
+    pub(super) fn io_count(&self) -> u32 {
+        self.io_count
+    }
+
+    /// Whether one more may come.
+    pub(super) fn has_room(&self, needs: Needs) -> bool {
+        self.port == PortState::Works
+            && self.queue_pairs.at_hand_count() > 0
+            && self.completions.at_hand_count() >= needs.completion_count
+            && self.receives.at_hand_count() >= needs.receive_count
+    }
+
+    /// One more comes. `None`: there is no room for it.
+    pub(super) fn reserve(&mut self, needs: Needs, is_io: bool) -> Option<Reservation> {
+        if !self.has_room(needs) {
+            return None;
+        }
+        let queue_pair = self.queue_pairs.take()?.into();
+        let completions = self.completions.take_many(needs.completion_count).expect("has_room has looked");
+        let receives = self.receives.take_many(needs.receive_count).expect("has_room has looked");
+        self.io_count += u32::from(is_io);
+        Some(Reservation { queue_pair, completions, receives, is_io })
     }
 
     /// Whether nobody has any of it.
@@ -70,6 +103,7 @@ impl CpuLoad {
 
     /// A connection is gone.
     pub(super) fn give_back(&mut self, reservation: Reservation) {
+        self.io_count -= u32::from(reservation.is_io);
         self.queue_pairs.give_many(reservation.queue_pair);
         self.completions.give_many(reservation.completions);
         self.receives.give_many(reservation.receives);
@@ -77,6 +111,7 @@ impl CpuLoad {
 
     /// A queue pair could not be destroyed: its room is never given again.
     pub(super) fn write_off(&mut self, reservation: Reservation, proof: &Undestroyed) {
+        self.io_count -= u32::from(reservation.is_io);
         self.queue_pairs.write_off(reservation.queue_pair, proof);
         self.completions.write_off(reservation.completions, proof);
         self.receives.write_off(reservation.receives, proof);
@@ -92,6 +127,7 @@ pub(super) struct Reservation {
     completions: Permits<CompletionRoom>,
     /// A shared receive for each command, where there must be one.
     receives: Permits<ReceiveRoom>,
+    is_io: bool,
 }
 
 impl Reservation {
@@ -101,6 +137,7 @@ impl Reservation {
             queue_pair: self.queue_pair.take_all(),
             completions: self.completions.take_all(),
             receives: self.receives.take_all(),
+            is_io: std::mem::take(&mut self.is_io),
         }
     }
 }
@@ -158,8 +195,21 @@ pub(in crate::target) fn send_count(limits: &Limits, depth: u16, read_depth: u8)
     wanted.min(limits.device.work_request_count_max)
 }
 
+/// What a connection takes of its CPU's room, besides its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    completion_count: u32,
+    receive_count: u32,
+}
+
+impl Needs {
+    pub(super) fn of(limits: &Limits, terms: Terms) -> Self {
+        Self { completion_count: completion_count(limits, terms), receive_count: receive_count(limits, terms) }
+    }
+}
+
 /// Completion queue entries that a connection can fill at worst: each of its work requests may fail.
-pub(super) fn completion_count(limits: &Limits, terms: Terms) -> u32 {
+fn completion_count(limits: &Limits, terms: Terms) -> u32 {
     match limits.shared_receive_count {
         0 => terms.send_count + u32::from(terms.depth) + 1,
         _ => terms.send_count,
@@ -193,32 +243,12 @@ pub(in crate::target) fn inline_len(device: &DeviceAttributes) -> u32 {
     if device.inline_len_max >= RESPONSE_LEN { RESPONSE_LEN } else { 0 }
 }
 
-/// The least loaded CPU that has room, the first of equals, and what is reserved there.
-pub(super) fn choose_cpu(limits: &Limits, loads: &mut [CpuLoad], terms: Terms) -> Option<(usize, Reservation)> {
-    let (completion_count, receive_count) = (completion_count(limits, terms), receive_count(limits, terms));
-    let has_room = |load: &CpuLoad| {
-        load.port == PortState::Works
-            && load.queue_pairs.at_hand_count() > 0
-            && load.completions.at_hand_count() >= completion_count
-            && load.receives.at_hand_count() >= receive_count
-    };
-    let (cpu, load) = loads
-        .iter_mut()
-        .enumerate()
-        .filter(|(_, load)| has_room(load))
-        .min_by_key(|(_, load)| load.queue_pairs.out_count())?;
-    let queue_pair = load.queue_pairs.take()?.into();
-    let completions = load.completions.take_many(completion_count).expect("has_room has looked");
-    let receives = load.receives.take_many(receive_count).expect("has_room has looked");
-    Some((cpu, Reservation { queue_pair, completions, receives }))
-}
-
 /// With the whole control plane: a record that goes away by itself has to give its reservation back.
 #[cfg(debug_assertions)]
 impl<P: Provider> Drop for super::Control<P> {
     fn drop(&mut self) {
         for (_, record) in self.records.iter_mut() {
-            let Reservation { queue_pair, completions, receives } = record.reservation.take();
+            let Reservation { queue_pair, completions, receives, .. } = record.reservation.take();
             queue_pair.surrender(&ProgramDropped);
             completions.surrender(&ProgramDropped);
             receives.surrender(&ProgramDropped);
@@ -232,14 +262,14 @@ impl<P: Provider> Drop for super::Control<P> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::target::body::{Bodies, Body};
     use crate::verbs::QueuePairName;
 
-    const TERMS: Terms = Terms { depth: 4, read_depth: 2, send_count: 20 };
+    pub(crate) const TERMS: Terms = Terms { depth: 4, read_depth: 2, send_count: 20 };
 
-    fn limits(queue_pair_count_max: usize, shared_receive_count: u32, completion_count: u32) -> Limits {
+    pub(crate) fn limits(queue_pair_count_max: usize, shared_receive_count: u32, completion_count: u32) -> Limits {
         let device = DeviceAttributes {
             queue_pair_count_max: 64,
             work_request_count_max: 1024,
@@ -282,27 +312,26 @@ mod tests {
     #[test]
     fn room_is_reserved_once_and_comes_back() {
         let limits = limits(8, 0, 60);
-        let mut loads = [CpuLoad::new(&limits), CpuLoad::new(&limits)];
+        let (mut load, needs) = (CpuLoad::new(&limits), Needs::of(&limits, TERMS));
         for _ in 0..3 {
-            let mut reserved: Vec<_> = std::iter::from_fn(|| choose_cpu(&limits, &mut loads, TERMS)).collect();
-            let cpus: Vec<_> = reserved.iter().map(|(cpu, _)| *cpu).collect();
-            assert_eq!(cpus, [0, 1, 0, 1], "25 entries each, of 60");
-            for (cpu, reservation) in reserved.drain(..) {
-                loads[cpu].give_back(reservation);
+            let reserved: Vec<_> = std::iter::from_fn(|| load.reserve(needs, true)).collect();
+            assert_eq!(reserved.len(), 2, "25 entries each, of 60");
+            for reservation in reserved {
+                load.give_back(reservation);
             }
-            assert!(loads.iter().all(|load| load.completions.out_count() + load.queue_pairs.out_count() == 0));
+            assert!(load.is_free());
         }
     }
 
     #[test]
     fn shared_receives_have_their_entries_and_each_queue_pair_one_for_its_connect() {
         let limits = limits(8, 2, 100);
-        let mut loads = [CpuLoad::new(&limits)];
-        assert_eq!(loads[0].completions.at_hand_count(), 98);
-        let reserved: Vec<_> = std::iter::from_fn(|| choose_cpu(&limits, &mut loads, TERMS)).collect();
+        let (mut load, needs) = (CpuLoad::new(&limits), Needs::of(&limits, TERMS));
+        assert_eq!(load.completions.at_hand_count(), 98);
+        let reserved: Vec<_> = std::iter::from_fn(|| load.reserve(needs, true)).collect();
         assert_eq!(reserved.len(), 2);
-        for (_, reservation) in reserved {
-            loads[0].give_back(reservation);
+        for reservation in reserved {
+            load.give_back(reservation);
         }
     }
 
@@ -312,27 +341,27 @@ mod tests {
         for (retries, expected) in [(true, 8), (false, 5)] {
             let mut limits = limits(8, 22, 4000);
             limits.device.retries_receiver_not_ready = retries;
-            let mut loads = [CpuLoad::new(&limits)];
-            let reserved: Vec<_> = std::iter::from_fn(|| choose_cpu(&limits, &mut loads, TERMS)).collect();
+            let (mut load, needs) = (CpuLoad::new(&limits), Needs::of(&limits, TERMS));
+            let reserved: Vec<_> = std::iter::from_fn(|| load.reserve(needs, true)).collect();
             assert_eq!(reserved.len(), expected, "of 22 receives, by 4");
-            for (_, reservation) in reserved {
-                loads[0].give_back(reservation);
+            for reservation in reserved {
+                load.give_back(reservation);
             }
-            assert!(loads[0].is_free());
+            assert!(load.is_free());
         }
     }
 
     #[test]
     fn the_room_of_what_could_not_be_destroyed_is_never_given_again() {
         let limits = limits(2, 0, 1000);
-        let mut loads = [CpuLoad::new(&limits)];
-        let (_, mut reservation) = choose_cpu(&limits, &mut loads, TERMS).unwrap();
+        let (mut load, needs) = (CpuLoad::new(&limits), Needs::of(&limits, TERMS));
+        let mut reservation = load.reserve(needs, true).unwrap();
         let error = VerbsError::Limit { what: "anything", value: 1, limit: 0 };
-        loads[0].write_off(reservation.take(), &Undestroyed::because(&error));
-        loads[0].give_back(reservation);
-        assert_eq!((loads[0].queue_pairs.issued_count(), loads[0].completions.issued_count()), (1, 975));
-        let (_, last) = choose_cpu(&limits, &mut loads, TERMS).unwrap();
-        assert!(choose_cpu(&limits, &mut loads, TERMS).is_none());
-        loads[0].give_back(last);
+        load.write_off(reservation.take(), &Undestroyed::because(&error));
+        load.give_back(reservation);
+        assert_eq!((load.queue_pairs.issued_count(), load.completions.issued_count()), (1, 975));
+        let last = load.reserve(needs, true).unwrap();
+        assert!(load.reserve(needs, true).is_none());
+        load.give_back(last);
     }
 }

@@ -9,8 +9,9 @@ use nvmf_core::defect::{self, Defect};
 use nvmf_core::{DisconnectReason, QpairSpec};
 use reactor::{Handle, Turn};
 
-use super::admission::{self, Undestroyed};
+use super::admission::{self, Needs, Undestroyed};
 use super::device::Device;
+use super::placement::Asker;
 use super::record::{AfterDestroy, LastWqe, Record, Stage};
 use super::{Control, Phase, TicketKind, cpu_of};
 use crate::binding::{AcceptData, RejectData, RejectStatus};
@@ -115,7 +116,9 @@ impl<P: Provider> Control<P> {
             Ok(agreed) => agreed,
             Err(status) => return self.reject(request, status),
         };
-        let Some((cpu, reservation)) = admission::choose_cpu(&self.limits, &mut self.loads, terms) else {
+        let needs = Needs::of(&self.limits, terms);
+        let asker = Asker { listener: request.local, peer: request.peer, is_io: data.queue_id > 0 };
+        let Some((cpu, reservation)) = self.placement.choose(&mut self.loads, needs, asker) else {
             return self.reject(request, RejectStatus::NoResources);
         };
         let id = request.connection.id();

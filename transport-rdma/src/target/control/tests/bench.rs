@@ -101,6 +101,7 @@ impl Bench {
             listeners: vec![(LISTENER, "10.0.0.1:4420".parse().unwrap())],
             regions: Vec::new(),
             cpu_counters: vec![std::sync::Arc::new(CpuCounters::default())],
+            placement: Vec::new(),
         });
         let control = Rc::new(RefCell::new(control));
         let (jobs, heard) = (Rc::default(), Rc::default());
