@@ -3,6 +3,7 @@
 //! Lives on the CPU of its admin qpair, which alone changes it. It is *closed* when that qpair begins to drain, and *gone* when that qpair is
 //! reaped and every member's lease has come home; only then may its id be used again.
 
+mod events;
 mod features;
 mod identify;
 mod log;
@@ -14,11 +15,12 @@ use reactor::{Handle, TimerId};
 use crate::Qpair;
 use crate::command::{AdminCommand, PropertyGet, PropertySet};
 use crate::defect::{self, Defect};
-use crate::limits::{EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
+use crate::limits::{KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
 use crate::membership::{Host, SubsystemLease};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
 use crate::transport::Slot;
+use events::Events;
 use features::Features;
 use members::Members;
 pub(crate) use properties::Effect;
@@ -140,7 +142,7 @@ pub(crate) struct Controller {
     pub(crate) keep_alive: KeepAlive,
     properties: Properties,
     features: Features,
-    held_events: Vec<Slot>,
+    events: Events,
 }
 
 /// What a new controller is made of.
@@ -173,7 +175,7 @@ impl Controller {
             keep_alive,
             properties: Properties::new(limits.queue_depth_max),
             features: Features::new(io_queue_count),
-            held_events: Vec::with_capacity(EVENT_REQUEST_COUNT_MAX),
+            events: Events::new(new.subject),
         }
     }
 
@@ -234,11 +236,11 @@ impl Controller {
                 Answer::SUCCESS
             }
             AdminCommand::AsyncEventRequest => {
-                if self.held_events.len() == EVENT_REQUEST_COUNT_MAX {
-                    return Status::EVENT_REQUEST_LIMIT_EXCEEDED.into();
+                if self.events.hold(slot) {
+                    Answer::Held
+                } else {
+                    Status::EVENT_REQUEST_LIMIT_EXCEEDED.into()
                 }
-                self.held_events.push(slot);
-                Answer::Held
             }
             AdminCommand::Abort { sqid, command_id } => Answer::Abort { sqid: *sqid, command_id: *command_id },
             AdminCommand::Identify(identify) => match self.identify(identify, snapshot, data) {
@@ -280,15 +282,5 @@ impl Controller {
     /// The last member has left: a reset or shutdown that waited for this ends.
     pub(crate) fn queues_ended(&mut self) {
         self.properties.queues_ended();
-    }
-
-    /// The held event requests, which are held no more.
-    pub(crate) fn release_events(&mut self) -> Vec<Slot> {
-        std::mem::take(&mut self.held_events)
-    }
-
-    /// One held event request is held no more.
-    pub(crate) fn release_event(&mut self, slot: Slot) {
-        self.held_events.retain(|held| *held != slot);
     }
 }

@@ -15,6 +15,7 @@ mod qpair;
 
 mod devices;
 mod membership;
+mod notice;
 mod plan;
 
 mod namespace;

@@ -50,6 +50,8 @@ pub const PAGE_LEN: u32 = 4096;
 
 /// Asynchronous Event Requests that a controller holds.
 pub const EVENT_REQUEST_COUNT_MAX: usize = 4;
+/// Reservation notifications that a controller keeps until its host reads them; the oldest makes room.
+pub const RESERVATION_NOTICE_COUNT_MAX: usize = 64;
 /// Abort commands that may be outstanding. Each is answered in the turn that fetches it.
 pub const ABORT_COUNT_MAX: u8 = 4;
 

@@ -6,6 +6,7 @@
 use reactor::{Handle, Name};
 
 use crate::membership::{ControllerLease, Host, Join, Remote, SubsystemLease};
+use crate::notice::Notice;
 use crate::status::Status;
 use crate::subsystem::Subject;
 use crate::target::ChangeId;
@@ -33,6 +34,7 @@ impl Message {
             Letter::End { .. } => &"end",
             Letter::Withdraw { .. } => &"withdraw",
             Letter::Withdrawn { .. } => &"withdrawn",
+            Letter::Notify(_) => &"notify",
         }
     }
 }
@@ -111,6 +113,8 @@ pub(crate) enum Letter {
         /// What ends.
         withdrawal: Box<Withdrawal>,
     },
+    /// Control plane to every poll group: hosts are to be told of something, which the snapshot says already. Not answered.
+    Notify(Box<Notice>),
     /// Every qpair of this CPU that it ends drains.
     Withdrawn {
         /// Which.

@@ -39,6 +39,7 @@ pub use facts::QpairFacts;
 use crate::ControllerKind;
 use crate::membership::{Host, Remote};
 use crate::message::{Letter, Message};
+use crate::notice::Notice;
 use crate::spec::{ControllerSpec, TargetSpec};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
@@ -67,6 +68,8 @@ pub struct Target {
     is_closing: bool,
     changes: Changes,
     done: VecDeque<ChangeId>,
+    /// What hosts are told once the snapshot says it.
+    notices: Vec<Notice>,
 }
 
 impl Target {
@@ -94,6 +97,7 @@ impl Target {
             is_closing: false,
             changes: Changes::default(),
             done: VecDeque::new(),
+            notices: Vec::new(),
         })
     }
 
@@ -136,7 +140,8 @@ impl Target {
             | Letter::NotJoined { .. }
             | Letter::Leave(_)
             | Letter::End { .. }
-            | Letter::Withdraw { .. }) => {
+            | Letter::Withdraw { .. }
+            | Letter::Notify(_)) => {
                 tracing::error!(?letter, ?from, "a message for a polling CPU came to the control plane");
             }
         }
@@ -150,6 +155,9 @@ impl Target {
         loop {
             if self.is_stale && self.limbo.len() < SNAPSHOT_LIMBO_MAX {
                 self.publish(turn);
+            }
+            if !self.is_stale {
+                self.send_notices(turn);
             }
             // Until nothing moves: nobody wakes this CPU for what it could do now. A deletion has a second snapshot to publish.
             if !self.advance_changes(turn) {
@@ -222,6 +230,20 @@ impl Target {
         self.is_stale = false;
         if let Err(Full(_leaked)) = self.limbo.retire(turn, old) {
             tracing::error!("a snapshot found no place in limbo and is leaked");
+        }
+    }
+
+    /// Hosts are told of something: as soon as what holds now is published.
+    #[allow(dead_code, reason = "who tells of what comes with the feature")]
+    pub(crate) fn notify(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    fn send_notices<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>) {
+        for notice in self.notices.drain(..) {
+            for cpu in (0..self.directory.cpu_count()).map(Cpu) {
+                turn.send(cpu, Message(Letter::Notify(Box::new(notice.clone()))).into());
+            }
         }
     }
 

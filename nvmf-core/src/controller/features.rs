@@ -3,7 +3,7 @@
 //! A controller keeps its features for its life; none is saved. What is mandatory and has nothing behind it here (temperature, arbitration) is
 //! kept and given back, as every NVMe controller without that hardware does.
 
-use super::{Answer, Controller};
+use super::{Answer, Controller, events};
 use crate::command::{GetFeatures, SetFeatures};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
@@ -31,7 +31,6 @@ pub(super) struct Features {
     temperature_under: u32,
     error_recovery: u32,
     write_atomicity: u32,
-    async_events: AsyncEventConfiguration,
 }
 
 impl Features {
@@ -45,7 +44,6 @@ impl Features {
             temperature_under: 0,
             error_recovery: 0,
             write_atomicity: 0,
-            async_events: AsyncEventConfiguration::default(),
         }
     }
 
@@ -146,11 +144,12 @@ impl Controller {
             FeatureId::NumberOfQueues => return self.grant_queues(set.value, snapshot),
             FeatureId::WriteAtomicity => features.write_atomicity = set.value & 1,
             FeatureId::AsyncEventConfiguration => {
-                // OAES is 0: of the events only SMART's can be asked for.
-                if set.value & !AsyncEventConfiguration::SMART_MASK != 0 {
+                // SMART's, and what OAES says.
+                let known = AsyncEventConfiguration::SMART_MASK | events::optional(self.subject);
+                if set.value & !known != 0 {
                     return Status::INVALID_FIELD.into();
                 }
-                features.async_events = AsyncEventConfiguration(set.value);
+                self.events.configure(AsyncEventConfiguration(set.value));
             }
             FeatureId::KeepAliveTimer => self.keep_alive.set_timeout(set.value, now_ns),
             // Over fabrics it came with Connect [NVMe over Fabrics 1.1, 7.1.1].
@@ -197,7 +196,7 @@ impl Controller {
             FeatureId::VolatileWriteCache => has_volatile_cache(self.subject, snapshot).then_some(1),
             FeatureId::NumberOfQueues => Some(QueueCounts { submission: count, completion: count }.to_dword()),
             FeatureId::WriteAtomicity => Some(features.write_atomicity),
-            FeatureId::AsyncEventConfiguration => Some(features.async_events.0),
+            FeatureId::AsyncEventConfiguration => Some(self.events.configuration().0),
             FeatureId::KeepAliveTimer => Some(self.keep_alive.timeout_ms),
             FeatureId::HostBehaviorSupport
             | FeatureId::ReservationNotificationMask
@@ -210,11 +209,11 @@ impl Controller {
         match feature {
             FeatureId::TemperatureThreshold => Features::TEMPERATURE_OVER_DEFAULT,
             FeatureId::VolatileWriteCache | FeatureId::NumberOfQueues => current,
+            FeatureId::AsyncEventConfiguration => events::optional(self.subject),
             FeatureId::Arbitration
             | FeatureId::PowerManagement
             | FeatureId::ErrorRecovery
             | FeatureId::WriteAtomicity
-            | FeatureId::AsyncEventConfiguration
             | FeatureId::KeepAliveTimer
             | FeatureId::HostBehaviorSupport
             | FeatureId::HostIdentifier

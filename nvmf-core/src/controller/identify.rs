@@ -3,7 +3,7 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::properties::VERSION;
-use super::{Controller, features};
+use super::{Controller, events, features};
 use crate::command::Identify;
 use crate::limits::{ABORT_COUNT_MAX, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN};
 use crate::namespace::Namespace;
@@ -92,6 +92,7 @@ impl Controller {
         page.mdts = (limits.transfer_len_max / PAGE_LEN).trailing_zeros().to_le_bytes()[0];
         page.controller_id = U16::new(self.stage.id().unwrap_or(0));
         page.version = U32::new(VERSION.0);
+        page.oaes = U32::new(events::optional(self.subject));
         page.ctratt = U32::new(IdentifyController::CTRATT_HOST_ID_128);
         page.abort_limit_zero_based = ABORT_COUNT_MAX - 1;
         page.event_request_limit_zero_based = (EVENT_REQUEST_COUNT_MAX - 1).to_le_bytes()[0];

@@ -7,7 +7,7 @@ use crate::command::GetLogPage;
 use crate::discovery;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
-use crate::wire::log::{ChangedNamespaceList, ErrorEntry, FirmwareSlotLog, LogPageId, SmartLog, window};
+use crate::wire::log::{ErrorEntry, FirmwareSlotLog, LogPageId, SmartLog, window};
 use crate::wire::pad_text;
 
 /// NSID for the whole controller.
@@ -17,7 +17,12 @@ const SPARE: u8 = 100;
 
 impl Controller {
     /// Puts the part of the page that was asked for into `data`. What is behind the page's end reads as zero.
-    pub(super) fn log_page(&self, command: &GetLogPage, snapshot: &Snapshot, data: &mut Vec<u8>) -> Result<(), Status> {
+    pub(super) fn log_page(
+        &mut self,
+        command: &GetLogPage,
+        snapshot: &Snapshot,
+        data: &mut Vec<u8>,
+    ) -> Result<(), Status> {
         // MDTS bounds this as it does every transfer.
         if command.len > snapshot.controller.transfer_len_max {
             return Err(Status::INVALID_FIELD);
@@ -27,7 +32,11 @@ impl Controller {
         data.resize(len, 0);
         match (page, self.subject) {
             (LogPageId::Discovery, Subject::Discovery) => {
-                discovery::write_log(snapshot, self.host.nqn.as_str(), command.offset, data)
+                discovery::write_log(snapshot, self.host.nqn.as_str(), command.offset, data)?;
+                if !command.retain_async_event {
+                    self.discovery_log_was_read();
+                }
+                Ok(())
             }
             // No error is kept: ELPE says one entry, and an entry of zeroes is none [NVMe 1.4, 5.14.1.1].
             (LogPageId::Error, _) => part(ErrorEntry::new_zeroed().as_bytes(), command.offset, data),
@@ -46,9 +55,11 @@ impl Controller {
                 log.revisions[0] = pad_text(env!("CARGO_PKG_VERSION"));
                 part(log.as_bytes(), command.offset, data)
             }
-            // No namespace changes while a controller lives.
             (LogPageId::ChangedNamespaces, Subject::Nvm(_)) => {
-                part(ChangedNamespaceList::new(&[]).as_bytes(), command.offset, data)
+                part(self.changed_namespaces(command.retain_async_event).as_bytes(), command.offset, data)
+            }
+            (LogPageId::Reservation, Subject::Nvm(_)) => {
+                part(self.reservation_log(command.retain_async_event).as_bytes(), command.offset, data)
             }
             (
                 LogPageId::Supported
@@ -57,7 +68,8 @@ impl Controller {
                 | LogPageId::ChangedNamespaces
                 | LogPageId::Effects
                 | LogPageId::Ana
-                | LogPageId::Discovery,
+                | LogPageId::Discovery
+                | LogPageId::Reservation,
                 _,
             ) => Err(Status::INVALID_LOG_PAGE),
         }

@@ -42,6 +42,7 @@ impl PollGroup {
                 None => self.miss(turn, Step::QpairMissed, qpair.to_bits()),
             },
             Letter::Withdraw { change, withdrawal } => self.withdraw(turn, transport, change, &withdrawal),
+            Letter::Notify(notice) => self.notify(&notice),
             letter @ (Letter::Admit { .. } | Letter::Retire { .. } | Letter::Withdrawn { .. }) => {
                 tracing::error!(?letter, ?from, "a message for the control plane came to a polling CPU");
             }

@@ -9,8 +9,9 @@ use crate::ControllerKind;
 use crate::command::{AdminCommand, Command, FabricsCommand, PropertySet};
 use crate::controller::{Answer, Controller, Effect};
 use crate::message::Message;
-use crate::qpair::Stage;
+use crate::notice::Notice;
 use crate::qpair::request::{RequestEvent, RequestState};
+use crate::qpair::{QpairBody, Stage};
 use crate::status::Status;
 use crate::transport::{DisconnectReason, Transport};
 
@@ -134,19 +135,60 @@ impl PollGroup {
                     }
                 }
                 self.complete(name, status, result);
-                if matches!(command, AdminCommand::SetFeatures(_)) {
-                    self.watch_keep_alive(turn, controller);
+                match command {
+                    AdminCommand::SetFeatures(_) => self.watch_keep_alive(turn, controller),
+                    // A log that was read lets its event be told again.
+                    AdminCommand::GetLogPage(_) => self.tell_events(controller),
+                    AdminCommand::Identify(_)
+                    | AdminCommand::GetFeatures(_)
+                    | AdminCommand::KeepAlive
+                    | AdminCommand::AsyncEventRequest
+                    | AdminCommand::Abort { .. } => {}
                 }
             }
             Answer::Held => {
                 if let Some(qpair) = self.qpairs.look_mut(handle) {
                     qpair.must_advance(slot, RequestEvent::AwaitEvent);
                 }
+                // One that is due already.
+                self.tell_events(controller);
             }
             Answer::Abort { sqid, command_id } => {
                 let aborted = self.abort(name, controller, sqid, command_id);
                 self.complete(name, Status::SUCCESS, if aborted { 0 } else { NOT_ABORTED });
             }
+        }
+    }
+
+    /// Something has happened: the controllers of this CPU that are meant tell their hosts.
+    pub(super) fn notify(&mut self, notice: &Notice) {
+        let meant: Vec<Handle<ControllerKind>> = self
+            .controllers
+            .iter()
+            .filter(|(_, controller)| {
+                let admin = self.qpairs.look(controller.admin);
+                admin.is_some_and(|admin| notice.concerns(controller.subject, &controller.host, admin.spec.listener))
+            })
+            .map(|(handle, _)| handle)
+            .collect();
+        for handle in meant {
+            if let Some(controller) = self.controllers.look_mut(handle) {
+                controller.notice(notice);
+            }
+            self.tell_events(handle);
+        }
+    }
+
+    /// Ends as many held event requests as there is to tell.
+    fn tell_events(&mut self, handle: Handle<ControllerKind>) {
+        let Some(controller) = self.controllers.look_mut(handle) else { return };
+        let admin = controller.admin;
+        // A closing controller's requests are dropped with their qpair.
+        if self.qpairs.look(admin).is_none_or(QpairBody::is_draining) {
+            return;
+        }
+        while let Some((slot, event)) = self.controllers.look_mut(handle).and_then(Controller::next_event) {
+            self.complete((admin, slot), Status::SUCCESS, event.to_result());
         }
     }
 

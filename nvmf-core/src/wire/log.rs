@@ -27,6 +27,8 @@ byte_enum! {
         Ana = 0x0C,
         /// [`super::DiscoveryHeader`] and entries.
         Discovery = 0x70,
+        /// [`ReservationLog`].
+        Reservation = 0x80,
     }
 }
 
@@ -143,10 +145,13 @@ pub struct FirmwareSlotLog {
 #[repr(C)]
 pub struct ChangedNamespaceList {
     /// The ids, ascending, ended by 0.
-    pub nsids: [U32; 1024],
+    pub nsids: [U32; Self::COUNT_MAX],
 }
 
 impl ChangedNamespaceList {
+    /// Ids that it has room for.
+    pub const COUNT_MAX: usize = 1024;
+
     /// Of ids that ascend.
     #[must_use]
     pub fn new(nsids: &[u32]) -> Self {
@@ -159,6 +164,36 @@ impl ChangedNamespaceList {
             }
         }
         list
+    }
+}
+
+/// Reservation Notification: one notification in 64 bytes [NVMe Base 2.0, 5.16.1.24].
+#[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct ReservationLog {
+    /// Counts notifications; 0 where there is none.
+    pub count: U64,
+    /// 0 empty, 1 registration preempted, 2 reservation released, 3 reservation preempted.
+    pub kind: u8,
+    /// How many more there are; FFh is that many or more.
+    pub behind: u8,
+    reserved_10: [u8; 2],
+    /// Of which namespace.
+    pub nsid: U32,
+    reserved_16: [u8; 48],
+}
+
+impl ReservationLog {
+    /// There is none.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::new_zeroed()
+    }
+
+    /// Of its fields.
+    #[must_use]
+    pub fn new(count: u64, kind: u8, behind: u8, nsid: u32) -> Self {
+        Self { count: U64::new(count), kind, behind, nsid: U32::new(nsid), ..Self::empty() }
     }
 }
 
@@ -208,6 +243,9 @@ mod tests {
         assert_eq!(size_of::<FirmwareSlotLog>(), 512);
         assert_eq!(offset_of!(FirmwareSlotLog, revisions), 8);
         assert_eq!(size_of::<ChangedNamespaceList>(), 4096);
+        assert_eq!(size_of::<ReservationLog>(), 64);
+        assert_eq!(offset_of!(ReservationLog, kind), 8);
+        assert_eq!(offset_of!(ReservationLog, nsid), 12);
         assert_eq!(size_of::<EffectsLog>(), 4096);
         assert_eq!(offset_of!(EffectsLog, io), 1024);
     }
