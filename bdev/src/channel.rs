@@ -26,6 +26,21 @@ pub enum OperationKind {
         /// Completed only when on stable storage.
         force_unit_access: bool,
     },
+    /// The blocks' space may be given back. What they read as afterwards is said by [`crate::Geometry::deallocation`].
+    Deallocate,
+    /// Reads of the blocks fail until they are written.
+    WriteUncorrectable,
+}
+
+impl OperationKind {
+    /// Whether blocks may be other than before.
+    #[must_use]
+    pub const fn is_change(self) -> bool {
+        match self {
+            Self::Read | Self::Flush => false,
+            Self::Write { .. } | Self::WriteZeroes { .. } | Self::Deallocate | Self::WriteUncorrectable => true,
+        }
+    }
 }
 
 /// One block operation. The submitter has checked the range against the device's [`crate::Geometry`].

@@ -22,6 +22,66 @@ pub struct Geometry {
     pub volatile_write_cache: bool,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// What [`crate::OperationKind::Deallocate`] does.
+    pub deallocation: Deallocation,
+    /// Whether it takes [`crate::OperationKind::WriteUncorrectable`].
+    pub writes_uncorrectable: bool,
+    /// How its blocks are best used.
+    pub preferred: Preferred,
+    /// What a write does wholly or not at all.
+    pub atomic: Atomic,
+}
+
+/// What becomes of deallocated blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deallocation {
+    /// The device does not take the operation.
+    Unsupported,
+    /// They read as zeroes, or as they were.
+    Unspecified,
+    /// They read as zeroes.
+    Zeroes,
+}
+
+/// Sizes and alignments that suit a device, in blocks. Advice: anything else is done as well, only slower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preferred {
+    /// Reads and writes that do not cross a multiple of this are faster. 0 where there is no such boundary.
+    pub boundary: u32,
+    /// Writes are multiples of this, at least 1.
+    pub write: u32,
+    /// The best size of a write, a multiple of `write`.
+    pub write_optimal: u32,
+    /// Deallocated ranges begin at and are multiples of this, at least 1.
+    pub deallocate: u32,
+}
+
+/// Blocks of one write that is seen wholly or not at all, at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Atomic {
+    /// By reads and writes at the same time.
+    pub write: u32,
+    /// After power was lost.
+    pub power_fail: u32,
+}
+
+impl Geometry {
+    /// A device without a cache or any peculiarity, that takes writes of any alignment, and does not deallocate.
+    #[must_use]
+    pub const fn plain(block_len: u32, block_count: u64, operation_block_count_max: u64) -> Self {
+        Self {
+            block_len,
+            block_count,
+            operation_block_count_max,
+            data_alignment: 1,
+            volatile_write_cache: false,
+            read_only: false,
+            deallocation: Deallocation::Unsupported,
+            writes_uncorrectable: false,
+            preferred: Preferred { boundary: 0, write: 1, write_optimal: 1, deallocate: 1 },
+            atomic: Atomic { write: 1, power_fail: 1 },
+        }
+    }
 }
 
 /// Why an operation failed, in the block layer's terms; `nvmf-core` maps it to an NVMe status.

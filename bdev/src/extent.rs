@@ -4,7 +4,7 @@
 //! operation that is wrong must end in an error, never in a copy beyond the device or a panic.
 
 use crate::channel::{Operation, OperationKind};
-use crate::device::{BdevError, DeviceError, Geometry};
+use crate::device::{BdevError, Deallocation, DeviceError, Geometry};
 
 /// Largest operation of every device, in bytes: what Write Zeroes can ask for with 65,536 blocks of 4096.
 const OPERATION_LEN_MAX: u64 = 256 << 20;
@@ -23,11 +23,13 @@ pub(crate) fn extent(geometry: &Geometry, operation: &Operation) -> Result<Exten
     let needs_data = match operation.kind {
         OperationKind::Flush => return Ok(Extent { offset: 0, len: 0 }),
         OperationKind::Read => true,
-        OperationKind::Write { .. } | OperationKind::WriteZeroes { .. } if geometry.read_only => {
-            return Err(DeviceError::ReadOnly);
+        kind if kind.is_change() && geometry.read_only => return Err(DeviceError::ReadOnly),
+        OperationKind::Deallocate if geometry.deallocation == Deallocation::Unsupported => {
+            return Err(DeviceError::Unsupported);
         }
+        OperationKind::WriteUncorrectable if !geometry.writes_uncorrectable => return Err(DeviceError::Unsupported),
         OperationKind::Write { .. } => true,
-        OperationKind::WriteZeroes { .. } => false,
+        OperationKind::WriteZeroes { .. } | OperationKind::Deallocate | OperationKind::WriteUncorrectable => false,
     };
     let range = range(geometry, operation.start_block, operation.block_count).ok_or(DeviceError::OutOfRange)?;
     match operation.data {
@@ -67,14 +69,7 @@ pub(crate) fn geometry(device: &str, block_len: u32, block_count: u64) -> Result
             allowed: "at least one block, and less than 8 EiB",
         });
     }
-    Ok(Geometry {
-        block_len,
-        block_count,
-        operation_block_count_max: OPERATION_LEN_MAX / u64::from(block_len),
-        data_alignment: 1,
-        volatile_write_cache: false,
-        read_only: false,
-    })
+    Ok(Geometry::plain(block_len, block_count, OPERATION_LEN_MAX / u64::from(block_len)))
 }
 
 #[cfg(test)]

@@ -98,6 +98,8 @@ impl File {
             data_alignment: opened.data_alignment,
             volatile_write_cache: true,
             read_only: options.read_only,
+            deallocation: opened.deallocation,
+            preferred: opened.preferred,
             ..extent::geometry(name, options.block_len, opened.len / u64::from(options.block_len))?
         };
         let zeroes =

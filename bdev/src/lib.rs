@@ -20,7 +20,7 @@ mod channel;
 mod device;
 
 pub use channel::{Channel, Completion, Operation, OperationKind};
-pub use device::{BdevError, Device, DeviceError, Geometry};
+pub use device::{Atomic, BdevError, Deallocation, Device, DeviceError, Geometry, Preferred};
 pub use file::{File, FileOptions};
 pub use memory::Memory;
 pub use null::Null;

@@ -10,7 +10,7 @@ use std::fmt;
 use reactor::{Arena, MemoryError, PageKind, Progress, Segment};
 
 use crate::channel::{Channel, Completion, Operation, OperationKind};
-use crate::device::{BdevError, Device, DeviceError, Geometry};
+use crate::device::{BdevError, Deallocation, Device, DeviceError, Geometry};
 use crate::extent;
 
 /// Operations that one channel holds; more stay with the submitter.
@@ -33,7 +33,11 @@ impl Memory {
     /// # Errors
     /// If a number is out of range, or there is not that much memory.
     pub fn new(name: &str, block_len: u32, block_count: u64, huge: bool) -> Result<Self, BdevError> {
-        let geometry = extent::geometry(name, block_len, block_count)?;
+        let geometry = Geometry {
+            // By writing zeroes: pages that transports have registered cannot be given back, since their devices would go on with the old ones.
+            deallocation: Deallocation::Zeroes,
+            ..extent::geometry(name, block_len, block_count)?
+        };
         let len = usize::try_from(u64::from(block_len) * block_count).map_err(|_| BdevError::Field {
             device: name.to_owned(),
             field: "size",
@@ -120,10 +124,11 @@ impl MemoryChannel {
             (OperationKind::Write { .. }, Some(data)) => data.copy_to(blocks),
             // A completed write is where it will ever be: nothing to flush, nothing to force.
             (OperationKind::Flush, _) => {}
-            (OperationKind::WriteZeroes { .. }, _) => {
+            (OperationKind::WriteZeroes { .. } | OperationKind::Deallocate, _) => {
                 return Ok(Some(Zeroing { token: operation.token, rest: blocks }));
             }
             (OperationKind::Read | OperationKind::Write { .. }, None) => return Err(DeviceError::Internal),
+            (OperationKind::WriteUncorrectable, _) => return Err(DeviceError::Unsupported),
         }
         Ok(None)
     }

@@ -9,7 +9,7 @@ use std::fmt;
 use reactor::{Arena, Progress, Segment};
 
 use crate::channel::{Channel, Completion, Operation, OperationKind};
-use crate::device::{BdevError, Device, Geometry};
+use crate::device::{BdevError, Deallocation, Device, Geometry};
 use crate::extent;
 
 /// Operations that one channel holds; more stay with the submitter.
@@ -31,7 +31,8 @@ impl Null {
     /// # Errors
     /// If a number is out of range.
     pub fn new(name: &str, block_len: u32, block_count: u64) -> Result<Self, BdevError> {
-        let geometry = extent::geometry(name, block_len, block_count)?;
+        let geometry =
+            Geometry { deallocation: Deallocation::Zeroes, ..extent::geometry(name, block_len, block_count)? };
         let zeroes =
             Arena::new(ZEROES_LEN, false).map_err(|source| BdevError::Memory { device: name.to_owned(), source })?;
         Ok(Self { name: name.to_owned(), geometry, zeroes })

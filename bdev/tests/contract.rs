@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bdev::{
-    BdevError, Channel, Completion, Device, DeviceError, File, FileOptions, Memory, Null, Operation, OperationKind,
+    BdevError, Channel, Completion, Deallocation, Device, DeviceError, File, FileOptions, Memory, Null, Operation,
+    OperationKind,
 };
 use reactor::{Arena, Rest, Segment};
 
@@ -15,6 +16,7 @@ const READ: OperationKind = OperationKind::Read;
 const WRITE: OperationKind = OperationKind::Write { force_unit_access: false };
 const WRITE_FORCED: OperationKind = OperationKind::Write { force_unit_access: true };
 const FLUSH: OperationKind = OperationKind::Flush;
+const DEALLOCATE: OperationKind = OperationKind::Deallocate;
 
 fn zeroes(deallocate: bool, force_unit_access: bool) -> OperationKind {
     OperationKind::WriteZeroes { deallocate, force_unit_access }
@@ -166,7 +168,7 @@ fn random_operations_agree_with_a_model() {
             let start = random.below(BLOCK_COUNT - count + 1);
             let piece = data.part(0, count as usize * block_len);
             let range = start as usize * block_len..(start + count) as usize * block_len;
-            match random.below(8) {
+            match random.below(9) {
                 0..=2 => {
                     let fill: Vec<u8> = (0..piece.len()).map(|_| random.below(256) as u8).collect();
                     piece.write(0, &fill);
@@ -180,6 +182,11 @@ fn random_operations_agree_with_a_model() {
                     model[range].fill(0);
                 }
                 4 => assert_eq!(driver.run_one(FLUSH, 0, 0, None), Ok(())),
+                5 => {
+                    assert_eq!(subject.device.geometry().deallocation, Deallocation::Zeroes, "all that the suite has");
+                    assert_eq!(driver.run_one(DEALLOCATE, start, count, None), Ok(()));
+                    model[range].fill(0);
+                }
                 _ => {
                     piece.write(0, &vec![0x5A; piece.len()]);
                     assert_eq!(driver.run_one(READ, start, count, Some(piece)), Ok(()));
@@ -298,7 +305,7 @@ fn what_is_outside_the_device_is_answered_not_done() {
         let mut driver = Driver::new(&*subject.device);
         let data = memory(2 * block_len);
         for start in [BLOCK_COUNT - 1, BLOCK_COUNT, u64::MAX - 1, u64::MAX, i64::MAX as u64 / 512] {
-            for kind in [READ, WRITE, zeroes(true, false), zeroes(false, true)] {
+            for kind in [READ, WRITE, zeroes(true, false), zeroes(false, true), DEALLOCATE] {
                 assert_eq!(
                     driver.run_one(kind, start, 2, Some(data)),
                     Err(DeviceError::OutOfRange),
@@ -314,6 +321,40 @@ fn what_is_outside_the_device_is_answered_not_done() {
         // The device goes on.
         assert_eq!(driver.run_one(READ, BLOCK_COUNT - 2, 2, Some(data)), Ok(()));
         assert_eq!(bytes(data), vec![0; 2 * block_len]);
+    }
+}
+
+#[test]
+fn what_a_device_says_of_its_blocks_is_possible() {
+    for subject in subjects() {
+        let geometry = subject.device.geometry();
+        let (preferred, atomic) = (geometry.preferred, geometry.atomic);
+        assert!(preferred.write > 0 && preferred.deallocate > 0 && atomic.write > 0 && atomic.power_fail > 0);
+        assert!(preferred.write_optimal.is_multiple_of(preferred.write) && preferred.write_optimal > 0);
+        assert!(atomic.power_fail <= atomic.write);
+        assert!(geometry.operation_block_count_max > 0 && geometry.data_alignment.is_power_of_two());
+        let mut driver = Driver::new(&*subject.device);
+        let uncorrectable = driver.run_one(OperationKind::WriteUncorrectable, 0, 1, None);
+        let expected = if geometry.writes_uncorrectable { Ok(()) } else { Err(DeviceError::Unsupported) };
+        assert_eq!(uncorrectable, expected, "{}", subject.device.product());
+    }
+}
+
+#[test]
+fn deallocated_space_is_given_back_by_files() {
+    use std::os::unix::fs::MetadataExt;
+    for subject in subjects() {
+        let Some(image) = &subject._image else { continue };
+        let block_len = subject.device.geometry().block_len as usize;
+        let mut driver = Driver::new(&*subject.device);
+        let data = memory(BLOCK_COUNT as usize * block_len);
+        data.write(0, &vec![0x77; data.len()]);
+        assert_eq!(driver.run_one(WRITE, 0, BLOCK_COUNT, Some(data)), Ok(()));
+        assert_eq!(driver.run_one(FLUSH, 0, 0, None), Ok(()));
+        let used = fs::metadata(&image.0).unwrap().blocks();
+        assert_eq!(driver.run_one(DEALLOCATE, 0, BLOCK_COUNT, None), Ok(()));
+        let left = fs::metadata(&image.0).unwrap().blocks();
+        assert!(left < used / 2, "{left} of {used} sectors are left of {}", image.0.display());
     }
 }
 

@@ -78,14 +78,7 @@ mod tests {
     const LEN_MAX: u32 = 128 * 1024;
 
     fn namespace(read_only: bool) -> Namespace {
-        let geometry = Geometry {
-            block_len: 512,
-            block_count: 1000,
-            operation_block_count_max: 512,
-            data_alignment: 1,
-            volatile_write_cache: false,
-            read_only,
-        };
+        let geometry = Geometry { read_only, ..Geometry::plain(512, 1000, 512) };
         Namespace { nsid: 1, device: DeviceIndex(0), geometry, uuid: Uuid::nil(), nguid: [0; 16] }
     }
 

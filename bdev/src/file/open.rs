@@ -9,14 +9,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use reactor::Arena;
 
 use super::FileOptions;
-use crate::device::BdevError;
+use crate::device::{BdevError, Deallocation, Preferred};
 
 /// Alignment of data where the file system does not say what direct I/O needs.
 const DATA_ALIGNMENT_UNTOLD: usize = 4096;
@@ -31,6 +31,8 @@ pub(super) struct Opened {
     pub(super) len: u64,
     pub(super) direct: bool,
     pub(super) data_alignment: usize,
+    pub(super) deallocation: Deallocation,
+    pub(super) preferred: Preferred,
 }
 
 /// Opens `path`. `try_direct` is false for channels that cannot keep direct I/O's alignment.
@@ -62,7 +64,38 @@ pub(super) fn open(device: &str, path: &Path, options: FileOptions, try_direct: 
     lock(&file, options.read_only).map_err(failed("lock"))?;
     let len = file.seek(SeekFrom::End(0)).map_err(failed("seek to the end"))?;
     check_len(device, len, options.block_len)?;
-    Ok(Opened { file, len, direct: data_alignment.is_some(), data_alignment: data_alignment.unwrap_or(1) })
+    let (deallocation, preferred) = if kind.is_block_device() {
+        // Where the device below cannot zero what it discards, the kernel refuses the call [block/fops.c, blkdev_fallocate], and writing zeroes to a
+        // whole device instead is nothing that anybody who discards it would want.
+        (Deallocation::Unspecified, preferred_of_device(&file, options.block_len))
+    } else {
+        let unit = file.metadata().map_err(failed("stat"))?.blksize();
+        (Deallocation::Zeroes, preferred(options.block_len, unit, unit))
+    };
+    let direct = data_alignment.is_some();
+    Ok(Opened { file, len, direct, data_alignment: data_alignment.unwrap_or(1), deallocation, preferred })
+}
+
+/// What a block device says of itself.
+fn preferred_of_device(file: &File, block_len: u32) -> Preferred {
+    let [mut physical, mut optimal] = [0_u32; 2];
+    // SAFETY: invariant 2: both calls write one 32-bit number.
+    let physical_is_told = unsafe { libc::ioctl(file.as_raw_fd(), libc::BLKPBSZGET, &raw mut physical) } == 0;
+    // SAFETY: as above.
+    let optimal_is_told = unsafe { libc::ioctl(file.as_raw_fd(), libc::BLKIOOPT, &raw mut optimal) } == 0;
+    let told = |is_told: bool, value: u32| if is_told { u64::from(value) } else { 0 };
+    preferred(block_len, told(physical_is_told, physical), told(optimal_is_told, optimal))
+}
+
+/// In blocks, of what the system says in bytes. What is no multiple of a block, or not told, is a block.
+fn preferred(block_len: u32, unit: u64, optimal: u64) -> Preferred {
+    let blocks = |len: u64, multiple: u64| match u32::try_from(len / u64::from(block_len)) {
+        Ok(count) if count > 0 && len.is_multiple_of(u64::from(block_len)) && len.is_multiple_of(multiple) => count,
+        Ok(_) | Err(_) => u32::try_from(multiple / u64::from(block_len)).unwrap_or(1).max(1),
+    };
+    let write = blocks(unit, 1);
+    let write_optimal = blocks(optimal, u64::from(write) * u64::from(block_len));
+    Preferred { boundary: 0, write, write_optimal, deallocate: write }
 }
 
 fn open_with(path: &Path, read_only: bool, flags: i32) -> io::Result<File> {
@@ -140,6 +173,16 @@ fn direct_alignment(path: &Path) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_says_in_bytes_becomes_blocks() {
+        let of = |write, write_optimal| Preferred { boundary: 0, write, write_optimal, deallocate: write };
+        assert_eq!(preferred(512, 4096, 4096), of(8, 8));
+        assert_eq!(preferred(4096, 4096, 65536), of(1, 16));
+        assert_eq!(preferred(4096, 512, 0), of(1, 1), "less than a block is a block");
+        assert_eq!(preferred(512, 4096, 6144), of(8, 8), "the best size is a multiple of the smallest");
+        assert_eq!(preferred(512, u64::MAX, u64::MAX), of(1, 1));
+    }
 
     #[test]
     fn a_size_that_does_not_fit_says_what_to_do() {

@@ -3,7 +3,7 @@
 use reactor::Segment;
 
 use crate::channel::{Operation, OperationKind};
-use crate::device::DeviceError;
+use crate::device::{Deallocation, DeviceError};
 use crate::extent::Extent;
 
 /// How often one call that says "again" is repeated before the operation fails.
@@ -34,6 +34,8 @@ pub(super) enum Call {
     Zero { offset: u64, len: u64, punch: bool },
     /// Everything on stable storage.
     Sync,
+    /// None, which succeeds.
+    Nothing,
 }
 
 /// What a call's result leads to.
@@ -53,6 +55,8 @@ enum Step {
     Zero,
     /// fdatasync.
     Sync,
+    /// Advice that nobody takes.
+    Nothing,
 }
 
 /// An operation under way.
@@ -63,19 +67,26 @@ pub(super) struct Request {
     extent: Extent,
     data: Option<Segment>,
     step: Step,
+    /// It is done also where the file system refuses it.
+    is_advice: bool,
     done_len: u64,
     retry_count: u32,
 }
 
 impl Request {
-    /// `extent` is the operation's, checked.
-    pub(super) fn new(operation: &Operation, extent: Extent, refused: Refused) -> Self {
+    /// `extent` is the operation's, checked. Where deallocated blocks shall be zeroes, they are written if there is no other way.
+    pub(super) fn new(operation: &Operation, extent: Extent, refused: Refused, deallocation: Deallocation) -> Self {
+        let is_advice = operation.kind == OperationKind::Deallocate && deallocation != Deallocation::Zeroes;
         let step = match operation.kind {
+            OperationKind::Deallocate if !refused.punch_hole => Step::Zero,
+            OperationKind::Deallocate if is_advice => Step::Nothing,
             OperationKind::Read | OperationKind::Write { .. } => Step::Transfer,
             OperationKind::Flush => Step::Sync,
             OperationKind::WriteZeroes { deallocate: true, .. } if !refused.punch_hole => Step::Zero,
             OperationKind::WriteZeroes { deallocate: false, .. } if !refused.zero_range => Step::Zero,
-            OperationKind::WriteZeroes { .. } => Step::Transfer,
+            OperationKind::WriteZeroes { .. } | OperationKind::Deallocate | OperationKind::WriteUncorrectable => {
+                Step::Transfer
+            }
         };
         Self {
             token: operation.token,
@@ -83,6 +94,7 @@ impl Request {
             extent,
             data: operation.data,
             step,
+            is_advice,
             done_len: 0,
             retry_count: 0,
         }
@@ -100,7 +112,10 @@ impl Request {
             (Step::Transfer, OperationKind::WriteZeroes { force_unit_access: durable, .. }, _) => {
                 Call::WriteZeroes { offset, len, durable }
             }
+            (Step::Transfer, OperationKind::Deallocate, _) => Call::WriteZeroes { offset, len, durable: false },
             (Step::Zero, OperationKind::WriteZeroes { deallocate: punch, .. }, _) => Call::Zero { offset, len, punch },
+            (Step::Zero, OperationKind::Deallocate, _) => Call::Zero { offset, len, punch: true },
+            (Step::Nothing, _, _) => Call::Nothing,
             (Step::Transfer | Step::Zero | Step::Sync, _, _) => Call::Sync,
         }
     }
@@ -117,7 +132,12 @@ impl Request {
             return self.failed(-result, refused);
         };
         match self.step {
-            Step::Sync => Next::Done(Ok(())),
+            Step::Sync | Step::Nothing => Next::Done(Ok(())),
+            // One call punches at most so much, and a deallocation may be longer.
+            Step::Zero if self.extent.len - self.done_len > CALL_LEN_MAX => {
+                self.done_len += CALL_LEN_MAX;
+                Next::Call
+            }
             Step::Zero if matches!(self.kind, OperationKind::WriteZeroes { force_unit_access: true, .. }) => {
                 self.enter(Step::Sync)
             }
@@ -125,9 +145,11 @@ impl Request {
             // A read that brings nothing is past the end of a file that was truncated under us.
             Step::Transfer if moved_len == 0 => Next::Done(Err(match self.kind {
                 OperationKind::Read => DeviceError::OutOfRange,
-                OperationKind::Write { .. } | OperationKind::WriteZeroes { .. } | OperationKind::Flush => {
-                    DeviceError::WriteFault
-                }
+                OperationKind::Write { .. }
+                | OperationKind::WriteZeroes { .. }
+                | OperationKind::Deallocate
+                | OperationKind::WriteUncorrectable
+                | OperationKind::Flush => DeviceError::WriteFault,
             })),
             Step::Transfer => {
                 self.done_len += moved_len;
@@ -150,13 +172,16 @@ impl Request {
         }
         if self.step == Step::Zero && matches!(errno, libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL | libc::EPERM) {
             match self.kind {
-                OperationKind::WriteZeroes { deallocate: true, .. } => refused.punch_hole = true,
+                OperationKind::WriteZeroes { deallocate: true, .. } | OperationKind::Deallocate => {
+                    refused.punch_hole = true;
+                }
                 OperationKind::WriteZeroes { .. }
                 | OperationKind::Read
                 | OperationKind::Write { .. }
+                | OperationKind::WriteUncorrectable
                 | OperationKind::Flush => refused.zero_range = true,
             }
-            return self.enter(Step::Transfer);
+            return if self.is_advice { Next::Done(Ok(())) } else { self.enter(Step::Transfer) };
         }
         Next::Done(Err(device_error(errno, self.kind)))
     }
@@ -171,9 +196,11 @@ fn device_error(errno: i32, kind: OperationKind) -> DeviceError {
         libc::EOPNOTSUPP | libc::ENOSYS => DeviceError::Unsupported,
         libc::EIO | libc::EREMOTEIO | libc::ENODATA | libc::ENOLINK | libc::EILSEQ | libc::ETIMEDOUT => match kind {
             OperationKind::Read => DeviceError::ReadFault,
-            OperationKind::Write { .. } | OperationKind::WriteZeroes { .. } | OperationKind::Flush => {
-                DeviceError::WriteFault
-            }
+            OperationKind::Write { .. }
+            | OperationKind::WriteZeroes { .. }
+            | OperationKind::Deallocate
+            | OperationKind::WriteUncorrectable
+            | OperationKind::Flush => DeviceError::WriteFault,
         },
         _ => DeviceError::Internal,
     }
@@ -187,7 +214,7 @@ mod tests {
 
     fn request(kind: OperationKind, len: u64, data: Option<Segment>) -> Request {
         let operation = Operation { token: 1, kind, start_block: 8, block_count: len / 512, data };
-        Request::new(&operation, Extent { offset: 4096, len }, Refused::default())
+        Request::new(&operation, Extent { offset: 4096, len }, Refused::default(), Deallocation::Zeroes)
     }
 
     #[test]
@@ -222,8 +249,41 @@ mod tests {
         assert_eq!(zeroes.call(), Call::WriteZeroes { offset: 8192, len: 4096, durable: true });
         assert_eq!(zeroes.advance(4096, &mut refused), Next::Done(Ok(())));
         let operation = Operation { token: 2, kind, start_block: 0, block_count: 1, data: None };
-        let second = Request::new(&operation, Extent { offset: 0, len: 512 }, refused);
+        let second = Request::new(&operation, Extent { offset: 0, len: 512 }, refused, Deallocation::Zeroes);
         assert_eq!(second.call(), Call::WriteZeroes { offset: 0, len: 512, durable: true });
+    }
+
+    #[test]
+    fn a_refused_deallocation_is_zeroes_or_nothing() {
+        let operation =
+            Operation { token: 1, kind: OperationKind::Deallocate, start_block: 8, block_count: 8, data: None };
+        let extent = Extent { offset: 4096, len: 4096 };
+        let mut refused = Refused::default();
+        let mut zeroes = Request::new(&operation, extent, refused, Deallocation::Zeroes);
+        assert_eq!(zeroes.call(), Call::Zero { offset: 4096, len: 4096, punch: true });
+        assert_eq!(zeroes.advance(-libc::EOPNOTSUPP, &mut refused), Next::Call);
+        assert_eq!(zeroes.call(), Call::WriteZeroes { offset: 4096, len: 4096, durable: false });
+        assert!(refused.punch_hole);
+        let mut advice = Request::new(&operation, extent, Refused::default(), Deallocation::Unspecified);
+        assert_eq!(advice.advance(-libc::EOPNOTSUPP, &mut refused), Next::Done(Ok(())));
+        let mut advice = Request::new(&operation, extent, refused, Deallocation::Unspecified);
+        assert_eq!(advice.call(), Call::Nothing);
+        assert_eq!(advice.advance(0, &mut refused), Next::Done(Ok(())));
+    }
+
+    #[test]
+    fn a_long_range_is_punched_in_pieces() {
+        let kind = OperationKind::WriteZeroes { deallocate: true, force_unit_access: true };
+        let operation = Operation { token: 1, kind, start_block: 0, block_count: 5 << 20, data: None };
+        let extent = Extent { offset: 0, len: 5 << 29 };
+        let mut zeroes = Request::new(&operation, extent, Refused::default(), Deallocation::Zeroes);
+        let mut offsets = Vec::new();
+        while let Call::Zero { offset, len, punch: true } = zeroes.call() {
+            offsets.push((offset, len));
+            assert_eq!(zeroes.advance(0, &mut Refused::default()), Next::Call);
+        }
+        assert_eq!(offsets, [(0, 1 << 30), (1 << 30, 1 << 30), (1 << 31, 1 << 29)]);
+        assert_eq!(zeroes.call(), Call::Sync);
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Channel for RingChannel {
             && let Some(operation) = operations.pop_front()
         {
             let request = match extent::extent(&self.geometry, &operation) {
-                Ok(extent) => Request::new(&operation, extent, self.refused),
+                Ok(extent) => Request::new(&operation, extent, self.refused, self.geometry.deallocation),
                 Err(error) => {
                     self.finished.push_back(Completion { token: operation.token, result: Err(error) });
                     continue;
@@ -191,6 +191,7 @@ fn entry(call: Call, zeroes: Segment) -> squeue::Entry {
             let how = if punch { libc::FALLOC_FL_PUNCH_HOLE } else { libc::FALLOC_FL_ZERO_RANGE };
             opcode::Fallocate::new(FILE, len).offset(offset).mode(how | libc::FALLOC_FL_KEEP_SIZE).build()
         }
+        Call::Nothing => opcode::Nop::new().build(),
         Call::Sync => opcode::Fsync::new(FILE).flags(FsyncFlags::DATASYNC).build(),
     }
 }

@@ -64,7 +64,7 @@ impl Channel for WorkerChannel {
             self.outstanding_count += 1;
             match extent::extent(&self.geometry, &operation) {
                 Ok(extent) => {
-                    let request = Request::new(&operation, extent, Refused { zero_range: true, punch_hole: true });
+                    let request = Request::new(&operation, extent, Refused::default(), self.geometry.deallocation);
                     assert!(self.queues.requests.push(request).is_ok(), "room for every outstanding operation");
                     sent = true;
                 }
@@ -178,13 +178,25 @@ fn perform(file: &std::fs::File, call: Call, buffer: &mut [u8]) -> i32 {
             piece.fill(0);
             file.write_at(piece, offset).and_then(|len| sync_if(file, durable, len))
         }
-        Call::Zero { .. } => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+        Call::Zero { offset, len, punch } => zero(file, offset, len, punch).map(|()| 0),
+        Call::Nothing => Ok(0),
         Call::Sync => file.sync_data().map(|()| 0),
     };
     match done {
         Ok(len) => i32::try_from(len).unwrap_or(i32::MAX),
         Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
     }
+}
+
+/// Has the file system zero a range, as [`Call::Zero`] says.
+fn zero(file: &std::fs::File, offset: u64, len: u64, punch: bool) -> io::Result<()> {
+    let how = if punch { libc::FALLOC_FL_PUNCH_HOLE } else { libc::FALLOC_FL_ZERO_RANGE };
+    let (Ok(offset), Ok(len)) = (libc::off_t::try_from(offset), libc::off_t::try_from(len)) else {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    };
+    // SAFETY: no memory is involved.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), how | libc::FALLOC_FL_KEEP_SIZE, offset, len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn sync_if(file: &std::fs::File, durable: bool, len: usize) -> io::Result<usize> {

@@ -223,7 +223,14 @@ impl PollGroup {
                     self.counters.read_bytes.add(u64::from(plan.data_len));
                 }
                 (OperationKind::Write { .. }, _) => self.counters.written_bytes.add(u64::from(plan.data_len)),
-                (OperationKind::Read | OperationKind::Flush | OperationKind::WriteZeroes { .. }, _) => {}
+                (
+                    OperationKind::Read
+                    | OperationKind::Flush
+                    | OperationKind::WriteZeroes { .. }
+                    | OperationKind::Deallocate
+                    | OperationKind::WriteUncorrectable,
+                    _,
+                ) => {}
             }
         }
         self.complete((handle, slot), status, 0);

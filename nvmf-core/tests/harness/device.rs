@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use bdev::{BdevError, Channel, Completion, Device, DeviceError, Geometry, Operation, OperationKind};
+use bdev::{BdevError, Channel, Completion, Deallocation, Device, DeviceError, Geometry, Operation, OperationKind};
 use reactor::Progress;
 
 pub const BLOCK_LEN: u32 = 512;
@@ -25,17 +25,29 @@ pub struct TestDevice {
     pub state: Arc<Mutex<State>>,
     alignment: usize,
     read_only: bool,
+    writes_uncorrectable: bool,
 }
 
 impl TestDevice {
     pub fn new(name: &str, block_count: usize) -> Self {
         let blocks = vec![0; block_count * BLOCK_LEN as usize];
         let state = State { blocks, hold: false, failure: None, seen: Vec::new() };
-        Self { name: name.into(), state: Arc::new(Mutex::new(state)), alignment: 1, read_only: false }
+        Self {
+            name: name.into(),
+            state: Arc::new(Mutex::new(state)),
+            alignment: 1,
+            read_only: false,
+            writes_uncorrectable: false,
+        }
     }
 
     pub fn aligned(mut self, alignment: usize) -> Self {
         self.alignment = alignment;
+        self
+    }
+
+    pub fn writing_uncorrectable(mut self) -> Self {
+        self.writes_uncorrectable = true;
         self
     }
 
@@ -55,12 +67,12 @@ impl Device for TestDevice {
     fn geometry(&self) -> Geometry {
         let block_count = self.state.lock().unwrap().blocks.len() as u64 / u64::from(BLOCK_LEN);
         Geometry {
-            block_len: BLOCK_LEN,
-            block_count,
-            operation_block_count_max: 1 << 16,
             data_alignment: self.alignment,
             volatile_write_cache: true,
             read_only: self.read_only,
+            deallocation: Deallocation::Zeroes,
+            writes_uncorrectable: self.writes_uncorrectable,
+            ..Geometry::plain(BLOCK_LEN, block_count, 1 << 16)
         }
     }
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
@@ -105,10 +117,10 @@ impl Channel for TestChannel {
                 (OperationKind::Write { .. }, Some(data)) => {
                     data.read(0, &mut state.blocks[start..start + data.len()]);
                 }
-                (OperationKind::WriteZeroes { .. }, None) => {
+                (OperationKind::WriteZeroes { .. } | OperationKind::Deallocate, None) => {
                     state.blocks[start..start + len(&operation)].fill(0);
                 }
-                (OperationKind::Flush, None) => {}
+                (OperationKind::Flush | OperationKind::WriteUncorrectable, None) => {}
                 (kind, data) => panic!("{kind:?} with {data:?}"),
             }
             completions.push(Completion { token: operation.token, result });

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bdev::{BdevError, Channel, Completion, Device, DeviceError, Geometry, Operation, OperationKind};
+use bdev::{BdevError, Channel, Completion, Deallocation, Device, DeviceError, Geometry, Operation, OperationKind};
 use reactor::{Arena, Choices, Progress, Rest, Segment, Wake};
 
 /// Most polls that an operation waits beyond the first.
@@ -58,12 +58,9 @@ impl SimulatedDevice {
     /// `in_place`: its memory is registered, and reads need no operation.
     pub(super) fn new(choices: Choices, block_len: u32, block_count: u64, in_place: bool) -> Arc<Self> {
         let geometry = Geometry {
-            block_len,
-            block_count,
-            operation_block_count_max: block_count,
-            data_alignment: 1,
             volatile_write_cache: true,
-            read_only: false,
+            deallocation: Deallocation::Zeroes,
+            ..Geometry::plain(block_len, block_count, block_count)
         };
         let len = usize::try_from(u64::from(block_len) * block_count).unwrap_or_default();
         let blocks = memory(len);
@@ -261,7 +258,7 @@ impl Shared {
         let blocks = part(self.blocks, block_len, start, count).ok_or(DeviceError::OutOfRange)?;
         let error = match (operation.kind, operation.data) {
             (OperationKind::Read, Some(_)) if fails => DeviceError::ReadFault,
-            (OperationKind::Write { .. } | OperationKind::WriteZeroes { .. }, _) if fails => DeviceError::WriteFault,
+            (kind, _) if fails && kind.is_change() => DeviceError::WriteFault,
             (OperationKind::Read, Some(data)) => {
                 blocks.copy_to(data);
                 return Ok(());
@@ -270,12 +267,13 @@ impl Shared {
                 self.write(data, blocks, start, block_len);
                 return Ok(());
             }
-            (OperationKind::WriteZeroes { .. }, _) => {
+            (OperationKind::WriteZeroes { .. } | OperationKind::Deallocate, _) => {
                 blocks.zero();
                 return Ok(());
             }
             (OperationKind::Flush, _) => return Ok(()),
             (OperationKind::Read | OperationKind::Write { .. }, None) => DeviceError::Internal,
+            (OperationKind::WriteUncorrectable, _) => DeviceError::Unsupported,
         };
         self.failed_count += 1;
         Err(error)
