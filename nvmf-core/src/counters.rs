@@ -23,6 +23,8 @@ pub struct PollGroupCounters {
     pub error_count: Counter,
     /// Commands that found no buffer and waited.
     pub buffer_wait_count: Counter,
+    /// Requests that were held back until something ended: a pause.
+    pub park_count: Counter,
     /// Reads that went out of a device's own memory, without a copy.
     pub in_place_count: Counter,
     /// Messages and arrivals whose handle was stale.
@@ -43,6 +45,8 @@ pub struct PollGroupCounters {
     pub buffers_taken: Counter,
     /// Gauge: requests that wait for a buffer.
     pub buffers_awaited: Counter,
+    /// Gauge: requests that are held back.
+    pub requests_parked: Counter,
     /// Gauge: leases on devices.
     pub device_leases: Counter,
     /// Gauge: qpair headers in limbo.

@@ -19,6 +19,13 @@ pub(crate) struct DeviceLease {
     device: DeviceIndex,
 }
 
+impl DeviceLease {
+    /// Whether it is on this device.
+    pub(crate) fn is_on(&self, device: DeviceIndex) -> bool {
+        self.device == device
+    }
+}
+
 struct Port {
     channel: Box<dyn Channel>,
     operations: VecDeque<Operation>,
@@ -57,6 +64,11 @@ impl Devices {
         let port = self.port(lease.device);
         assert!(port.lease_count > 0, "a lease is given back once");
         port.lease_count -= 1;
+    }
+
+    /// Leases on one device that are out.
+    pub(crate) fn lease_count_of(&self, device: DeviceIndex) -> u64 {
+        self.ports.get(usize::from(device.0)).map_or(0, |port| port.lease_count)
     }
 
     /// Leases that are out, on all devices.

@@ -19,6 +19,7 @@ mod notice;
 mod plan;
 
 mod namespace;
+mod order;
 mod withdrawal;
 
 mod subsystem;

@@ -7,6 +7,7 @@ use reactor::{Handle, Name};
 
 use crate::membership::{ControllerLease, Host, Join, Remote, SubsystemLease};
 use crate::notice::Notice;
+use crate::order::Order;
 use crate::status::Status;
 use crate::subsystem::Subject;
 use crate::target::ChangeId;
@@ -35,6 +36,8 @@ impl Message {
             Letter::Withdraw { .. } => &"withdraw",
             Letter::Withdrawn { .. } => &"withdrawn",
             Letter::Notify(_) => &"notify",
+            Letter::Order { .. } => &"order",
+            Letter::Obeyed { .. } => &"obeyed",
         }
     }
 }
@@ -117,6 +120,18 @@ pub(crate) enum Letter {
     Notify(Box<Notice>),
     /// Every qpair of this CPU that it ends drains.
     Withdrawn {
+        /// Which.
+        change: ChangeId,
+    },
+    /// Control plane to every poll group: do this. Once per change and step; answered by `Obeyed`.
+    Order {
+        /// To answer with.
+        change: ChangeId,
+        /// What.
+        order: Box<Order>,
+    },
+    /// Done here.
+    Obeyed {
         /// Which.
         change: ChangeId,
     },

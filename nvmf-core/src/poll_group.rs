@@ -9,12 +9,15 @@
 //!   releases everything;
 //! - on the data path nothing is allocated: batches keep their room, queues are reserved when a qpair opens.
 
+mod admission;
 mod association;
 mod buffers;
 mod connect;
 mod control;
 mod fetch;
 mod io;
+mod orders;
+mod parking;
 mod respond;
 mod teardown;
 mod timers;
@@ -38,6 +41,7 @@ use crate::trace::Step;
 use crate::transport::{Arrival, QpairSpec, Transport};
 use crate::{ControllerKind, Qpair};
 use buffers::{Buffers, RequestName};
+use parking::Parking;
 pub use timers::TIMER_BIT;
 use timers::{Timer, token};
 
@@ -69,6 +73,9 @@ pub struct PollGroup {
     controllers: Slab<Controller, ControllerKind>,
     buffers: Buffers,
     devices: Devices,
+    parking: Parking,
+    /// Of the control plane, not yet answered.
+    orders: Vec<orders::Pending>,
     /// What was withdrawn from hosts whose qpairs have not all begun to drain.
     withdrawals: Vec<withdraw::Pending>,
     requests_live: u64,
@@ -103,6 +110,8 @@ impl PollGroup {
             controllers: Slab::new(qpair_count_max),
             buffers: Buffers::new(options.cpu, options.data_memory, directory.transfer_len_max()),
             devices,
+            parking: Parking::default(),
+            orders: Vec::new(),
             withdrawals: Vec::new(),
             requests_live: 0,
             slot_count: 0,
@@ -133,6 +142,7 @@ impl PollGroup {
         // 8, 9: data is pushed, responses are posted, one doorbell.
         progress = progress.or(self.respond(transport));
         transport.ring();
+        self.answer_orders(turn);
         self.reap_headers(turn);
         self.publish_gauges();
         progress
@@ -145,7 +155,8 @@ impl PollGroup {
             || !self.control_batch.is_empty()
             || !self.io_batch.is_empty()
             || !self.completions.is_empty()
-            || !self.completed.is_empty();
+            || !self.completed.is_empty()
+            || self.has_order_due();
         if has_begun { Rest::Poll } else { self.devices.arm() }
     }
 
@@ -219,6 +230,7 @@ impl PollGroup {
         let slot_count = self.slot_count;
         self.buffers.reserve(slot_count);
         self.devices.reserve(slot_count);
+        self.parking.reserve(slot_count);
         self.arrivals.reserve(slot_count);
         self.control_batch.reserve(slot_count);
         self.io_batch.reserve(slot_count);
@@ -239,6 +251,7 @@ impl PollGroup {
         counters.requests_live.set(self.requests_live);
         counters.buffers_taken.set(self.buffers.taken() as u64);
         counters.buffers_awaited.set(self.buffers.waiting_count() as u64);
+        counters.requests_parked.set(self.parking.len() as u64);
         counters.device_leases.set(self.devices.lease_count());
         counters.headers_in_limbo.set(self.headers.len() as u64);
     }

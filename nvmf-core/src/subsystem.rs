@@ -38,6 +38,8 @@ pub(crate) struct Subsystem {
     pub(crate) id: SubsystemId,
     /// It is being deleted: no host connects to it any more. It stays in the snapshot until its last controller is gone.
     pub(crate) is_leaving: bool,
+    /// I/O commands that come now are parked until it is resumed.
+    pub(crate) is_paused: bool,
     pub(crate) nqn: Nqn,
     pub(crate) serial_number: String,
     pub(crate) model_number: String,

@@ -5,15 +5,18 @@
 //! | part | what it is |
 //! |---|---|
 //! | here | messages, publishing, how changes go on |
-//! | `edit` | the changes that may be asked for |
+//! | `edit`, `pause` | the changes that may be asked for |
+//! | [`Amendment`] | most of them as plain data |
 //! | `facts` | what is told of subsystems, controllers and qpairs |
 //! | `change` | what a change waits for |
 //! | `subsystems`, `check` | the list, and what may stand in it |
 //! | `controllers`, `ids` | leases that are out |
 //! | [`Directory`] | what all CPUs share |
 
+mod amend;
 mod edit;
 mod facts;
+mod pause;
 
 mod change;
 mod subsystems;
@@ -30,6 +33,7 @@ use std::sync::Arc;
 use bdev::Device;
 use reactor::{Cpu, Domain, Full, Gathering, Grace, Limbo, Turn, Unlinked};
 
+pub use amend::Amendment;
 pub use change::{ChangeError, ChangeId};
 pub use check::SpecError;
 pub use controllers::ControllerFacts;
@@ -46,7 +50,7 @@ use crate::subsystem::{Snapshot, Subject};
 use crate::trace::{Step, place};
 use crate::wire::ConnectRefusal;
 use crate::withdrawal::{Audience, Withdrawal};
-use change::{Change, Changes, Wait};
+use change::{Change, Changes, Task, Wait};
 use controllers::Controllers;
 use subsystems::Subsystems;
 
@@ -133,6 +137,11 @@ impl Target {
                     tracing::error!(?change, ?from, "an answer to a change that does not wait for one");
                 }
             }
+            Letter::Obeyed { change } => {
+                if !from.is_some_and(|from| self.changes.answered(change, from)) {
+                    tracing::error!(?change, ?from, "an answer to an order that nobody gave");
+                }
+            }
             letter @ (Letter::Admitted { .. }
             | Letter::NotAdmitted { .. }
             | Letter::Join(_)
@@ -141,7 +150,8 @@ impl Target {
             | Letter::Leave(_)
             | Letter::End { .. }
             | Letter::Withdraw { .. }
-            | Letter::Notify(_)) => {
+            | Letter::Notify(_)
+            | Letter::Order { .. }) => {
                 tracing::error!(?letter, ?from, "a message for a polling CPU came to the control plane");
             }
         }
@@ -274,15 +284,24 @@ impl Target {
         change: &Change,
         wait: Wait,
     ) -> Result<Option<Wait>, Wait> {
-        match (wait, &change.withdrawal) {
+        match (wait, &change.task) {
             (wait @ (Wait::Publishing | Wait::Forgetting), _) if self.is_stale => Err(wait),
             (Wait::Telling(answers), _) if !answers.is_complete() => Err(Wait::Telling(answers)),
-            (Wait::Publishing, Some(withdrawal)) => Ok(Some(Wait::Telling(self.tell(turn, change.id, withdrawal)))),
-            (Wait::Telling(_), Some(Withdrawal { from: Audience::Everybody, .. })) => Ok(Some(Wait::Emptying)),
-            (Wait::Emptying, Some(withdrawal)) if self.controllers.count_of(withdrawal.subsystem) > 0 => {
+            (Wait::Publishing, Task::Withdraw(withdrawal)) => {
+                let letter = || Letter::Withdraw { change: change.id, withdrawal: Box::new(withdrawal.clone()) };
+                Ok(Some(Wait::Telling(self.tell(turn, letter))))
+            }
+            (Wait::Publishing, Task::Order(order)) => {
+                let letter = || Letter::Order { change: change.id, order: Box::new(order.clone()) };
+                Ok(Some(Wait::Telling(self.tell(turn, letter))))
+            }
+            (Wait::Telling(_), Task::Withdraw(Withdrawal { from: Audience::Everybody, .. })) => {
+                Ok(Some(Wait::Emptying))
+            }
+            (Wait::Emptying, Task::Withdraw(withdrawal)) if self.controllers.count_of(withdrawal.subsystem) > 0 => {
                 Err(Wait::Emptying)
             }
-            (Wait::Emptying, Some(withdrawal)) => {
+            (Wait::Emptying, Task::Withdraw(withdrawal)) => {
                 self.subsystems.forget(withdrawal.subsystem);
                 self.is_stale = true;
                 Ok(Some(Wait::Forgetting))
@@ -292,15 +311,8 @@ impl Target {
     }
 
     /// Only the polling CPUs are told: a mesh may hold other programs too.
-    fn tell<M: From<Message>>(
-        &self,
-        turn: &mut Turn<'_, M>,
-        change: ChangeId,
-        withdrawal: &Withdrawal,
-    ) -> Gathering<()> {
+    fn tell<M: From<Message>>(&self, turn: &mut Turn<'_, M>, letter: impl Fn() -> Letter) -> Gathering<()> {
         let cpus = (0..self.directory.cpu_count()).map(Cpu);
-        Gathering::ask_some(turn, cpus, |_| {
-            Message(Letter::Withdraw { change, withdrawal: Box::new(withdrawal.clone()) }).into()
-        })
+        Gathering::ask_some(turn, cpus, |_| Message(letter()).into())
     }
 }

@@ -43,7 +43,11 @@ impl PollGroup {
             },
             Letter::Withdraw { change, withdrawal } => self.withdraw(turn, transport, change, &withdrawal),
             Letter::Notify(notice) => self.notify(&notice),
-            letter @ (Letter::Admit { .. } | Letter::Retire { .. } | Letter::Withdrawn { .. }) => {
+            Letter::Order { change, order } => self.obey(turn, change, *order),
+            letter @ (Letter::Admit { .. }
+            | Letter::Retire { .. }
+            | Letter::Withdrawn { .. }
+            | Letter::Obeyed { .. }) => {
                 tracing::error!(?letter, ?from, "a message for the control plane came to a polling CPU");
             }
         }

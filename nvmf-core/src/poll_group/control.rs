@@ -244,7 +244,7 @@ impl PollGroup {
         }
     }
 
-    /// Aborts a command that is held or waits for a buffer. Anything else is on its way already, here or on another CPU.
+    /// Aborts a command that is held, parked, or waits for a buffer. Anything else is on its way already, here or on another CPU.
     fn abort(
         &mut self,
         (admin, _): RequestName,
@@ -262,13 +262,14 @@ impl PollGroup {
         let found = qpair.slots().find(|slot| {
             let request = qpair.request(*slot);
             request.command_id == command_id
-                && matches!(request.state, RequestState::WaitingEvent | RequestState::WaitingBuffer)
+                && matches!(request.state, RequestState::WaitingEvent | RequestState::WaitingBuffer | RequestState::Parked)
         });
         let Some(slot) = found else { return false };
         if qpair.request(slot).state == RequestState::WaitingEvent {
             owner.release_event(slot);
         } else {
             self.buffers.forget(|request| request == (handle, slot));
+            self.parking.forget(|request| request == (handle, slot));
         }
         self.complete((handle, slot), Status::ABORT_REQUESTED, 0);
         true

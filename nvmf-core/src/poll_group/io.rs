@@ -4,6 +4,7 @@ use bdev::{Completion, Operation, OperationKind};
 use reactor::{Handle, Progress, Segment, Turn};
 
 use super::PollGroup;
+use super::admission::admit_io;
 use super::buffers::{RequestName, Size};
 use crate::Qpair;
 use crate::command::{Command, DataPointer, IoCommand, IoKind};
@@ -22,7 +23,10 @@ impl PollGroup {
         for name in batch.drain(..) {
             self.begin(turn, transport, name);
         }
-        self.io_batch = batch;
+        // What was unparked meanwhile is begun in the next turn.
+        if self.io_batch.is_empty() {
+            self.io_batch = batch;
+        }
     }
 
     /// Gives buffers that came back to the requests that wait for one, each pool first come, first served.
@@ -52,11 +56,11 @@ impl PollGroup {
         command: &IoCommand,
     ) {
         let snapshot = self.directory.snapshot(turn.guard());
-        let namespace = match subject {
-            Subject::Nvm(id) => snapshot.subsystem(id).and_then(|subsystem| subsystem.namespace(command.nsid)),
-            Subject::Discovery => None,
+        let Some(subsystem) = self.open_subsystem(snapshot, name, subject) else { return };
+        let namespace = match admit_io(subsystem, command) {
+            Ok(namespace) => namespace,
+            Err(status) => return self.complete(name, status, 0),
         };
-        let Some(namespace) = namespace else { return self.complete(name, Status::INVALID_NAMESPACE, 0) };
         let plan = match namespace.plan(&command.kind, snapshot.controller.transfer_len_max) {
             Ok(plan) => plan,
             Err(status) => return self.complete(name, status, 0),
@@ -65,9 +69,15 @@ impl PollGroup {
         let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
         let request = qpair.request(name.1);
         request.work = Some((device, plan));
-        if request.lease.is_none() {
-            request.lease = Some(self.devices.lease(device));
-        }
+        // While it waited for a buffer its namespace may have been taken away and made anew, of another device.
+        let lease = match request.lease.take() {
+            Some(lease) if lease.is_on(device) => lease,
+            other => {
+                other.into_iter().for_each(|lease| self.devices.give(lease));
+                self.devices.lease(device)
+            }
+        };
+        request.lease = Some(lease);
         match command.kind {
             IoKind::Flush | IoKind::WriteZeroes { .. } => self.operate(name, None),
             IoKind::Read { data: to @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)), .. } => {

@@ -53,6 +53,7 @@ impl PollGroup {
             let _dropped = body.advance(slot, RequestEvent::Drain);
         }
         self.buffers.forget(|(handle, _)| handle == qpair);
+        self.parking.forget(|(handle, _)| handle == qpair);
         if let Some(header) = header {
             header.set_stage(QpairStage::Draining);
         }

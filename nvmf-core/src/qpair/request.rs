@@ -134,6 +134,8 @@ pub(crate) enum RequestState {
     Admitted,
     /// Waits in a pool's queue. The host owns the data.
     WaitingBuffer,
+    /// The walk holds it back until what it is parked for has ended. The host owns the data.
+    Parked,
     /// The transport writes the buffer.
     Pulling,
     /// The device reads or writes the data.
@@ -162,6 +164,10 @@ pub(crate) enum RequestEvent {
     Arrive,
     /// The pool is empty.
     AwaitBuffer,
+    /// The walk holds it back.
+    Park,
+    /// What it was parked for has ended: it is begun again.
+    Unpark,
     /// A transfer from the host was started.
     Pull,
     /// A block operation was queued.
@@ -192,21 +198,30 @@ impl RequestState {
             (S::Free, E::Arrive) => Some(S::Admitted),
 
             (S::Admitted, E::AwaitBuffer) => Some(S::WaitingBuffer),
+            (S::Admitted | S::WaitingBuffer, E::Park) => Some(S::Parked),
+            (S::Parked, E::Unpark) => Some(S::Admitted),
             (S::Admitted | S::WaitingBuffer, E::Pull) => Some(S::Pulling),
             (S::Admitted | S::WaitingBuffer | S::Pulling, E::Operate) => Some(S::Operating),
             (S::Admitted | S::Pulling, E::AwaitController) => Some(S::WaitingController),
             (S::Admitted, E::AwaitEvent) => Some(S::WaitingEvent),
 
             (
-                S::Admitted | S::WaitingBuffer | S::Pulling | S::Operating | S::WaitingController | S::WaitingEvent,
+                S::Admitted
+                | S::WaitingBuffer
+                | S::Parked
+                | S::Pulling
+                | S::Operating
+                | S::WaitingController
+                | S::WaitingEvent,
                 E::Complete,
             ) => Some(S::Completed),
             (S::Completed, E::Respond) => Some(S::Responding),
             (S::Responding, E::Finish) => Some(S::Free),
 
-            (S::Admitted | S::WaitingBuffer | S::Pulling | S::WaitingEvent | S::Completed, E::Drain) => {
-                Some(S::Dropped)
-            }
+            (
+                S::Admitted | S::WaitingBuffer | S::Parked | S::Pulling | S::WaitingEvent | S::Completed,
+                E::Drain,
+            ) => Some(S::Dropped),
             (S::Operating, E::Drain) => Some(S::DroppedOperating),
             (S::WaitingController, E::Drain) => Some(S::DroppedWaiting),
             // The transport reports or flushes it; what it does not report ends with the release.
@@ -228,10 +243,11 @@ impl RequestState {
 mod tests {
     use super::{RequestEvent as E, RequestState as S};
 
-    const STATES: [S; 12] = [
+    const STATES: [S; 13] = [
         S::Free,
         S::Admitted,
         S::WaitingBuffer,
+        S::Parked,
         S::Pulling,
         S::Operating,
         S::WaitingController,
@@ -242,9 +258,11 @@ mod tests {
         S::DroppedOperating,
         S::DroppedWaiting,
     ];
-    const EVENTS: [E; 11] = [
+    const EVENTS: [E; 13] = [
         E::Arrive,
         E::AwaitBuffer,
+        E::Park,
+        E::Unpark,
         E::Pull,
         E::Operate,
         E::AwaitController,
@@ -260,16 +278,21 @@ mod tests {
     const TABLE: &str = "\
 Free Arrive Admitted
 Admitted AwaitBuffer WaitingBuffer
+Admitted Park Parked
 Admitted Pull Pulling
 Admitted Operate Operating
 Admitted AwaitController WaitingController
 Admitted AwaitEvent WaitingEvent
 Admitted Complete Completed
 Admitted Drain Dropped
+WaitingBuffer Park Parked
 WaitingBuffer Pull Pulling
 WaitingBuffer Operate Operating
 WaitingBuffer Complete Completed
 WaitingBuffer Drain Dropped
+Parked Unpark Admitted
+Parked Complete Completed
+Parked Drain Dropped
 Pulling Operate Operating
 Pulling AwaitController WaitingController
 Pulling Complete Completed

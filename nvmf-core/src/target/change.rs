@@ -6,7 +6,7 @@
 //! | wait | for |
 //! |---|---|
 //! | Publishing | a place in limbo for the snapshot that it replaces |
-//! | Telling | every polling CPU: it has begun to end what was withdrawn |
+//! | Telling | every polling CPU: it has begun to end what was withdrawn, or has done what it was ordered to |
 //! | Emptying | the leases of the subsystem's controllers |
 //! | Forgetting | a place in limbo for the last snapshot that had the subsystem |
 
@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use reactor::{Cpu, Gathering};
 
 use super::check::SpecError;
+use crate::order::Order;
 use crate::withdrawal::Withdrawal;
 
 /// Names a change that was begun. Never used again.
@@ -89,6 +90,14 @@ pub enum ChangeError {
     /// What it would become is not allowed.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// The subsystem is paused already, or is not paused.
+    #[error("nqn is {nqn:?}, which is {state}")]
+    PausedAlready {
+        /// The subsystem.
+        nqn: String,
+        /// What it is.
+        state: &'static str,
+    },
     /// Too many changes wait.
     #[error("{limit} changes are under way, as many as there may be: wait until one of them has been answered")]
     TooMany {
@@ -109,12 +118,22 @@ pub(super) enum Wait {
     Forgetting,
 }
 
+/// What a change comes to once the snapshot says it.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Nothing more.
+    Publish,
+    /// This is taken away from hosts.
+    Withdraw(Withdrawal),
+    /// Every polling CPU does this.
+    Order(Order),
+}
+
 /// One change.
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) id: ChangeId,
-    /// What it takes away. `None`: it only adds.
-    pub(super) withdrawal: Option<Withdrawal>,
+    pub(super) task: Task,
     /// `None` only while a step is being taken, and at the end.
     pub(super) wait: Option<Wait>,
 }
@@ -128,14 +147,14 @@ pub(super) struct Changes {
 
 impl Changes {
     /// A new one.
-    pub(super) fn begin(&mut self, withdrawal: Option<Withdrawal>) -> ChangeId {
+    pub(super) fn begin(&mut self, task: Task) -> ChangeId {
         self.last_id += 1;
         let id = ChangeId(self.last_id);
-        self.under_way.push(Change { id, withdrawal, wait: Some(Wait::Publishing) });
+        self.under_way.push(Change { id, task, wait: Some(Wait::Publishing) });
         id
     }
 
-    /// A CPU has begun to end what was withdrawn. False if nobody waits for that.
+    /// A CPU has begun to end what was withdrawn, or has obeyed. False if nobody waits for that.
     pub(super) fn answered(&mut self, id: ChangeId, from: Cpu) -> bool {
         let change = self.under_way.iter_mut().find(|change| change.id == id);
         match change.and_then(|change| change.wait.as_mut()) {
@@ -149,6 +168,6 @@ impl Changes {
 
     /// Whether this is being taken away already.
     pub(super) fn takes_away(&self, withdrawal: &Withdrawal) -> bool {
-        self.under_way.iter().any(|change| change.withdrawal.as_ref() == Some(withdrawal))
+        self.under_way.iter().any(|change| matches!(&change.task, Task::Withdraw(other) if other == withdrawal))
     }
 }

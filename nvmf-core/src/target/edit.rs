@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::change::{ChangeError, ChangeId};
+use super::change::{ChangeError, ChangeId, Task};
 use super::{Target, check};
 use crate::limits::CHANGE_COUNT_MAX;
 use crate::spec::SubsystemSpec;
@@ -24,7 +24,7 @@ impl Target {
         }
         check::check_addition(self.subsystems.iter().map(|entry| &entry.spec), &spec, &self.controller)?;
         self.subsystems.insert(spec, self.directory.devices())?;
-        Ok(self.begin(None))
+        Ok(self.begin(Task::Publish))
     }
 
     /// Nobody connects to the subsystem from now on, and its controllers end. Done when the last of them is gone and nothing knows the subsystem any more.
@@ -37,7 +37,7 @@ impl Target {
         let entry = self.subsystems.find_mut(nqn)?;
         entry.is_leaving = true;
         let withdrawal = Withdrawal { subsystem: entry.id, from: Audience::Everybody };
-        Ok(self.begin(Some(withdrawal)))
+        Ok(self.begin(Task::Withdraw(withdrawal)))
     }
 
     /// Whether [`Self::add_listener`] would be taken: the address has to be listened on first.
@@ -62,7 +62,7 @@ impl Target {
     pub fn add_listener(&mut self, nqn: &str, address: SocketAddr) -> Result<ChangeId, ChangeError> {
         self.may_add_listener(nqn, address)?;
         self.subsystems.find_mut(nqn)?.add_listener(address);
-        Ok(self.begin(None))
+        Ok(self.begin(Task::Publish))
     }
 
     /// The subsystem is not offered at this address any more, and its qpairs that came by it end. Done when the end of each has begun.
@@ -74,7 +74,7 @@ impl Target {
         let entry = self.subsystems.find_mut(nqn)?;
         entry.remove_listener(address)?;
         let withdrawal = Withdrawal { subsystem: entry.id, from: Audience::Listener(address) };
-        Ok(self.begin(Some(withdrawal)))
+        Ok(self.begin(Task::Withdraw(withdrawal)))
     }
 
     /// The host may use the subsystem. Done when it can.
@@ -89,7 +89,7 @@ impl Target {
             return Err(ChangeError::BeingRemoved { what: format!("host {host} of {nqn}") });
         }
         self.subsystems.find_mut(nqn)?.add_host(host)?;
-        Ok(self.begin(None))
+        Ok(self.begin(Task::Publish))
     }
 
     /// The host is not in the subsystem's list any more, and its controllers end. Done when the end of each has begun.
@@ -108,7 +108,7 @@ impl Target {
             known: String::new(),
         })?);
         let withdrawal = Withdrawal { subsystem: entry.id, from };
-        Ok(self.begin((!may_go_on).then_some(withdrawal)))
+        Ok(self.begin(if may_go_on { Task::Publish } else { Task::Withdraw(withdrawal) }))
     }
 
     /// Whether every host may use the subsystem, or those of its list. Who is connected stays. Done when it holds.
@@ -118,15 +118,15 @@ impl Target {
     pub fn allow_any_host(&mut self, nqn: &str, is_allowed: bool) -> Result<ChangeId, ChangeError> {
         self.may_change()?;
         self.subsystems.find_mut(nqn)?.spec.allow_any_host = is_allowed;
-        Ok(self.begin(None))
+        Ok(self.begin(Task::Publish))
     }
 
-    fn begin(&mut self, withdrawal: Option<Withdrawal>) -> ChangeId {
+    pub(super) fn begin(&mut self, task: Task) -> ChangeId {
         self.is_stale = true;
-        self.changes.begin(withdrawal)
+        self.changes.begin(task)
     }
 
-    fn may_change(&self) -> Result<(), ChangeError> {
+    pub(super) fn may_change(&self) -> Result<(), ChangeError> {
         if self.is_closing {
             return Err(ChangeError::ShuttingDown);
         }

@@ -20,12 +20,13 @@ pub(super) struct Entry {
     pub(super) id: SubsystemId,
     pub(super) spec: SubsystemSpec,
     pub(super) is_leaving: bool,
+    pub(super) is_paused: bool,
     nqn: Nqn,
     /// PORTIDs, in the order of the listeners: an address keeps its own while others come and go.
     port_ids: Vec<u16>,
     last_port_id: u16,
     /// In the order of the namespaces. A device keeps its number, and each CPU its channel, whatever becomes of its namespaces.
-    devices: Vec<DeviceIndex>,
+    pub(super) devices: Vec<DeviceIndex>,
 }
 
 /// All of them, in the order of their ids.
@@ -54,7 +55,7 @@ impl Subsystems {
         let id = SubsystemId(self.last_id);
         let listeners = std::mem::take(&mut spec.listeners);
         let (port_ids, last_port_id) = (Vec::new(), 0);
-        let mut entry = Entry { id, spec, is_leaving: false, nqn, port_ids, last_port_id, devices: indices };
+        let mut entry = Entry { id, spec, is_leaving: false, is_paused: false, nqn, port_ids, last_port_id, devices: indices };
         for address in listeners {
             entry.add_listener(address);
         }
@@ -186,6 +187,7 @@ impl Entry {
         Subsystem {
             id: self.id,
             is_leaving: self.is_leaving,
+            is_paused: self.is_paused,
             nqn: self.nqn.clone(),
             serial_number: spec.serial_number.clone(),
             model_number: spec.model_number.clone(),

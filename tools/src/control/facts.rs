@@ -112,6 +112,7 @@ impl Facts {
         for (name, help, counter) in [
             ("command_errors", "Commands that ended with an error status.", &counters.error_count),
             ("buffer_waits", "Commands that found no data buffer and waited.", &counters.buffer_wait_count),
+            ("parks", "Commands that were held back until something ended: a pause.", &counters.park_count),
             ("in_place_reads", "Reads out of a device's own memory, without a copy.", &counters.in_place_count),
             ("stale_handles", "Messages and arrivals for what was gone.", &counters.stale_handle_count),
             (
@@ -130,6 +131,7 @@ impl Facts {
             ("requests", "Request slots in use.", &counters.requests_live),
             ("buffers_taken", "Data buffers that are out.", &counters.buffers_taken),
             ("buffers_awaited", "Requests that wait for a data buffer.", &counters.buffers_awaited),
+            ("requests_parked", "Commands that are held back.", &counters.requests_parked),
             ("device_leases", "Leases on devices.", &counters.device_leases),
         ] {
             add(Value::Gauge, name, help, None, counter);

@@ -74,7 +74,7 @@ enum Method {
 use Method::{Change as Begin, Tell};
 
 /// All methods: name, parameters, what it does.
-const METHODS: [(&str, &[&str], Method); 24] = [
+const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_get_bdevs", &["name", "timeout"], Tell(bdev::get_bdevs)),
     ("framework_get_reactors", &[], Tell(framework::get_reactors)),
     ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], Tell(framework::monitor_turns)),
@@ -98,8 +98,10 @@ const METHODS: [(&str, &[&str], Method); 24] = [
     ("nvmf_subsystem_get_controllers", &["nqn", "tgt_name"], Tell(nvmf::get_controllers)),
     ("nvmf_subsystem_get_listeners", &["nqn", "tgt_name"], Tell(nvmf::get_listeners)),
     ("nvmf_subsystem_get_qpairs", &["nqn", "tgt_name"], Tell(nvmf::get_qpairs)),
+    ("nvmf_subsystem_pause", &["nqn", "tgt_name"], Begin(subsystem::pause)),
     ("nvmf_subsystem_remove_host", &["nqn", "host", "tgt_name"], Begin(subsystem::remove_host)),
     ("nvmf_subsystem_remove_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::remove_listener)),
+    ("nvmf_subsystem_resume", &["nqn", "tgt_name"], Begin(subsystem::resume)),
     ("rpc_get_methods", &["current", "include_aliases"], Tell(rpc_get_methods)),
     ("thread_get_pollers", &[], Tell(thread::get_pollers)),
     ("thread_get_stats", &[], Tell(thread::get_stats)),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nvmf_core::ChangeId;
 use nvmf_core::spec::SubsystemSpec;
+use nvmf_core::target::Amendment;
 use serde_json::json;
 use transport_rdma::target::{Change, ControlError};
 
@@ -69,7 +70,18 @@ pub(super) fn allow_any_host(view: View<'_>, parameters: &Parameters<'_>) -> Res
     begin(view, parameters, Change::AllowAnyHost { nqn, is_allowed })
 }
 
-fn begin(view: View<'_>, parameters: &Parameters<'_>, change: Change) -> Result<ChangeId, RpcError> {
+/// SPDK has this in its library, and no method for it.
+pub(super) fn pause(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = needed_nqn(parameters)?.to_owned();
+    begin(view, parameters, Change::Amend(Amendment::PauseSubsystem { nqn }))
+}
+
+pub(super) fn resume(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let nqn = needed_nqn(parameters)?.to_owned();
+    begin(view, parameters, Change::Amend(Amendment::ResumeSubsystem { nqn }))
+}
+
+pub(super) fn begin(view: View<'_>, parameters: &Parameters<'_>, change: Change) -> Result<ChangeId, RpcError> {
     use nvmf_core::ChangeError as E;
     check_target(parameters)?;
     view.target.change(change).map_err(|error| match &error {
@@ -86,6 +98,7 @@ fn begin(view: View<'_>, parameters: &Parameters<'_>, change: Change) -> Result<
             E::SubsystemThere { .. }
             | E::BeingDeleted { .. }
             | E::BeingRemoved { .. }
+            | E::PausedAlready { .. }
             | E::TooMany { .. }
             | E::ShuttingDown,
         )

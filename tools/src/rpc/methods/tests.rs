@@ -207,6 +207,8 @@ fn changes_take_spdks_parameters() {
     for (method, parameters, asked) in [
         ("nvmf_create_subsystem", json!({ "nqn": "nqn.new", "serial_number": "1" }), "subsystem nqn.new is created"),
         ("nvmf_delete_subsystem", json!({ "nqn": NQN }), "subsystem nqn.2026-11.io.quiesce:demo is being deleted"),
+        ("nvmf_subsystem_pause", json!({ "nqn": NQN }), "subsystem nqn.2026-11.io.quiesce:demo is being paused"),
+        ("nvmf_subsystem_resume", json!({ "nqn": NQN }), "subsystem nqn.2026-11.io.quiesce:demo is resumed"),
         (
             "nvmf_subsystem_add_listener",
             json!({ "nqn": NQN, "listen_address": address, "tgt_name": "nvmf_tgt" }),

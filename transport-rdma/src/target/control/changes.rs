@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use nvmf_core::spec::SubsystemSpec;
-use nvmf_core::target::SpecError;
+use nvmf_core::target::{Amendment, SpecError};
 use nvmf_core::{ChangeError, ChangeId, DisconnectReason};
 use reactor::Turn;
 
@@ -65,6 +65,8 @@ pub enum Change {
         /// Every host, or those of the list.
         is_allowed: bool,
     },
+    /// What concerns the NVMe layer alone.
+    Amend(Amendment),
 }
 
 impl fmt::Display for Change {
@@ -78,6 +80,7 @@ impl fmt::Display for Change {
             Self::RemoveHost { nqn, host } => write!(f, "host {host} may no longer use subsystem {nqn}"),
             Self::AllowAnyHost { nqn, is_allowed: true } => write!(f, "every host may use subsystem {nqn}"),
             Self::AllowAnyHost { nqn, is_allowed: false } => write!(f, "only listed hosts may use subsystem {nqn}"),
+            Self::Amend(amendment) => amendment.fmt(f),
         }
     }
 }
@@ -152,6 +155,7 @@ impl<P: Provider> Control<P> {
             Change::AddHost { nqn, host } => (self.core.add_host(nqn, host)?, Vec::new()),
             Change::RemoveHost { nqn, host } => (self.core.remove_host(nqn, host)?, Vec::new()),
             Change::AllowAnyHost { nqn, is_allowed } => (self.core.allow_any_host(nqn, *is_allowed)?, Vec::new()),
+            Change::Amend(amendment) => (self.core.amend(amendment)?, Vec::new()),
         };
         tracing::info!("{change}");
         self.answers.push(PendingAnswer { change: id, listeners, is_done: false });

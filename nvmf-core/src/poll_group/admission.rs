@@ -1,0 +1,45 @@
+//! Where an I/O command is let in or not, for reasons that have to do with its host and its namespace rather than with its blocks.
+
+use super::PollGroup;
+use super::buffers::RequestName;
+use super::parking::Cause;
+use crate::command::IoCommand;
+use crate::namespace::Namespace;
+use crate::status::Status;
+use crate::subsystem::{Snapshot, Subject, Subsystem};
+
+impl PollGroup {
+    /// The subsystem that a request is for, unless the request is held back: then it is parked, and begun again later. One that has its lease was let
+    /// in before, and goes on.
+    pub(super) fn open_subsystem<'t>(
+        &mut self,
+        snapshot: &'t Snapshot,
+        name: RequestName,
+        subject: Subject,
+    ) -> Option<&'t Subsystem> {
+        let subsystem = match subject {
+            Subject::Nvm(id) => snapshot.subsystem(id),
+            Subject::Discovery => None,
+        };
+        let Some(subsystem) = subsystem else {
+            self.complete(name, Status::INVALID_NAMESPACE, 0);
+            return None;
+        };
+        if subsystem.is_paused
+            && let Some(qpair) = self.qpairs.look_mut(name.0)
+            && qpair.request(name.1).lease.is_none()
+        {
+            self.park(name, Cause::Paused(subsystem.id));
+            return None;
+        }
+        Some(subsystem)
+    }
+}
+
+/// The namespace that a command is for, if it may be carried out.
+///
+/// # Errors
+/// The status that answers it.
+pub(super) fn admit_io<'t>(subsystem: &'t Subsystem, command: &IoCommand) -> Result<&'t Namespace, Status> {
+    subsystem.namespace(command.nsid).ok_or(Status::INVALID_NAMESPACE)
+}

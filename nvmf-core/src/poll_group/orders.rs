@@ -1,0 +1,68 @@
+//! Orders of the control plane on this CPU: what is answered at once, and what waits until leases are home.
+
+use reactor::Turn;
+
+use super::PollGroup;
+use super::parking::Cause;
+use crate::message::{Letter, Message};
+use crate::namespace::DeviceIndex;
+use crate::order::Order;
+use crate::subsystem::SubsystemId;
+use crate::target::ChangeId;
+
+/// An order that is answered when no lease on its devices is out.
+pub(super) struct Pending {
+    change: ChangeId,
+    devices: Vec<DeviceIndex>,
+    /// It pauses this one, so that a resumption ends it.
+    pauses: Option<SubsystemId>,
+}
+
+impl PollGroup {
+    /// Obeys. It is answered now, or at the end of the walk in which the last lease came home.
+    pub(super) fn obey<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, change: ChangeId, order: Order) {
+        match order {
+            Order::Pause { subsystem, devices } => {
+                self.orders.push(Pending { change, devices, pauses: Some(subsystem) });
+                self.answer_orders(turn);
+            }
+            Order::Resume { subsystem } => {
+                // With commands coming in again the leases of a pause that was not answered yet might never all be home at one time.
+                for pending in &mut self.orders {
+                    if pending.pauses == Some(subsystem) {
+                        pending.devices.clear();
+                    }
+                }
+                self.unpark(|cause| cause == Cause::Paused(subsystem));
+                self.orders.push(Pending { change, devices: Vec::new(), pauses: None });
+                self.answer_orders(turn);
+            }
+        }
+    }
+
+    /// Answers the orders that wait for nothing any more.
+    pub(super) fn answer_orders<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>) {
+        if self.orders.is_empty() {
+            return;
+        }
+        let (control, devices) = (self.control, &self.devices);
+        self.orders.retain(|pending| {
+            let is_due = pending.is_due(devices);
+            if is_due {
+                turn.send(control, Message(Letter::Obeyed { change: pending.change }).into());
+            }
+            !is_due
+        });
+    }
+
+    /// Whether an order could be answered now: its leases came home outside of the walk.
+    pub(super) fn has_order_due(&self) -> bool {
+        self.orders.iter().any(|pending| pending.is_due(&self.devices))
+    }
+}
+
+impl Pending {
+    fn is_due(&self, devices: &crate::devices::Devices) -> bool {
+        self.devices.iter().all(|device| devices.lease_count_of(*device) == 0)
+    }
+}
