@@ -49,7 +49,7 @@ use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
 use crate::trace::{Step, place};
 use crate::wire::ConnectRefusal;
-use crate::withdrawal::{Audience, Withdrawal};
+use crate::withdrawal::Audience;
 use change::{Change, Changes, Task, Wait};
 use controllers::Controllers;
 use subsystems::Subsystems;
@@ -288,14 +288,14 @@ impl Target {
             (wait @ (Wait::Publishing | Wait::Forgetting), _) if self.is_stale => Err(wait),
             (Wait::Telling(answers), _) if !answers.is_complete() => Err(Wait::Telling(answers)),
             (Wait::Publishing, Task::Withdraw(withdrawal)) => {
-                let letter = || Letter::Withdraw { change: change.id, withdrawal: Box::new(withdrawal.clone()) };
+                let letter = || Letter::Withdraw { change: change.id, withdrawal: withdrawal.clone() };
                 Ok(Some(Wait::Telling(self.tell(turn, letter))))
             }
             (Wait::Publishing, Task::Order(order)) => {
                 let letter = || Letter::Order { change: change.id, order: Box::new(order.clone()) };
                 Ok(Some(Wait::Telling(self.tell(turn, letter))))
             }
-            (Wait::Telling(_), Task::Withdraw(Withdrawal { from: Audience::Everybody, .. })) => {
+            (Wait::Telling(_), Task::Withdraw(withdrawal)) if withdrawal.from == Audience::Everybody => {
                 Ok(Some(Wait::Emptying))
             }
             (Wait::Emptying, Task::Withdraw(withdrawal)) if self.controllers.count_of(withdrawal.subsystem) > 0 => {

@@ -48,7 +48,11 @@ fn what_was_begun_ends_and_what_comes_waits() {
         let pause = world.change(|target| target.pause_subsystem(NQN)).unwrap();
         world.run(100);
         let begun: Vec<u64> = queues.map(|queue| world.counters(queue.cpu).device_leases.value()).to_vec();
-        assert_eq!(world.is_done(pause), begun == [0, 0], "seed {seed}: it waits for what was begun, and only for that");
+        assert_eq!(
+            world.is_done(pause),
+            begun == [0, 0],
+            "seed {seed}: it waits for what was begun, and only for that"
+        );
         for queue in queues {
             for number in 2..6 {
                 send_write(&mut world, queue, number, 8 + u64::from(number), number as u8);
@@ -65,7 +69,10 @@ fn what_was_begun_ends_and_what_comes_waits() {
             assert_eq!(world.counters(queue.cpu).requests_parked.value(), 5 - answered);
         }
         // Everything but I/O is served.
-        assert_eq!(world.execute(admin, command(0x18, 77, 0, keyed(0, 0), [0; 4]).to_bytes(), &[]).status(), Status::SUCCESS);
+        assert_eq!(
+            world.execute(admin, command(0x18, 77, 0, keyed(0, 0), [0; 4]).to_bytes(), &[]).status(),
+            Status::SUCCESS
+        );
 
         let resume = world.change(|target| target.resume_subsystem(NQN)).unwrap();
         world.finish(resume);
@@ -144,7 +151,11 @@ fn a_paused_subsystem_lets_everybody_go() {
         for number in 1..5 {
             send_write(&mut world, leaves, number, 0, 1);
             // In the capsule: the receive is held.
-            world.send(stays, io(OP_WRITE, number, 0, 1, nvmf_core::wire::SglDescriptor::in_capsule(0, 512)), &[9; 512]);
+            world.send(
+                stays,
+                io(OP_WRITE, number, 0, 1, nvmf_core::wire::SglDescriptor::in_capsule(0, 512)),
+                &[9; 512],
+            );
         }
         world.run(100);
         assert_eq!(world.counters(0).requests_parked.value() + world.counters(1).requests_parked.value(), 8);

@@ -262,7 +262,10 @@ impl PollGroup {
         let found = qpair.slots().find(|slot| {
             let request = qpair.request(*slot);
             request.command_id == command_id
-                && matches!(request.state, RequestState::WaitingEvent | RequestState::WaitingBuffer | RequestState::Parked)
+                && matches!(
+                    request.state,
+                    RequestState::WaitingEvent | RequestState::WaitingBuffer | RequestState::Parked
+                )
         });
         let Some(slot) = found else { return false };
         if qpair.request(slot).state == RequestState::WaitingEvent {

@@ -218,10 +218,9 @@ impl RequestState {
             (S::Completed, E::Respond) => Some(S::Responding),
             (S::Responding, E::Finish) => Some(S::Free),
 
-            (
-                S::Admitted | S::WaitingBuffer | S::Parked | S::Pulling | S::WaitingEvent | S::Completed,
-                E::Drain,
-            ) => Some(S::Dropped),
+            (S::Admitted | S::WaitingBuffer | S::Parked | S::Pulling | S::WaitingEvent | S::Completed, E::Drain) => {
+                Some(S::Dropped)
+            }
             (S::Operating, E::Drain) => Some(S::DroppedOperating),
             (S::WaitingController, E::Drain) => Some(S::DroppedWaiting),
             // The transport reports or flushes it; what it does not report ends with the release.

@@ -124,7 +124,7 @@ pub(super) enum Task {
     /// Nothing more.
     Publish,
     /// This is taken away from hosts.
-    Withdraw(Withdrawal),
+    Withdraw(Box<Withdrawal>),
     /// Every polling CPU does this.
     Order(Order),
 }
@@ -168,6 +168,6 @@ impl Changes {
 
     /// Whether this is being taken away already.
     pub(super) fn takes_away(&self, withdrawal: &Withdrawal) -> bool {
-        self.under_way.iter().any(|change| matches!(&change.task, Task::Withdraw(other) if other == withdrawal))
+        self.under_way.iter().any(|change| matches!(&change.task, Task::Withdraw(other) if **other == *withdrawal))
     }
 }

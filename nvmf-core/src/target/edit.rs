@@ -37,7 +37,7 @@ impl Target {
         let entry = self.subsystems.find_mut(nqn)?;
         entry.is_leaving = true;
         let withdrawal = Withdrawal { subsystem: entry.id, from: Audience::Everybody };
-        Ok(self.begin(Task::Withdraw(withdrawal)))
+        Ok(self.begin(Task::Withdraw(Box::new(withdrawal))))
     }
 
     /// Whether [`Self::add_listener`] would be taken: the address has to be listened on first.
@@ -74,7 +74,7 @@ impl Target {
         let entry = self.subsystems.find_mut(nqn)?;
         entry.remove_listener(address)?;
         let withdrawal = Withdrawal { subsystem: entry.id, from: Audience::Listener(address) };
-        Ok(self.begin(Task::Withdraw(withdrawal)))
+        Ok(self.begin(Task::Withdraw(Box::new(withdrawal))))
     }
 
     /// The host may use the subsystem. Done when it can.
@@ -108,7 +108,7 @@ impl Target {
             known: String::new(),
         })?);
         let withdrawal = Withdrawal { subsystem: entry.id, from };
-        Ok(self.begin(if may_go_on { Task::Publish } else { Task::Withdraw(withdrawal) }))
+        Ok(self.begin(if may_go_on { Task::Publish } else { Task::Withdraw(Box::new(withdrawal)) }))
     }
 
     /// Whether every host may use the subsystem, or those of its list. Who is connected stays. Done when it holds.

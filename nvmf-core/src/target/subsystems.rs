@@ -55,7 +55,8 @@ impl Subsystems {
         let id = SubsystemId(self.last_id);
         let listeners = std::mem::take(&mut spec.listeners);
         let (port_ids, last_port_id) = (Vec::new(), 0);
-        let mut entry = Entry { id, spec, is_leaving: false, is_paused: false, nqn, port_ids, last_port_id, devices: indices };
+        let mut entry =
+            Entry { id, spec, is_leaving: false, is_paused: false, nqn, port_ids, last_port_id, devices: indices };
         for address in listeners {
             entry.add_listener(address);
         }
