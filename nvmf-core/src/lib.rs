@@ -24,6 +24,9 @@ mod withdrawal;
 
 mod subsystem;
 
+#[allow(dead_code, unused_imports, reason = "the control plane's part comes with the commands' execution")]
+pub mod reservation;
+
 pub mod command;
 pub mod wire;
 

@@ -19,6 +19,8 @@ pub const HOST_COUNT_MAX: usize = 1024;
 pub const LISTENER_COUNT_MAX: usize = 64;
 /// Highest namespace id: a subsystem keeps a table of this many entries.
 pub const NSID_MAX: u32 = 1024;
+/// Registrants of one namespace: hosts, each over all its controllers. SPDK stops at 16.
+pub const REGISTRANT_COUNT_MAX: usize = 1024;
 /// Changes of subsystems that may be under way at a time. Most take some turns; a deletion waits for its slowest I/O.
 pub const CHANGE_COUNT_MAX: usize = 64;
 /// Entries of the discovery log.
@@ -69,6 +71,8 @@ pub const READY_TIMEOUT_NS: u64 = 15_000_000_000;
 // An operation's token: 16 bits of slot beside 24 of index and 24 of generation.
 const _: () = assert!((QUEUE_DEPTH_MAX as u32) * (SLOTS_PER_ENTRY as u32) <= 1 << 16);
 const _: () = assert!(QPAIR_COUNT_MAX <= 1 << 24 && HEADER_COUNT_MAX > QPAIR_COUNT_MAX);
+// A report counts registrants in 16 bits.
+const _: () = assert!(REGISTRANT_COUNT_MAX >= 1024 && REGISTRANT_COUNT_MAX < u16::MAX as usize);
 // A controller id is never one of the reserved ones [NVMe over Fabrics 1.1, 3.3: FFF0h to FFFFh].
 const _: () = assert!(CONTROLLER_COUNT_MAX < 0xFFF0);
 const _: () = assert!(CPU_COUNT_MAX < u8::MAX as u16);

@@ -37,6 +37,8 @@ impl Namespace {
                 self.writable()?;
                 self.ranged(OperationKind::WriteZeroes { deallocate, force_unit_access }, range, 0)
             }
+            // Not an operation of a device.
+            IoKind::Reservation(_) => Err(Status::INVALID_OPCODE),
         }
     }
 

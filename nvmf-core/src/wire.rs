@@ -9,6 +9,7 @@
 
 pub mod identify;
 pub mod log;
+pub mod reservation;
 
 mod completion;
 mod connect;

@@ -27,6 +27,12 @@ pub enum CommandError {
         /// Where the field starts, as the error log names it.
         byte: u8,
     },
+    /// A structure that has no room for this host's identifier.
+    #[error("the field at byte {byte} asks for host identifiers of 8 bytes, and they have 16")]
+    HostIdFormat {
+        /// Where the field starts.
+        byte: u8,
+    },
     /// RECFMT of a Connect or Disconnect.
     #[error("record format is not 0")]
     RecordFormat,
@@ -55,6 +61,7 @@ impl CommandError {
             Self::Opcode { .. } | Self::FabricsType { .. } => Status::INVALID_OPCODE,
             Self::QueueKind => Status::INVALID_QUEUE_TYPE,
             Self::Field { .. } => Status::INVALID_FIELD,
+            Self::HostIdFormat { .. } => Status::HOST_ID_FORMAT_INCONSISTENT,
             Self::RecordFormat => Status::CONNECT_INCOMPATIBLE_FORMAT,
             Self::SglType => Status::SGL_TYPE_INVALID,
             Self::SglLength => Status::SGL_LENGTH_INVALID,

@@ -1,6 +1,8 @@
 //! I/O commands of the NVM command set [NVM Command Set 1.0, 3.2].
 
+use super::reservation::{self, ReservationCommand};
 use super::{CommandError, DataPointer, Sgl, data_from_host, data_to_host};
+use crate::reservation::Access;
 use crate::wire::{IoOpcode, SubmissionEntry};
 
 /// A command on an I/O queue.
@@ -42,6 +44,20 @@ pub enum IoKind {
         /// Completed only when on stable storage.
         force_unit_access: bool,
     },
+    /// Who may do what with the namespace.
+    Reservation(ReservationCommand),
+}
+
+impl IoKind {
+    /// What reservations of others may keep it from [NVM Command Set 1.0, 'Reservations']. Flush is of the write group.
+    #[allow(dead_code, reason = "asked with the commands' execution")]
+    pub(crate) const fn access(&self) -> Access {
+        match self {
+            Self::Read { .. } => Access::Read,
+            Self::Flush | Self::Write { .. } | Self::WriteZeroes { .. } => Access::Write,
+            Self::Reservation(_) => Access::Reservation,
+        }
+    }
 }
 
 /// Blocks of a namespace: 1 to 65,536 of them. May reach past the namespace's end, or past the end of `u64`.
@@ -120,6 +136,10 @@ pub(super) fn parse(entry: &SubmissionEntry, sgl: Sgl) -> Result<IoCommand, Comm
             deallocate: entry.cdw12.get() & cdw12::DEALLOCATE != 0,
             force_unit_access,
         },
+        IoOpcode::ReservationRegister => IoKind::Reservation(reservation::register(entry, sgl)?),
+        IoOpcode::ReservationReport => IoKind::Reservation(reservation::report(entry, sgl)?),
+        IoOpcode::ReservationAcquire => IoKind::Reservation(reservation::acquire(entry, sgl)?),
+        IoOpcode::ReservationRelease => IoKind::Reservation(reservation::release(entry, sgl)?),
     };
     Ok(IoCommand { nsid, kind })
 }

@@ -118,7 +118,7 @@ impl PollGroup {
                 IoKind::Read { .. } => counters.read_count.add(1),
                 IoKind::Write { .. } => counters.write_count.add(1),
                 IoKind::Flush => counters.flush_count.add(1),
-                IoKind::WriteZeroes { .. } => counters.other_count.add(1),
+                IoKind::WriteZeroes { .. } | IoKind::Reservation(_) => counters.other_count.add(1),
             },
             Ok(Command::Admin(_) | Command::Fabrics(_)) => counters.admin_count.add(1),
             Err(_) => counters.other_count.add(1),
@@ -132,6 +132,7 @@ pub(super) fn data_pointer(command: &Command) -> Option<DataPointer> {
     match command {
         Command::Io(io) => match io.kind {
             IoKind::Read { data, .. } | IoKind::Write { data, .. } => Some(data),
+            IoKind::Reservation(command) => Some(command.data()),
             IoKind::Flush | IoKind::WriteZeroes { .. } => None,
         },
         Command::Admin(admin) => match admin {

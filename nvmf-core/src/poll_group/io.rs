@@ -94,6 +94,7 @@ impl PollGroup {
             }
             // A read has no data in its capsule, and a plan has data.
             IoKind::Read { .. } | IoKind::Write { .. } => self.complete(name, Status::SGL_TYPE_INVALID, 0),
+            IoKind::Reservation(_) => self.complete(name, Status::INVALID_OPCODE, 0),
         }
     }
 

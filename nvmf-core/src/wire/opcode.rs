@@ -72,6 +72,14 @@ byte_enum! {
         Read = 0x02,
         /// Write Zeroes.
         WriteZeroes = 0x08,
+        /// Reservation Register.
+        ReservationRegister = 0x0D,
+        /// Reservation Report.
+        ReservationReport = 0x0E,
+        /// Reservation Acquire.
+        ReservationAcquire = 0x11,
+        /// Reservation Release.
+        ReservationRelease = 0x15,
     }
 }
 
