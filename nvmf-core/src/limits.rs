@@ -9,8 +9,12 @@ pub const CPU_COUNT_MAX: u16 = 254;
 pub const QPAIR_COUNT_MAX: usize = 4096;
 /// Headers of one CPU that are linked or wait in limbo.
 pub const HEADER_COUNT_MAX: usize = 2 * QPAIR_COUNT_MAX;
-/// Controllers of the whole target, and so the highest controller id.
+/// Controllers of the whole target.
 pub const CONTROLLER_COUNT_MAX: u16 = 4095;
+/// The highest controller id: those above are reserved [NVMe over Fabrics 1.1, 3.3: FFF0h to FFFFh].
+pub const CONTROLLER_ID_MAX: u16 = 0xFFEF;
+/// Devices of a target. Each CPU looks at every one that has something outstanding once in each turn.
+pub const DEVICE_COUNT_MAX: usize = 1024;
 /// Subsystems of a target.
 pub const SUBSYSTEM_COUNT_MAX: usize = 256;
 /// Hosts in the list of one subsystem.
@@ -74,7 +78,9 @@ const _: () = assert!(QPAIR_COUNT_MAX <= 1 << 24 && HEADER_COUNT_MAX > QPAIR_COU
 // A report counts registrants in 16 bits.
 const _: () = assert!(REGISTRANT_COUNT_MAX >= 1024 && REGISTRANT_COUNT_MAX < u16::MAX as usize);
 // A controller id is never one of the reserved ones [NVMe over Fabrics 1.1, 3.3: FFF0h to FFFFh].
-const _: () = assert!(CONTROLLER_COUNT_MAX < 0xFFF0);
+const _: () = assert!(CONTROLLER_ID_MAX < 0xFFF0 && CONTROLLER_COUNT_MAX <= CONTROLLER_ID_MAX);
+// A device's place is a u16.
+const _: () = assert!(DEVICE_COUNT_MAX <= 1 << 16);
 const _: () = assert!(CPU_COUNT_MAX < u8::MAX as u16);
 const _: () = assert!(ADMIN_QUEUE_DEPTH_MIN >= QUEUE_DEPTH_MIN && ADMIN_QUEUE_DEPTH_MIN <= QUEUE_DEPTH_MAX);
 // A zero-based SQSIZE and MQES fit their 16 bits; 0xFFFF marks "no flow control" in SQHD and so is never a head.

@@ -1,11 +1,16 @@
 //! What a target is made of, as plain data: configuration files and RPC both end here.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+use crate::limits::{CONTROLLER_ID_MAX, NSID_MAX};
 
 /// A whole target.
 #[derive(Clone, Debug, Default)]
 pub struct TargetSpec {
+    /// Devices that are there from the start, also those that no namespace uses yet. Those of namespaces may be left out.
+    pub devices: Vec<Arc<dyn bdev::Device>>,
     /// Subsystems.
     pub subsystems: Vec<SubsystemSpec>,
     /// Limits and defaults of controllers.
@@ -29,6 +34,65 @@ pub struct SubsystemSpec {
     pub listeners: Vec<SocketAddr>,
     /// Its namespaces.
     pub namespaces: Vec<NamespaceSpec>,
+    /// The highest namespace id that there may be.
+    pub nsid_max: u32,
+    /// The controller ids that it gives: targets that share a subsystem give each their own.
+    pub controller_ids: RangeInclusive<u16>,
+    /// Whether other targets offer it too. What is not shared with them is said not to be there then.
+    pub is_shared: bool,
+    /// Whether hosts are told of asymmetric access (ANA).
+    pub reports_ana: bool,
+    /// Access that is not optimized from the start.
+    pub ana: Vec<AnaSpec>,
+}
+
+impl SubsystemSpec {
+    /// An empty one that nobody may use, with this serial number.
+    #[must_use]
+    pub fn new(nqn: &str, serial_number: &str) -> Self {
+        Self {
+            nqn: nqn.into(),
+            serial_number: serial_number.into(),
+            model_number: "Quiesce".into(),
+            allow_any_host: false,
+            hosts: Vec::new(),
+            listeners: Vec::new(),
+            namespaces: Vec::new(),
+            nsid_max: NSID_MAX,
+            controller_ids: 1..=CONTROLLER_ID_MAX,
+            is_shared: false,
+            reports_ana: false,
+            ana: Vec::new(),
+        }
+    }
+}
+
+/// How a host may use the namespaces of an ANA group on a path [NVMe Base 2.0, 8.1.3].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AnaState {
+    /// As well as it gets.
+    #[default]
+    Optimized = 0x1,
+    /// More slowly.
+    NonOptimized = 0x2,
+    /// Not now.
+    Inaccessible = 0x3,
+    /// Never again.
+    PersistentLoss = 0x4,
+    /// Not at this moment: it goes from one state to another.
+    Change = 0xF,
+}
+
+/// The state of some groups at one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnaSpec {
+    /// Where: a listener of the subsystem.
+    pub listener: SocketAddr,
+    /// Which group. `None`: all.
+    pub group: Option<u32>,
+    /// How.
+    pub state: AnaState,
 }
 
 /// One namespace.
@@ -40,6 +104,39 @@ pub struct NamespaceSpec {
     pub device: Arc<dyn bdev::Device>,
     /// UUID; where not given it is derived from the subsystem's and the device's names, so that it survives a restart.
     pub uuid: Option<uuid::Uuid>,
+    /// NGUID; where not given it is derived likewise.
+    pub nguid: Option<[u8; 16]>,
+    /// EUI-64, which is not derived: it would need a number that the IEEE has given out.
+    pub eui64: Option<[u8; 8]>,
+    /// ANA group. `None`: the one of the namespace's own number.
+    pub ana_group: Option<u32>,
+    /// Whether every host of the subsystem sees it.
+    pub is_auto_visible: bool,
+    /// Otherwise these.
+    pub hosts: Vec<String>,
+}
+
+impl NamespaceSpec {
+    /// One that every host of its subsystem sees, with identifiers that are derived.
+    #[must_use]
+    pub fn new(nsid: u32, device: Arc<dyn bdev::Device>) -> Self {
+        Self {
+            nsid,
+            device,
+            uuid: None,
+            nguid: None,
+            eui64: None,
+            ana_group: None,
+            is_auto_visible: true,
+            hosts: Vec::new(),
+        }
+    }
+
+    /// Its ANA group.
+    #[must_use]
+    pub fn ana_group(&self) -> u32 {
+        self.ana_group.unwrap_or(self.nsid)
+    }
 }
 
 /// Limits and defaults of every controller.

@@ -33,13 +33,10 @@ fn world(seed: u64) -> (World, Arc<TestDevice>) {
 
 fn fresh(nqn: &str, device: Option<Arc<TestDevice>>) -> SubsystemSpec {
     SubsystemSpec {
-        nqn: nqn.into(),
-        serial_number: "SERIAL2".into(),
-        model_number: "Quiesce".into(),
         allow_any_host: true,
-        hosts: Vec::new(),
         listeners: vec![listener()],
         namespaces: device.into_iter().map(|device| namespace(1, device)).collect(),
+        ..SubsystemSpec::new(nqn, "SERIAL2")
     }
 }
 

@@ -244,7 +244,7 @@ fn controller_spec(config: &Config) -> ControllerSpec {
 fn target_spec(config: &Config, devices: &[Arc<dyn Device>]) -> Result<TargetSpec> {
     let subsystems =
         config.subsystems.iter().map(|section| subsystem_spec(section, devices)).collect::<Result<Vec<_>>>()?;
-    Ok(TargetSpec { subsystems, controller: controller_spec(config) })
+    Ok(TargetSpec { devices: devices.to_vec(), subsystems, controller: controller_spec(config) })
 }
 
 fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Result<SubsystemSpec> {
@@ -253,16 +253,16 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
         let Some(device) = devices.iter().find(|device| device.name() == namespace.device) else {
             bail!("{}: namespace {} has no device \"{}\"", section.nqn, namespace.nsid, namespace.device);
         };
-        namespaces.push(NamespaceSpec { nsid: namespace.nsid, device: Arc::clone(device), uuid: namespace.uuid });
+        namespaces
+            .push(NamespaceSpec { uuid: namespace.uuid, ..NamespaceSpec::new(namespace.nsid, Arc::clone(device)) });
     }
     Ok(SubsystemSpec {
-        nqn: section.nqn.clone(),
-        serial_number: section.serial_number.clone(),
         model_number: section.model_number.clone(),
         allow_any_host: section.allow_any_host,
         hosts: section.hosts.clone(),
         listeners: section.listeners.clone(),
         namespaces,
+        ..SubsystemSpec::new(&section.nqn, &section.serial_number)
     })
 }
 

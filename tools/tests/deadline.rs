@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use nvmf_core::host::HostIdentity;
-use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Cpu, Progress, ReactorOptions, RuntimeBuilder, Simulation, SimulationOptions};
 use tools::config::{LogFormat, LogSection, ReactorSection};
 use tools::control::{ControlParts, ControlProgram, Facts};
@@ -146,14 +146,12 @@ fn spec() -> TargetSpec {
     let device = Arc::new(bdev::Memory::new("disk0", 512, 64, false).unwrap());
     TargetSpec {
         subsystems: vec![SubsystemSpec {
-            nqn: NQN.to_owned(),
-            serial_number: "1".to_owned(),
             model_number: "simulated".to_owned(),
             allow_any_host: true,
-            hosts: Vec::new(),
             listeners: vec![address()],
-            namespaces: vec![NamespaceSpec { nsid: 1, device, uuid: None }],
+            namespaces: vec![NamespaceSpec::new(1, device)],
+            ..SubsystemSpec::new(NQN, "1")
         }],
-        controller: ControllerSpec::default(),
+        ..TargetSpec::default()
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bdev::{Device, FileOptions};
 use nvmf_core::host::HostIdentity;
-use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{
     Cpu, Placement, PollMode, PollSwitch, Program, Progress, ReactorCounters, ReactorOptions, Rest, Runtime,
     RuntimeBuilder, Segment, Turn,
@@ -134,17 +134,15 @@ impl Target {
             placement: Vec::new(),
         };
         let namespaces =
-            (1..).zip(directory.devices()).map(|(nsid, device)| NamespaceSpec { nsid, device, uuid: None }).collect();
+            (1..).zip(directory.devices()).map(|(nsid, device)| NamespaceSpec::new(nsid, device)).collect();
         let subsystem = SubsystemSpec {
-            nqn: NQN.to_owned(),
-            serial_number: "1".to_owned(),
             model_number: "asleep".to_owned(),
             allow_any_host: true,
-            hosts: Vec::new(),
             listeners: vec![ADDRESS.parse().unwrap()],
             namespaces,
+            ..SubsystemSpec::new(NQN, "1")
         };
-        let spec = TargetSpec { subsystems: vec![subsystem], controller: ControllerSpec::default() };
+        let spec = TargetSpec { subsystems: vec![subsystem], ..TargetSpec::default() };
         let (control, mut cpus) = target::build(directory.provider(), builder.domain(), spec, options).unwrap();
         let program = cpus.pop().unwrap();
         let stop = Arc::new(AtomicBool::new(false));

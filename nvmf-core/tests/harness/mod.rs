@@ -337,21 +337,19 @@ impl Options {
 }
 
 pub fn namespace(nsid: u32, device: Arc<dyn bdev::Device>) -> NamespaceSpec {
-    NamespaceSpec { nsid, device, uuid: None }
+    NamespaceSpec::new(nsid, device)
 }
 
 pub fn target_spec(namespaces: Vec<NamespaceSpec>, controller: ControllerSpec) -> TargetSpec {
     let subsystem = |nqn: &str, any: bool, namespaces| SubsystemSpec {
-        nqn: nqn.into(),
-        serial_number: "SERIAL1".into(),
-        model_number: "Quiesce".into(),
         allow_any_host: any,
         hosts: vec![OTHER_HOST_NQN.into()],
         listeners: vec![listener()],
         namespaces,
+        ..SubsystemSpec::new(nqn, "SERIAL1")
     };
     let subsystems = vec![subsystem(NQN, true, namespaces), subsystem(CLOSED_NQN, false, vec![])];
-    TargetSpec { subsystems, controller }
+    TargetSpec { subsystems, controller, ..TargetSpec::default() }
 }
 
 const CPU_COUNT: u16 = 2;

@@ -128,15 +128,13 @@ impl Layout {
 pub const OTHER: &str = "nqn.2026-01.org.quiesce:other";
 
 pub fn subsystem(nqn: &str, listeners: Vec<SocketAddr>, device: Option<&Arc<dyn Device>>) -> SubsystemSpec {
-    let namespace = |device| NamespaceSpec { nsid: 1, device: Arc::clone(device), uuid: None };
+    let namespace = |device| NamespaceSpec::new(1, Arc::clone(device));
     SubsystemSpec {
-        nqn: nqn.into(),
-        serial_number: "1".into(),
         model_number: "test".into(),
         allow_any_host: true,
-        hosts: Vec::new(),
         listeners,
         namespaces: device.map(namespace).into_iter().collect(),
+        ..SubsystemSpec::new(nqn, "1")
     }
 }
 
@@ -170,6 +168,7 @@ impl Rig {
                 transfer_len_max: layout.transfer_len_max,
                 in_capsule_len: 512,
             },
+            ..TargetSpec::default()
         };
         let options = TargetOptions {
             cpu_count: layout.cpu_count,

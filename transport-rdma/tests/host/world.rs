@@ -153,18 +153,14 @@ fn spec() -> TargetSpec {
     let memory = |name| Arc::new(bdev::Memory::new(name, BLOCK_LEN, BLOCK_COUNT, false).unwrap());
     TargetSpec {
         subsystems: vec![SubsystemSpec {
-            nqn: NQN.to_owned(),
-            serial_number: "1".to_owned(),
             model_number: "simulated".to_owned(),
             allow_any_host: true,
-            hosts: Vec::new(),
             listeners: vec![address()],
-            namespaces: vec![
-                NamespaceSpec { nsid: 1, device: memory("m1"), uuid: None },
-                NamespaceSpec { nsid: 5, device: memory("m5"), uuid: None },
-            ],
+            namespaces: vec![NamespaceSpec::new(1, memory("m1")), NamespaceSpec::new(5, memory("m5"))],
+            ..SubsystemSpec::new(NQN, "1")
         }],
         controller: ControllerSpec { queue_depth_max: 32, ..ControllerSpec::default() },
+        ..TargetSpec::default()
     }
 }
 

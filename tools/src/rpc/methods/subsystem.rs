@@ -23,13 +23,9 @@ pub(super) fn create_subsystem(view: View<'_>, parameters: &Parameters<'_>) -> R
     let nqn = parameters.needed_string("nqn", "a name such as \"nqn.2026-11.org.example:disks\"")?;
     let serial = parameters.string("serial_number")?;
     let spec = SubsystemSpec {
-        nqn: nqn.to_owned(),
-        serial_number: serial.map_or_else(|| serial_number(nqn), str::to_owned),
         model_number: parameters.string("model_number")?.unwrap_or(MODEL_NUMBER).to_owned(),
         allow_any_host: parameters.boolean("allow_any_host")?.unwrap_or(false),
-        hosts: Vec::new(),
-        listeners: Vec::new(),
-        namespaces: Vec::new(),
+        ..SubsystemSpec::new(nqn, &serial.map_or_else(|| serial_number(nqn), str::to_owned))
     };
     begin(view, parameters, Change::CreateSubsystem(Box::new(spec)))
 }

@@ -77,20 +77,17 @@ const HOST: &str = "nqn.2026-11.io.quiesce:host";
 
 fn subsystem(device: Option<&Arc<dyn Device>>) -> SubsystemSpec {
     SubsystemSpec {
-        nqn: NQN.into(),
-        serial_number: "S1".into(),
-        model_number: "Quiesce".into(),
         allow_any_host: false,
         hosts: vec![HOST.into()],
         listeners: vec!["127.0.0.1:4420".parse().unwrap(), "[::1]:4421".parse().unwrap()],
         namespaces: device
             .map(|device| NamespaceSpec {
-                nsid: 1,
-                device: Arc::clone(device),
                 uuid: Some(uuid::uuid!("dd5b8f6e-b67a-4506-b606-7fff5a859920")),
+                ..NamespaceSpec::new(1, Arc::clone(device))
             })
             .into_iter()
             .collect(),
+        ..SubsystemSpec::new(NQN, "S1")
     }
 }
 

@@ -320,15 +320,14 @@ impl SimulatedTarget {
 fn spec(layout: &Layout, device: Arc<SimulatedDevice>) -> TargetSpec {
     TargetSpec {
         subsystems: vec![SubsystemSpec {
-            nqn: SUBSYSTEM.to_owned(),
-            serial_number: "1".to_owned(),
             model_number: "simulated".to_owned(),
             allow_any_host: true,
-            hosts: Vec::new(),
             listeners: vec![address()],
-            namespaces: vec![NamespaceSpec { nsid: 1, device, uuid: None }],
+            namespaces: vec![NamespaceSpec::new(1, device)],
+            ..SubsystemSpec::new(SUBSYSTEM, "1")
         }],
         controller: layout.controller,
+        ..TargetSpec::default()
     }
 }
 

@@ -84,7 +84,7 @@ impl Bench {
         let mut simulation = Simulation::with_options(1, 2, options);
         let provider = Scripted::default();
         let controller = ControllerSpec::default();
-        let spec = TargetSpec { subsystems: Vec::new(), controller };
+        let spec = TargetSpec { controller, ..TargetSpec::default() };
         let core = nvmf_core::Target::new(simulation.domain(), 1, spec).unwrap();
         let limits = Limits {
             controller,
