@@ -3,6 +3,7 @@
 
 use reactor::{Cpu, Handle};
 
+use crate::reservation::HostNumber;
 use crate::subsystem::Subject;
 use crate::wire::Nqn;
 use crate::{ControllerKind, Qpair};
@@ -60,12 +61,14 @@ pub(crate) struct ControllerLease {
     controller_id: u16,
     qid: u16,
     subject: Subject,
+    host: HostNumber,
 }
 
 impl ControllerLease {
     /// Only [`crate::controller`] may.
-    pub(crate) fn new(controller: Remote<ControllerKind>, controller_id: u16, qid: u16, subject: Subject) -> Self {
-        Self { controller, controller_id, qid, subject }
+    pub(crate) fn new(controller: Remote<ControllerKind>, owner: &SubsystemLease, qid: u16) -> Self {
+        let SubsystemLease { controller_id, subject, host } = *owner;
+        Self { controller, controller_id, qid, subject, host }
     }
 
     /// Whose.
@@ -87,6 +90,11 @@ impl ControllerLease {
     pub(crate) fn subject(&self) -> Subject {
         self.subject
     }
+
+    /// Whose commands come by the qpair.
+    pub(crate) fn host(&self) -> HostNumber {
+        self.host
+    }
 }
 
 /// The right to be a controller, by value: made by the control plane when it gives a controller its id, ended when it comes home with the
@@ -96,12 +104,13 @@ impl ControllerLease {
 pub(crate) struct SubsystemLease {
     controller_id: u16,
     subject: Subject,
+    host: HostNumber,
 }
 
 impl SubsystemLease {
     /// Only [`crate::target`] may.
-    pub(crate) fn new(controller_id: u16, subject: Subject) -> Self {
-        Self { controller_id, subject }
+    pub(crate) fn new(controller_id: u16, subject: Subject, host: HostNumber) -> Self {
+        Self { controller_id, subject, host }
     }
 
     /// CNTLID.
@@ -112,5 +121,11 @@ impl SubsystemLease {
     /// What the controller is of.
     pub(crate) fn subject(&self) -> Subject {
         self.subject
+    }
+
+    /// Whose it is.
+    #[allow(dead_code, reason = "asked with the reservation features")]
+    pub(crate) fn host(&self) -> HostNumber {
+        self.host
     }
 }

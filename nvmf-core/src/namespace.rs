@@ -1,8 +1,11 @@
 //! What every CPU knows of a namespace: part of the snapshot, read on any CPU for one turn.
 
+use std::sync::Arc;
+
 use bdev::Geometry;
 use uuid::Uuid;
 
+use crate::reservation::Standing;
 use crate::spec::NamespaceSpec;
 
 /// A device's place in the target's list, the same on every CPU.
@@ -10,13 +13,15 @@ use crate::spec::NamespaceSpec;
 pub(crate) struct DeviceIndex(pub(crate) u16);
 
 /// What every CPU knows of a namespace.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Namespace {
     pub(crate) nsid: u32,
     pub(crate) device: DeviceIndex,
     pub(crate) geometry: Geometry,
     pub(crate) uuid: Uuid,
     pub(crate) nguid: [u8; 16],
+    /// A reservation that is held: `None` is the ordinary case, and costs an I/O command a load and a comparison.
+    pub(crate) standing: Option<Arc<Standing>>,
 }
 
 impl Namespace {
@@ -29,6 +34,7 @@ impl Namespace {
             uuid: spec.uuid.unwrap_or_else(|| Self::derived_uuid(subsystem_nqn, name)),
             // Another name in the same scheme, so that the two differ.
             nguid: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{subsystem_nqn}/{name}/nguid").as_bytes()).into_bytes(),
+            standing: None,
         }
     }
 

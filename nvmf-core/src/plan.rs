@@ -81,7 +81,7 @@ mod tests {
 
     fn namespace(read_only: bool) -> Namespace {
         let geometry = Geometry { read_only, ..Geometry::plain(512, 1000, 512) };
-        Namespace { nsid: 1, device: DeviceIndex(0), geometry, uuid: Uuid::nil(), nguid: [0; 16] }
+        Namespace { nsid: 1, device: DeviceIndex(0), geometry, uuid: Uuid::nil(), nguid: [0; 16], standing: None }
     }
 
     fn keyed(len: u32) -> DataPointer {

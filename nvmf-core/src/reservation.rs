@@ -1,17 +1,17 @@
 //! Reservations of one namespace: who has registered, who holds what, and which commands of others that keeps out [NVMe Base 2.0, 8.19].
 //!
-//! Pure: a state, an order of a host, the state after it. Keeps no time, sends nothing, and knows no CPU.
+//! Pure: a state, a claim of a host, the state after it. Keeps no time, sends nothing, and knows no CPU.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`Registry`] | the state, and what each order does to it |
+//! | [`Registry`] | the state, and what each claim does to it |
 //! | [`Standing`] | what of it I/O commands need, as every CPU sees it |
 //! | [`ReservationRecord`] | what of it outlives the target |
 //! | [`HostNumber`] | a host, in a word |
 //!
-//! Where it lives and how a change becomes known to every CPU is `target::reserve`'s matter.
+//! Where it lives and how a change becomes known to every CPU is `target::reservations`'s matter.
 
-mod order;
+mod claim;
 mod record;
 mod registry;
 mod standing;
@@ -21,7 +21,7 @@ mod model;
 
 pub use record::{RecordError, RegistrantRecord, ReservationRecord};
 
-pub(crate) use order::{Effects, Order};
+pub(crate) use claim::{Claim, Effects};
 pub(crate) use registry::Registry;
 pub(crate) use standing::{Access, Standing};
 

@@ -24,9 +24,10 @@ mod subsystems;
 mod check;
 mod controllers;
 mod directory;
+mod hosts;
 mod ids;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ use crate::ControllerKind;
 use crate::membership::{Host, Remote};
 use crate::message::{Letter, Message};
 use crate::notice::Notice;
+use crate::reservation::HostId;
 use crate::spec::{ControllerSpec, TargetSpec};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
@@ -52,6 +54,7 @@ use crate::wire::ConnectRefusal;
 use crate::withdrawal::Audience;
 use change::{Change, Changes, Task, Wait};
 use controllers::Controllers;
+use hosts::Hosts;
 use subsystems::Subsystems;
 
 /// Snapshots that wait for their readers: changes wait for a free place.
@@ -63,6 +66,7 @@ pub struct Target {
     subsystems: Subsystems,
     directory: Arc<Directory>,
     controllers: Controllers,
+    hosts: Hosts,
     limbo: Limbo<Unlinked<Snapshot>>,
     /// Of the snapshot that is published.
     generation: u64,
@@ -95,6 +99,7 @@ impl Target {
             subsystems,
             directory: Arc::new(Directory::new(domain, cpu_count, snapshot, devices)),
             controllers: Controllers::new(),
+            hosts: Hosts::new(),
             limbo: Limbo::new(Grace::Readers, SNAPSHOT_LIMBO_MAX),
             generation: 1,
             is_stale: false,
@@ -219,7 +224,11 @@ impl Target {
             Subject::Nvm(id) if !self.subsystems.is_offered(id) => {
                 Err((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::SUBSYSTEM_NQN.to_result()))
             }
-            Subject::Nvm(_) | Subject::Discovery => self.controllers.lease(subject, host).ok_or(busy),
+            Subject::Nvm(_) | Subject::Discovery => {
+                self.sweep_hosts();
+                let number = self.hosts.number(&host.id);
+                self.controllers.lease(subject, host, number).ok_or(busy)
+            }
         };
         let answer = match outcome {
             Ok(lease) => {
@@ -231,6 +240,13 @@ impl Target {
             Err((status, result)) => Letter::NotAdmitted { controller: controller.handle, status, result },
         };
         turn.send(controller.cpu, Message(answer).into());
+    }
+
+    fn sweep_hosts(&mut self) {
+        if self.hosts.is_full() {
+            let used: BTreeSet<HostId> = self.controllers.host_ids().collect();
+            self.hosts.sweep(|id| used.contains(id));
+        }
     }
 
     fn publish<M>(&mut self, turn: &mut Turn<'_, M>) {

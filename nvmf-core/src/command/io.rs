@@ -50,7 +50,6 @@ pub enum IoKind {
 
 impl IoKind {
     /// What reservations of others may keep it from [NVM Command Set 1.0, 'Reservations']. Flush is of the write group.
-    #[allow(dead_code, reason = "asked with the commands' execution")]
     pub(crate) const fn access(&self) -> Access {
         match self {
             Self::Read { .. } => Access::Read,

@@ -4,7 +4,7 @@
 //! is out; so a queue id is free again only when nothing late of its old qpair is left.
 
 use crate::limits::JOIN_WAIT_NS;
-use crate::membership::{ControllerLease, Join, Remote};
+use crate::membership::{ControllerLease, Join, Remote, SubsystemLease};
 use crate::{ControllerKind, Qpair};
 
 /// A Connect whose queue id is still taken.
@@ -65,7 +65,7 @@ impl Members {
     pub(crate) fn admit(
         &mut self,
         controller: Remote<ControllerKind>,
-        controller_id: u16,
+        owner: &SubsystemLease,
         join: Box<Join>,
         now_ns: u64,
     ) -> Admission {
@@ -73,7 +73,7 @@ impl Members {
         if matches!(queue, Queue::Free) {
             *queue = Queue::Joined(join.qpair);
             self.count += 1;
-            let lease = ControllerLease::new(controller, controller_id, join.qid, join.subject);
+            let lease = ControllerLease::new(controller, owner, join.qid);
             return Admission::Joined(Joined { qpair: join.qpair, lease });
         }
         if self.waiting.iter().any(|waiting| waiting.join.qid == join.qid) {

@@ -5,6 +5,7 @@ use super::buffers::RequestName;
 use super::parking::Cause;
 use crate::command::IoCommand;
 use crate::namespace::Namespace;
+use crate::reservation::HostNumber;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject, Subsystem};
 
@@ -40,6 +41,14 @@ impl PollGroup {
 ///
 /// # Errors
 /// The status that answers it.
-pub(super) fn admit_io<'t>(subsystem: &'t Subsystem, command: &IoCommand) -> Result<&'t Namespace, Status> {
-    subsystem.namespace(command.nsid).ok_or(Status::INVALID_NAMESPACE)
+pub(super) fn admit_io<'t>(
+    subsystem: &'t Subsystem,
+    host: HostNumber,
+    command: &IoCommand,
+) -> Result<&'t Namespace, Status> {
+    let namespace = subsystem.namespace(command.nsid).ok_or(Status::INVALID_NAMESPACE)?;
+    match &namespace.standing {
+        Some(standing) if !standing.admits(host, command.kind.access()) => Err(Status::RESERVATION_CONFLICT),
+        Some(_) | None => Ok(namespace),
+    }
 }

@@ -124,7 +124,7 @@ impl PollGroup {
         }
         let handle = join.controller;
         let here = Remote { cpu: self.cpu, handle };
-        match controller.members.admit(here, id, join, turn.now_ns()) {
+        match controller.members.admit(here, lease, join, turn.now_ns()) {
             Admission::Joined(Joined { qpair, lease }) => {
                 Step::MemberJoined.trace(turn, place(qpair.cpu, qpair.handle), place(self.cpu, handle));
                 turn.send(qpair.cpu, Message(Letter::Joined { qpair: qpair.handle, lease }).into());

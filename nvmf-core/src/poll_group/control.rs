@@ -72,8 +72,8 @@ impl PollGroup {
                 self.execute_fabrics(turn, name, controller, &command);
             }
             (Stage::Io { lease }, Command::Io(command)) => {
-                let subject = lease.subject();
-                self.begin_io(turn, transport, name, subject, &command);
+                let served = (lease.subject(), lease.host());
+                self.begin_io(turn, transport, name, served, &command);
             }
             (Stage::Io { .. }, Command::Fabrics(FabricsCommand::Disconnect)) => {
                 // The connection ends when the host has been told so.

@@ -12,6 +12,7 @@ use crate::message::Message;
 use crate::namespace::DeviceIndex;
 use crate::plan::Plan;
 use crate::qpair::request::{RequestEvent, RequestState};
+use crate::reservation::HostNumber;
 use crate::status::Status;
 use crate::subsystem::Subject;
 use crate::transport::{Slot, Transport};
@@ -52,12 +53,12 @@ impl PollGroup {
         turn: &Turn<'_, M>,
         transport: &mut T,
         name: RequestName,
-        subject: Subject,
+        (subject, host): (Subject, HostNumber),
         command: &IoCommand,
     ) {
         let snapshot = self.directory.snapshot(turn.guard());
         let Some(subsystem) = self.open_subsystem(snapshot, name, subject) else { return };
-        let namespace = match admit_io(subsystem, command) {
+        let namespace = match admit_io(subsystem, host, command) {
             Ok(namespace) => namespace,
             Err(status) => return self.complete(name, status, 0),
         };

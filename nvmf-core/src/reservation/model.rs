@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 
-use super::order::{Order, Registration};
+use super::claim::{Claim, Registration};
 use super::{Access, HostId, HostNumber, Registry};
 use crate::notice::ReservationNotice;
 use crate::status::Status;
@@ -55,7 +55,7 @@ impl Model {
         }
     }
 
-    fn apply(&mut self, host: u8, order: &Order) -> Result<(Told, Vec<u8>), Status> {
+    fn apply(&mut self, host: u8, claim: &Claim) -> Result<(Told, Vec<u8>), Status> {
         let me = self.find(host);
         let proves = |key: u64| match me {
             Some(me) if me.key == key => Ok(me),
@@ -63,8 +63,8 @@ impl Model {
         };
         let mut told = Told::new();
         let mut aborted = Vec::new();
-        match *order {
-            Order::Register { action, persistence } => {
+        match *claim {
+            Claim::Register { action, persistence } => {
                 match action {
                     Registration::Add { key } => match me {
                         _ if key == 0 => return Err(Status::INVALID_FIELD),
@@ -95,7 +95,7 @@ impl Model {
                 self.is_persistent = persistence.unwrap_or(self.is_persistent);
                 self.generation += 1;
             }
-            Order::Acquire { key, kind } => {
+            Claim::Acquire { key, kind } => {
                 let me = proves(key)?;
                 match self.kind {
                     0 => self.hold(host, kind.to_byte()),
@@ -103,7 +103,7 @@ impl Model {
                     _ => return Err(Status::RESERVATION_CONFLICT),
                 }
             }
-            Order::Preempt { key, victim_key, kind, aborts } => {
+            Claim::Preempt { key, victim_key, kind, aborts } => {
                 proves(key)?;
                 let was = self.kind;
                 let single = self.registrants.iter().find(|registrant| registrant.holds && !self.is_all()).copied();
@@ -132,7 +132,7 @@ impl Model {
                 }
                 self.generation += 1;
             }
-            Order::Release { key, kind } => {
+            Claim::Release { key, kind } => {
                 let me = proves(key)?;
                 if me.holds {
                     if kind.map(ReservationType::to_byte) != Some(self.kind) {
@@ -145,14 +145,14 @@ impl Model {
                     self.registrants.iter_mut().for_each(|registrant| registrant.holds = false);
                 }
             }
-            Order::Clear { key } => {
+            Claim::Clear { key } => {
                 proves(key)?;
                 told.push((ReservationNotice::ReservationPreempted, self.others(host)));
                 self.kind = 0;
                 self.registrants.clear();
                 self.generation += 1;
             }
-            Order::Persist { is_persistent } => self.is_persistent = is_persistent,
+            Claim::Persist { is_persistent } => self.is_persistent = is_persistent,
         }
         told.retain(|(_, hosts)| !hosts.is_empty());
         Ok((told, aborted))
@@ -178,7 +178,7 @@ fn kinds() -> impl Strategy<Value = ReservationType> {
     (0..6usize).prop_map(|index| ReservationType::ALL[index])
 }
 
-fn orders() -> impl Strategy<Value = Order> {
+fn claims() -> impl Strategy<Value = Claim> {
     // Few keys, so that hosts share them and guesses are often right.
     let key = || 0..4u64;
     let current = || proptest::option::weighted(0.7, 0..4u64);
@@ -189,13 +189,13 @@ fn orders() -> impl Strategy<Value = Order> {
     ];
     prop_oneof![
         4 => (registration, proptest::option::weighted(0.1, any::<bool>()))
-            .prop_map(|(action, persistence)| Order::Register { action, persistence }),
-        3 => (key(), kinds()).prop_map(|(key, kind)| Order::Acquire { key, kind }),
+            .prop_map(|(action, persistence)| Claim::Register { action, persistence }),
+        3 => (key(), kinds()).prop_map(|(key, kind)| Claim::Acquire { key, kind }),
         3 => (key(), key(), kinds(), any::<bool>())
-            .prop_map(|(key, victim_key, kind, aborts)| Order::Preempt { key, victim_key, kind, aborts }),
-        2 => (key(), proptest::option::weighted(0.9, kinds())).prop_map(|(key, kind)| Order::Release { key, kind }),
-        1 => key().prop_map(|key| Order::Clear { key }),
-        1 => any::<bool>().prop_map(|is_persistent| Order::Persist { is_persistent }),
+            .prop_map(|(key, victim_key, kind, aborts)| Claim::Preempt { key, victim_key, kind, aborts }),
+        2 => (key(), proptest::option::weighted(0.9, kinds())).prop_map(|(key, kind)| Claim::Release { key, kind }),
+        1 => key().prop_map(|key| Claim::Clear { key }),
+        1 => any::<bool>().prop_map(|is_persistent| Claim::Persist { is_persistent }),
     ]
 }
 
@@ -239,20 +239,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn histories_end_alike(history in proptest::collection::vec((0..HOSTS, orders()), 1..60)) {
+    fn histories_end_alike(history in proptest::collection::vec((0..HOSTS, claims()), 1..60)) {
         let (mut registry, mut model) = (Registry::default(), Model::default());
-        for (host, order) in &history {
+        for (host, claim) in &history {
             let mut next = model.clone();
-            match (registry.after(&id(*host), order), next.apply(*host, order)) {
+            match (registry.after(&id(*host), claim), next.apply(*host, claim)) {
                 (Ok((state, effects)), Ok((told, aborted))) => {
                     let said: Told = effects.notifications.iter().map(|(kind, ids)| (*kind, to_hosts(ids))).collect();
                     let told: Told = told.into_iter().map(|(kind, hosts)| (kind, sorted(hosts))).collect();
-                    prop_assert_eq!(said, told, "{:?} of host {}", order, host);
+                    prop_assert_eq!(said, told, "{:?} of host {}", claim, host);
                     prop_assert_eq!(to_hosts(&effects.aborted), sorted(aborted));
                     (registry, model) = (state, next);
                 }
-                (Err(said), Err(expected)) => prop_assert_eq!(said, expected, "{:?} of host {}", order, host),
-                (said, expected) => prop_assert!(false, "{:?} of host {}: {:?}, and {:?}", order, host, said, expected),
+                (Err(said), Err(expected)) => prop_assert_eq!(said, expected, "{:?} of host {}", claim, host),
+                (said, expected) => prop_assert!(false, "{:?} of host {}: {:?}, and {:?}", claim, host, said, expected),
             }
             compare(&registry, &model)?;
             let restored = Registry::from_record(&registry.to_record());
@@ -264,7 +264,7 @@ proptest! {
 
 #[test]
 fn registrants_have_a_limit() {
-    let register = |key| Order::Register { action: Registration::Add { key }, persistence: None };
+    let register = |key| Claim::Register { action: Registration::Add { key }, persistence: None };
     let mut registry = Registry::default();
     let host = |number: usize| {
         let mut id = [0; 16];
@@ -276,7 +276,7 @@ fn registrants_have_a_limit() {
     }
     let one_more = host(crate::limits::REGISTRANT_COUNT_MAX);
     assert_eq!(registry.after(&one_more, &register(7)).unwrap_err(), Status::INTERNAL_ERROR);
-    let unregister = Order::Register { action: Registration::Remove { current: Some(7) }, persistence: None };
+    let unregister = Claim::Register { action: Registration::Remove { current: Some(7) }, persistence: None };
     registry = registry.after(&host(0), &unregister).unwrap().0;
     registry = registry.after(&one_more, &register(7)).unwrap().0;
     assert_eq!(registry.report().len(), 64 + 64 * crate::limits::REGISTRANT_COUNT_MAX);

@@ -1,4 +1,4 @@
-//! The state of one namespace's reservations, and what each order does to it.
+//! The state of one namespace's reservations, and what each claim does to it.
 //!
 //! Invariants: whoever holds a reservation is a registrant; one that all registrants hold has at least one; keys are never 0.
 //!
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use zerocopy::IntoBytes;
 
-use super::order::{Effects, Order, Registration};
+use super::claim::{Claim, Effects, Registration};
 use super::record::{RecordError, RegistrantRecord, ReservationRecord};
 use super::{HostId, HostNumber, Standing};
 use crate::limits::REGISTRANT_COUNT_MAX;
@@ -41,23 +41,23 @@ struct Held {
 }
 
 impl Registry {
-    /// The state after `order` of `host`. The state itself stays as it is: whether it is to change may depend on a disk.
+    /// The state after `claim` of `host`. The state itself stays as it is: whether it is to change may depend on a disk.
     ///
     /// # Errors
     /// The status that answers it. Nothing has changed then.
-    pub(crate) fn after(&self, host: &HostId, order: &Order) -> Result<(Self, Effects), Status> {
+    pub(crate) fn after(&self, host: &HostId, claim: &Claim) -> Result<(Self, Effects), Status> {
         let (mut next, mut effects) = (self.clone(), Effects::default());
-        match *order {
-            Order::Register { action, persistence } => {
+        match *claim {
+            Claim::Register { action, persistence } => {
                 next.register(host, action, &mut effects)?;
                 next.is_persistent = persistence.unwrap_or(next.is_persistent);
                 next.count();
             }
-            Order::Acquire { key, kind } => {
+            Claim::Acquire { key, kind } => {
                 next.check_key(host, key)?;
                 next.acquire(host, kind)?;
             }
-            Order::Preempt { key, victim_key, kind, aborts } => {
+            Claim::Preempt { key, victim_key, kind, aborts } => {
                 next.check_key(host, key)?;
                 let preempted = next.preempt(host, victim_key, kind, &mut effects)?;
                 if aborts {
@@ -66,18 +66,18 @@ impl Registry {
                 effects.notify(ReservationNotice::RegistrationPreempted, preempted);
                 next.count();
             }
-            Order::Release { key, kind } => {
+            Claim::Release { key, kind } => {
                 next.check_key(host, key)?;
                 next.release(host, kind, &mut effects)?;
             }
-            Order::Clear { key } => {
+            Claim::Clear { key } => {
                 next.check_key(host, key)?;
                 effects.notify(ReservationNotice::ReservationPreempted, next.others(host));
                 next.registrants.clear();
                 next.held = None;
                 next.count();
             }
-            Order::Persist { is_persistent } => next.is_persistent = is_persistent,
+            Claim::Persist { is_persistent } => next.is_persistent = is_persistent,
         }
         Ok((next, effects))
     }

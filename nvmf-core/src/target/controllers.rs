@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ids::ControllerIds;
 use crate::membership::{Host, SubsystemLease};
+use crate::reservation::{HostId, HostNumber};
 use crate::subsystem::{Subject, SubsystemId};
 
 /// A controller, from the moment that it has an id until nothing of it is left.
@@ -35,10 +36,10 @@ impl Controllers {
     }
 
     /// A new one gets its id. `None`: there is none left.
-    pub(super) fn lease(&mut self, subject: Subject, host: Box<Host>) -> Option<SubsystemLease> {
+    pub(super) fn lease(&mut self, subject: Subject, host: Box<Host>, number: HostNumber) -> Option<SubsystemLease> {
         let id = self.ids.allocate()?;
         self.records.insert(id, Record { subject, host });
-        Some(SubsystemLease::new(id, subject))
+        Some(SubsystemLease::new(id, subject, number))
     }
 
     /// A lease came home: nothing is left of the controller.
@@ -58,6 +59,11 @@ impl Controllers {
     /// Those on one subsystem.
     pub(super) fn count_of(&self, subsystem: SubsystemId) -> usize {
         self.of(Subject::Nvm(subsystem)).count()
+    }
+
+    /// Whose they are.
+    pub(super) fn host_ids(&self) -> impl Iterator<Item = HostId> {
+        self.records.values().map(|record| record.host.id)
     }
 
     /// The controllers of one subject, by id.

@@ -1,4 +1,4 @@
-//! What a host orders, with its keys, and what comes of it besides a new state.
+//! What a host claims, with its keys, and what comes of it besides a new state.
 
 use super::HostId;
 use crate::command::ReservationCommand;
@@ -7,7 +7,7 @@ use crate::wire::reservation::{AcquireAction, RegisterAction, ReleaseAction, Res
 
 /// A reservation command with its data. A Report changes nothing and is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum Claim {
     /// Reservation Register, and what CPTPL makes of persistence. `None` for a current key: it is not looked at.
     Register { action: Registration, persistence: Option<bool> },
     /// Reservation Acquire.
@@ -33,7 +33,7 @@ pub(crate) enum Registration {
     Replace { current: Option<u64>, key: u64 },
 }
 
-impl Order {
+impl Claim {
     /// `None`: a Report.
     pub(crate) fn new(command: &ReservationCommand, keys: &ReservationKeys) -> Option<Self> {
         let (key, other) = (keys.current.get(), keys.other.get());
