@@ -3,6 +3,8 @@
 //! What a command line may change lies in [`crate::spec::ControllerSpec`] and is checked against these; what is only here cannot be changed.
 //! A limit that is reached is answered with a status or counted under its own name, never a stall without a word.
 
+use crate::wire::auth::CONTROLLER_MESSAGE_LEN_MAX;
+
 /// Polling CPUs of one target. The [`crate::Directory`] packs a CPU beside a 56-bit handle, and zero means *empty*.
 pub const CPU_COUNT_MAX: u16 = 254;
 /// Qpairs of one CPU: slots of its header table.
@@ -61,6 +63,15 @@ pub const RESERVATION_NOTICE_COUNT_MAX: usize = 64;
 /// Abort commands that may be outstanding. Each is answered in the turn that fetches it.
 pub const ABORT_COUNT_MAX: u8 = 4;
 
+/// Authentications that wait for their arithmetic, of all hosts: each is some kilobytes. More are told to try again.
+pub const AUTHENTICATION_WAITING_MAX: usize = 1024;
+/// Those of one host address: more than a host has queues.
+pub const AUTHENTICATION_WAITING_PER_ADDRESS_MAX: usize = 256;
+/// Bytes of a message that a host may send: many times the longest that makes sense.
+pub const AUTHENTICATION_MESSAGE_LEN_MAX: u32 = PAGE_LEN;
+/// An authentication that is required is over this long after Connect; one that a host begins later, this long after its first message.
+pub const AUTHENTICATION_TIMEOUT_NS: u64 = 30_000_000_000;
+
 /// A qpair without a successful Connect is ended after this.
 pub const CONNECT_TIMEOUT_NS: u64 = 10_000_000_000;
 /// A Connect for a queue id whose old qpair has not left waits this long.
@@ -93,3 +104,8 @@ const _: () = assert!((SMALL_BUFFER_LEN as usize).is_multiple_of(BUFFER_ALIGNMEN
 // A draining qpair's Connect is answered before a host would give up on the new one.
 const _: () = assert!(JOIN_WAIT_NS < CONNECT_TIMEOUT_NS && CONNECT_TIMEOUT_NS < READY_TIMEOUT_NS);
 const _: () = assert!(KEEP_ALIVE_MAX_MS.is_multiple_of(KEEP_ALIVE_GRANULARITY_MS));
+// One host address cannot fill the line of all; what a message comes in is a small buffer.
+const _: () = assert!(AUTHENTICATION_WAITING_PER_ADDRESS_MAX * 4 <= AUTHENTICATION_WAITING_MAX);
+const _: () = assert!(AUTHENTICATION_MESSAGE_LEN_MAX <= SMALL_BUFFER_LEN);
+const _: () = assert!(CONTROLLER_MESSAGE_LEN_MAX <= AUTHENTICATION_MESSAGE_LEN_MAX as usize);
+const _: () = assert!(CONNECT_TIMEOUT_NS < AUTHENTICATION_TIMEOUT_NS);

@@ -7,6 +7,7 @@
 //!
 //! May be called on any CPU; owns nothing.
 
+pub mod auth;
 pub mod identify;
 pub mod log;
 pub mod reservation;

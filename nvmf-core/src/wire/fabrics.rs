@@ -1,7 +1,7 @@
 //! Fabrics commands: the same 64 bytes as every command, with other names from byte 4 on [NVMe Base 2.0, 6].
 
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::opcode::{FabricsType, OPCODE_FABRICS};
 use super::sgl::SglDescriptor;
@@ -77,20 +77,20 @@ pub struct DisconnectEntry {
     reserved_42: [u8; 22],
 }
 
-/// The three are views of the same 64 bytes.
+/// They are views of the same 64 bytes.
 macro_rules! entry {
     ($name:ident) => {
         impl $name {
             /// Any 64 bytes have these fields.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 64]) -> Self {
-                transmute!(bytes)
+                zerocopy::transmute!(bytes)
             }
 
             /// The bytes.
             #[must_use]
             pub const fn to_bytes(self) -> [u8; 64] {
-                transmute!(self)
+                zerocopy::transmute!(self)
             }
 
             /// All zero but the opcode, PSDT, type and an SGL that says "no data".
@@ -106,6 +106,8 @@ macro_rules! entry {
         }
     };
 }
+
+pub(super) use entry;
 
 entry!(ConnectEntry);
 entry!(PropertyEntry);
