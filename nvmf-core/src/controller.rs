@@ -3,6 +3,7 @@
 //! Lives on the CPU of its admin qpair, which alone changes it. It is *closed* when that qpair begins to drain, and *gone* when that qpair is
 //! reaped and every member's lease has come home; only then may its id be used again.
 
+mod effects;
 mod events;
 mod features;
 mod identify;
@@ -13,12 +14,13 @@ mod properties;
 use reactor::{Handle, TimerId};
 
 use crate::Qpair;
-use crate::command::{AdminCommand, PropertyGet, PropertySet};
+use crate::command::{AdminCommand, DataPointer, PropertyGet, PropertySet};
 use crate::defect::{self, Defect};
 use crate::limits::{KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
 use crate::membership::{Host, SubsystemLease};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
+use crate::target::Directory;
 use crate::transport::Slot;
 use events::Events;
 use features::Features;
@@ -145,6 +147,21 @@ pub(crate) struct Controller {
     events: Events,
 }
 
+/// What a command is executed in: the target as it is in this turn.
+pub(crate) struct Surroundings<'t> {
+    pub(crate) snapshot: &'t Snapshot,
+    pub(crate) directory: &'t Directory,
+    pub(crate) now_ns: u64,
+}
+
+/// A discovery controller has no I/O queues [NVMe Base 2.0, 3.1.2.3].
+fn io_queue_count_max(subject: Subject, snapshot: &Snapshot) -> u16 {
+    match subject {
+        Subject::Discovery => 0,
+        Subject::Nvm(_) => snapshot.controller.io_queue_count_max,
+    }
+}
+
 /// What a new controller is made of.
 pub(crate) struct NewController {
     pub(crate) admin: Handle<Qpair>,
@@ -158,11 +175,7 @@ impl Controller {
     /// A controller that waits for its id.
     pub(crate) fn new(new: NewController, snapshot: &Snapshot) -> Self {
         let limits = &snapshot.controller;
-        let io_queue_count = match new.subject {
-            // A discovery controller has no I/O queues [NVMe over Fabrics 1.1, 1.5.7].
-            Subject::Discovery => 0,
-            Subject::Nvm(_) => limits.io_queue_count_max,
-        };
+        let io_queue_count = io_queue_count_max(new.subject, snapshot);
         let mut keep_alive = KeepAlive { timeout_ms: 0, seen_ns: new.now_ns, timer: None };
         keep_alive.set_timeout(new.keep_alive_ms, new.now_ns);
         Self {
@@ -205,11 +218,11 @@ impl Controller {
     }
 
     /// Bytes that a command brings to the host.
-    pub(crate) fn data_len(command: &AdminCommand) -> u32 {
+    pub(crate) fn data_len(&self, command: &AdminCommand) -> u32 {
         match command {
             AdminCommand::Identify(identify) => identify.data.len(),
             AdminCommand::GetLogPage(page) => page.len,
-            AdminCommand::GetFeatures(get) => features::data_len(get.feature),
+            AdminCommand::GetFeatures(get) => self.feature_read_len(get),
             AdminCommand::SetFeatures(_)
             | AdminCommand::KeepAlive
             | AdminCommand::AsyncEventRequest
@@ -217,13 +230,25 @@ impl Controller {
         }
     }
 
-    /// Answers an admin command. What goes to the host with it is put into `data`, which is empty and at most [`Self::data_len`] long in the end.
+    /// What a command takes from the host: where from, and how many bytes. `None`: nothing.
+    ///
+    /// # Errors
+    /// The answer, where its SGL is not one for that.
+    pub(crate) fn input(&self, command: &AdminCommand) -> Result<Option<(DataPointer, u32)>, Status> {
+        let AdminCommand::SetFeatures(set) = command else { return Ok(None) };
+        match self.feature_write_len(set) {
+            0 => Ok(None),
+            len => Ok(Some((features::source(set, len)?, len))),
+        }
+    }
+
+    /// Answers an admin command, whose [`Self::input`] has come. What goes to the host with it is put into `data`, which is empty and at most [`Self::data_len`] long in the end.
     pub(crate) fn execute(
         &mut self,
         slot: Slot,
         command: &AdminCommand,
-        snapshot: &Snapshot,
-        now_ns: u64,
+        input: &[u8],
+        around: &Surroundings<'_>,
         data: &mut Vec<u8>,
     ) -> Answer {
         // Before CSTS.RDY only Fabrics commands are served [NVMe over Fabrics 1.1, 3.3]. Keep Alive may come at any time.
@@ -232,7 +257,7 @@ impl Controller {
         }
         match command {
             AdminCommand::KeepAlive => {
-                self.keep_alive.seen_ns = now_ns;
+                self.keep_alive.seen_ns = around.now_ns;
                 Answer::SUCCESS
             }
             AdminCommand::AsyncEventRequest => {
@@ -243,16 +268,16 @@ impl Controller {
                 }
             }
             AdminCommand::Abort { sqid, command_id } => Answer::Abort { sqid: *sqid, command_id: *command_id },
-            AdminCommand::Identify(identify) => match self.identify(identify, snapshot, data) {
+            AdminCommand::Identify(identify) => match self.identify(identify, around, data) {
                 Ok(()) => Answer::SUCCESS,
                 Err(status) => status.into(),
             },
-            AdminCommand::GetLogPage(page) => match self.log_page(page, snapshot, data) {
+            AdminCommand::GetLogPage(page) => match self.log_page(page, around, data) {
                 Ok(()) => Answer::SUCCESS,
                 Err(status) => status.into(),
             },
-            AdminCommand::GetFeatures(get) => self.read_feature(get, snapshot, data),
-            AdminCommand::SetFeatures(set) => self.change_feature(set, snapshot, now_ns),
+            AdminCommand::GetFeatures(get) => self.read_feature(get, around, data),
+            AdminCommand::SetFeatures(set) => self.change_feature(set, input, around),
         }
     }
 
@@ -267,6 +292,12 @@ impl Controller {
     /// Property Set.
     pub(crate) fn set_property(&mut self, set: &PropertySet) -> Result<Effect, Status> {
         self.properties.set(set.offset, set.is_wide, set.value, self.members.count())
+    }
+
+    /// A reset that [`Self::set_property`] began: features and events are what they were in the beginning. Held event requests have been released.
+    pub(crate) fn reset(&mut self, snapshot: &Snapshot) {
+        self.features = Features::new(io_queue_count_max(self.subject, snapshot));
+        self.reset_events();
     }
 
     /// Whether I/O queues may be connected.

@@ -189,6 +189,7 @@ statuses! {
     INVALID_CONTROLLER_ID: COMMAND_SPECIFIC, 0x1F, no_retry, "invalid controller identifier";
     ANA_GROUP_INVALID: COMMAND_SPECIFIC, 0x24, no_retry, "ANA group identifier invalid";
     COMMAND_SET_NOT_SUPPORTED: COMMAND_SPECIFIC, 0x29, no_retry, "I/O command set not supported";
+    COMMAND_SET_COMBINATION_REJECTED: COMMAND_SPECIFIC, 0x2B, no_retry, "I/O command set combination rejected";
     CONNECT_INCOMPATIBLE_FORMAT: COMMAND_SPECIFIC, 0x80, no_retry, "incompatible format (Connect) or conflicting attributes (I/O)";
     CONNECT_CONTROLLER_BUSY: COMMAND_SPECIFIC, 0x81, retry, "controller busy (Connect) or invalid protection information (I/O)";
     CONNECT_INVALID_PARAMETERS: COMMAND_SPECIFIC, 0x82, no_retry, "invalid parameters (Connect) or write to a read-only range (I/O)";

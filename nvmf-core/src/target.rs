@@ -232,7 +232,7 @@ impl Target {
         };
         let answer = match outcome {
             Ok(lease) => {
-                self.directory.set_controller(lease.controller_id(), Some(controller));
+                self.directory.set_controller(lease.controller_id(), Some((controller, subject)));
                 let id = lease.controller_id().into();
                 Step::IdGiven.trace(turn, place(controller.cpu, controller.handle), id);
                 Letter::Admitted { controller: controller.handle, lease }

@@ -34,7 +34,7 @@ pub use discovery::{
 };
 pub use event::{AsyncEvent, AsyncEventConfiguration};
 pub use fabrics::{ConnectEntry, DisconnectEntry, PropertyEntry};
-pub use feature::{FeatureId, QueueCounts};
+pub use feature::{FeatureId, HostBehavior, QueueCounts, Timestamp};
 pub use nqn::{DISCOVERY_NQN, NQN_LEN_MAX, Nqn, NqnError};
 pub use opcode::{AdminOpcode, FabricsType, IoOpcode, OPCODE_FABRICS};
 pub use property::{Capabilities, Configuration, ControllerStatus, Property, ShutdownStatus, Version};

@@ -59,7 +59,7 @@ fn a_controller_says_what_it_is() {
     let bytes = identify(&mut world, admin, 1, 0).unwrap();
     let page = IdentifyController::ref_from_bytes(&bytes).unwrap();
     assert_eq!(page.controller_id.get(), id);
-    assert_eq!(page.version.get(), 0x0001_0400);
+    assert_eq!(page.version.get(), 0x0002_0000);
     assert_eq!(page.mdts, 5, "128 KiB in pages of 4 KiB");
     assert_eq!(trim_text(&page.serial_number), "SERIAL1");
     assert_eq!(trim_text(&page.subsystem_nqn), NQN);
@@ -111,7 +111,7 @@ fn namespaces_are_listed_and_described() {
     for nsid in [0, 6, 0xFFFF_FFFF] {
         assert_eq!(identify(&mut world, admin, 0, nsid), Err(Status::INVALID_NAMESPACE), "{nsid}");
     }
-    for structure in [5, 6, 8, 0x10, 0x13, 0x1C, 0x77] {
+    for structure in [4, 9, 0x10, 0x12, 0x14, 0x77] {
         assert_eq!(identify(&mut world, admin, structure, 1), Err(Status::INVALID_FIELD), "{structure:#x}");
     }
     world.shut_down();
@@ -123,13 +123,15 @@ fn features_keep_what_can_be_kept() {
     assert_eq!(feature(&mut world, admin, 7), (Status::SUCCESS, 126 << 16 | 126));
     assert_eq!(set_feature(&mut world, admin, 7, 3 << 16 | 7), (Status::SUCCESS, 3 << 16 | 3));
     assert_eq!(set_feature(&mut world, admin, 7, 0xFFFF), (Status::INVALID_FIELD, 0));
-    for (feature_id, value) in [(1, 0x0102_0304), (5, 77), (0x0A, 1), (0x0B, 0xFF), (0x0F, 5000)] {
+    for (feature_id, value) in [(1, 0x0102_0304), (0x0A, 1), (0x0B, 0xFF), (0x0F, 5000)] {
         assert_eq!(set_feature(&mut world, admin, feature_id, value), (Status::SUCCESS, 0), "{feature_id:#x}");
         assert_eq!(feature(&mut world, admin, feature_id), (Status::SUCCESS, u64::from(value)), "{feature_id:#x}");
     }
     let refused = [
         (2, 1, Status::INVALID_FIELD),
         (6, 0, Status::FEATURE_NOT_CHANGEABLE),
+        (5, 77, Status::INVALID_NAMESPACE),
+        (0x19, 1, Status::COMMAND_SET_COMBINATION_REJECTED),
         (0x0B, 1 << 9, Status::INVALID_FIELD),
         (0x81, 0, Status::COMMAND_SEQUENCE_ERROR),
         (0x84, 1, Status::INVALID_FIELD),
@@ -166,7 +168,7 @@ fn log_pages_by_offset_and_length() {
         assert_eq!(log(&mut world, admin, page, len + 4, 4), Err(Status::INVALID_FIELD), "{page}");
     }
     assert_eq!(log(&mut world, admin, 3, 0, 16).unwrap()[..], *b"\x01\x00\x00\x00\x00\x00\x00\x000.1.0   ");
-    for page in [0, 5, 0x0C, 0x70, 0x81, 0xFF] {
+    for page in [6, 0x0C, 0x70, 0x81, 0xFF] {
         assert_eq!(log(&mut world, admin, page, 0, 64), Err(Status::INVALID_LOG_PAGE), "{page:#x}");
     }
     assert_eq!(log(&mut world, admin, 2, 0, 256 * 1024), Err(Status::INVALID_FIELD), "more than MDTS");
@@ -203,7 +205,7 @@ fn properties_over_the_wire() {
     let (mut world, admin, _) = world();
     let cap = world.execute(admin, property_get(0, true), &[]).result.get();
     assert_eq!(cap & 0xFFFF, 255);
-    assert_eq!((cap >> 16 & 1, cap >> 24 & 0xFF, cap >> 37 & 0xFF), (1, 30, 1));
+    assert_eq!((cap >> 16 & 1, cap >> 24 & 0xFF, cap >> 37 & 0xFF, cap >> 59), (1, 30, 0x41, 1));
     assert_eq!(world.execute(admin, property_get(0x14, false), &[]).result.get(), 0x0046_0001);
     for get in [property_get(0, false), property_get(0x14, true), property_get(0x1000, false)] {
         assert_eq!(world.execute(admin, get, &[]).status(), Status::INVALID_FIELD);

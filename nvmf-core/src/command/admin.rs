@@ -83,6 +83,8 @@ pub struct GetLogPage {
     pub specific: u8,
     /// RAE: reading it does not let the event that named it come again.
     pub retain_async_event: bool,
+    /// CSI, of the pages that depend on an I/O command set.
+    pub command_set: u8,
     /// NSID as sent.
     pub nsid: u32,
     /// LPO, in bytes. A multiple of 4.
@@ -171,6 +173,7 @@ fn log_page(entry: &SubmissionEntry, sgl: Sgl) -> Result<GetLogPage, CommandErro
         log_page,
         specific: specific & 0x7F,
         retain_async_event: specific & 0x80 != 0,
+        command_set: entry.cdw14.get().to_le_bytes()[3],
         nsid: entry.nsid.get(),
         offset,
         len,

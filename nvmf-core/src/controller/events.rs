@@ -238,6 +238,12 @@ impl Controller {
         self.events.held.retain(|held| *held != slot);
     }
 
+    /// A reset: the host has been told nothing, and looks at everything once it has enabled the controller again. Requests are released before.
+    pub(super) fn reset_events(&mut self) {
+        debug_assert!(self.events.held.is_empty(), "held requests end with the reset");
+        self.events = Events::new(self.subject);
+    }
+
     /// The Changed Namespace List; read once where the event is not to be retained.
     pub(super) fn changed_namespaces(&mut self, is_retained: bool) -> ChangedNamespaceList {
         let nsids: Vec<u32> = self.events.changed.iter().copied().collect();

@@ -1,19 +1,25 @@
-//! Set Features and Get Features [NVMe 1.4, 5.14, 5.21].
+//! Set Features and Get Features [NVMe Base 2.0, 5.15, 5.27].
 //!
-//! A controller keeps its features for its life; none is saved. What is mandatory and has nothing behind it here (temperature, arbitration) is
-//! kept and given back, as every NVMe controller without that hardware does.
+//! None is saved: a reset brings the defaults back [NVMe Base 2.0, 5.27.1], but for the keep-alive timeout and the host's identifier, which came with
+//! Connect. What is mandatory and has nothing behind it here (temperature, arbitration) is kept and given back, as every NVMe controller without that
+//! hardware does.
 
-use super::{Answer, Controller, events};
-use crate::command::{GetFeatures, SetFeatures};
+mod facts;
+
+use std::collections::BTreeMap;
+
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::{Answer, Controller, Surroundings, events};
+use crate::command::{DataPointer, GetFeatures, SetFeatures};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
-use crate::wire::{AsyncEventConfiguration, FeatureId, QueueCounts};
+use crate::wire::{AsyncEventConfiguration, FeatureId, HostBehavior, QueueCounts, Timestamp};
+pub(super) use facts::{Facts, Scope};
 
-/// Bytes of the extended host identifier.
-const HOST_ID_LEN: u32 = 16;
 /// EXHID in CDW11 of Host Identifier.
 const EXTENDED_HOST_ID: u32 = 1;
-/// THSEL and TMPSEL in CDW11 of Temperature Threshold [NVMe 1.4, 5.21.1.4].
+/// THSEL and TMPSEL in CDW11 of Temperature Threshold [NVMe Base 2.0, 5.27.1.3].
 const TEMPERATURE_SENSOR_MASK: u32 = 0xF << 16;
 const TEMPERATURE_UNDER: u32 = 1 << 20;
 /// TMPSEL 1111b: all sensors. There is none but the composite one.
@@ -21,6 +27,18 @@ const TEMPERATURE_ALL_SENSORS: u32 = 0xF << 16;
 /// TLER: the only part of Error Recovery that is kept. DULBE needs a namespace that says so.
 const ERROR_RECOVERY_MASK: u32 = 0xFFFF;
 const POWER_STATE_MASK: u32 = 0x1F;
+/// IOCSCI: which combination of command sets.
+const COMBINATION_MASK: u32 = 0x1FF;
+/// NSID for all namespaces.
+const ALL_NAMESPACES: u32 = 0xFFFF_FFFF;
+const NS_PER_MS: u64 = 1_000_000;
+
+/// What the host has set as the time, and when.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    ms: u64,
+    set_ns: u64,
+}
 
 /// Current values.
 #[derive(Debug)]
@@ -29,8 +47,11 @@ pub(super) struct Features {
     arbitration: u32,
     temperature_over: u32,
     temperature_under: u32,
-    error_recovery: u32,
+    /// Of the namespaces for which it is not 0.
+    error_recovery: BTreeMap<u32, u32>,
     write_atomicity: u32,
+    host_behavior: HostBehavior,
+    clock: Option<Clock>,
 }
 
 impl Features {
@@ -42,8 +63,10 @@ impl Features {
             arbitration: 0,
             temperature_over: Self::TEMPERATURE_OVER_DEFAULT,
             temperature_under: 0,
-            error_recovery: 0,
+            error_recovery: BTreeMap::new(),
             write_atomicity: 0,
+            host_behavior: HostBehavior::new_zeroed(),
+            clock: None,
         }
     }
 
@@ -53,64 +76,90 @@ impl Features {
     }
 }
 
-/// Bytes that Get Features brings to the host.
-pub(super) fn data_len(feature: FeatureId) -> u32 {
-    match feature {
-        FeatureId::HostIdentifier => HOST_ID_LEN,
-        FeatureId::Arbitration
-        | FeatureId::PowerManagement
-        | FeatureId::TemperatureThreshold
-        | FeatureId::ErrorRecovery
-        | FeatureId::VolatileWriteCache
-        | FeatureId::NumberOfQueues
-        | FeatureId::WriteAtomicity
-        | FeatureId::AsyncEventConfiguration
-        | FeatureId::KeepAliveTimer
-        | FeatureId::HostBehaviorSupport
-        | FeatureId::ReservationNotificationMask
-        | FeatureId::ReservationPersistence
-        | FeatureId::NamespaceWriteProtection => 0,
-    }
-}
-
-/// Whether a discovery controller has it.
-fn is_for_discovery(feature: FeatureId) -> bool {
-    matches!(feature, FeatureId::AsyncEventConfiguration | FeatureId::KeepAliveTimer | FeatureId::HostIdentifier)
-}
-
 impl Controller {
+    /// Bytes that Get Features brings to the host.
+    pub(super) fn feature_read_len(&self, get: &GetFeatures) -> u32 {
+        let has_data = get.select != 3;
+        Facts::of(get.feature, self.subject).filter(|_| has_data).map_or(0, |facts| facts.read_len)
+    }
+
+    /// Bytes that Set Features takes from the host.
+    pub(super) fn feature_write_len(&self, set: &SetFeatures) -> u32 {
+        // What is refused needs no data.
+        Facts::of(set.feature, self.subject).filter(|_| !set.save).map_or(0, |facts| facts.write_len)
+    }
+
     /// Get Features.
-    pub(super) fn read_feature(&self, get: &GetFeatures, snapshot: &Snapshot, data: &mut Vec<u8>) -> Answer {
-        if self.subject == Subject::Discovery && !is_for_discovery(get.feature) {
-            return Status::INVALID_FIELD.into();
+    pub(super) fn read_feature(&self, get: &GetFeatures, around: &Surroundings<'_>, data: &mut Vec<u8>) -> Answer {
+        let Some(facts) = Facts::of(get.feature, self.subject) else { return Status::INVALID_FIELD.into() };
+        if let Err(status) = self.check_namespace(facts, get.nsid, false, around.snapshot) {
+            return status.into();
         }
-        let Some(current) = self.current(get, snapshot) else { return Status::INVALID_FIELD.into() };
-        let value = match get.select {
-            0 => current,
-            // Nothing is saved, so saved values are the defaults [NVMe 1.4, 5.14.1].
-            1 | 2 => self.default_value(get.feature, current),
-            _ => capabilities(get.feature),
+        let Some(current) = self.current(get, around.snapshot) else { return Status::INVALID_FIELD.into() };
+        let (value, is_default) = match get.select {
+            0 => (current, false),
+            // Nothing is saved, so saved values are the defaults [NVMe Base 2.0, 5.15.1].
+            1 | 2 => (self.default_value(get, current, around.snapshot), true),
+            _ => return Answer::Done { status: Status::SUCCESS, result: u64::from(facts.capabilities()) },
         };
-        if get.feature == FeatureId::HostIdentifier && get.select == 0 {
-            let Ok(pointer) = get.data else { return Status::SGL_TYPE_INVALID.into() };
-            if get.cdw11 & EXTENDED_HOST_ID == 0 {
+        if facts.read_len > 0 {
+            let pointer = match get.data {
+                Ok(pointer) => pointer,
+                Err(error) => return error.status().into(),
+            };
+            if get.feature == FeatureId::HostIdentifier && get.cdw11 & EXTENDED_HOST_ID == 0 {
                 return Status::HOST_ID_FORMAT_INCONSISTENT.into();
             }
-            if pointer.len() < HOST_ID_LEN {
+            if pointer.len() < facts.read_len {
                 return Status::SGL_LENGTH_INVALID.into();
             }
-            data.extend_from_slice(&self.host.id);
+            self.read_data(get.feature, is_default, around.now_ns, data);
         }
         Answer::Done { status: Status::SUCCESS, result: u64::from(value) }
     }
 
-    /// Set Features.
-    pub(super) fn change_feature(&mut self, set: &SetFeatures, snapshot: &Snapshot, now_ns: u64) -> Answer {
-        if self.subject == Subject::Discovery && !is_for_discovery(set.feature) {
-            return Status::INVALID_FIELD.into();
+    fn read_data(&self, feature: FeatureId, is_default: bool, now_ns: u64, data: &mut Vec<u8>) {
+        match feature {
+            FeatureId::HostIdentifier => data.extend_from_slice(&self.host.id),
+            FeatureId::HostBehaviorSupport if is_default => {
+                data.extend_from_slice(HostBehavior::new_zeroed().as_bytes());
+            }
+            FeatureId::HostBehaviorSupport => data.extend_from_slice(self.features.host_behavior.as_bytes()),
+            FeatureId::Timestamp => {
+                let stamp = match self.features.clock {
+                    Some(clock) if !is_default => {
+                        let passed_ms = now_ns.saturating_sub(clock.set_ns) / NS_PER_MS;
+                        Timestamp::new(clock.ms.wrapping_add(passed_ms), Timestamp::SET_BY_HOST)
+                    }
+                    // ORIGIN 0: a reset has cleared it.
+                    Some(_) | None => Timestamp::new(0, 0),
+                };
+                data.extend_from_slice(stamp.as_bytes());
+            }
+            FeatureId::Arbitration
+            | FeatureId::PowerManagement
+            | FeatureId::TemperatureThreshold
+            | FeatureId::ErrorRecovery
+            | FeatureId::VolatileWriteCache
+            | FeatureId::NumberOfQueues
+            | FeatureId::WriteAtomicity
+            | FeatureId::AsyncEventConfiguration
+            | FeatureId::KeepAliveTimer
+            | FeatureId::CommandSetProfile
+            | FeatureId::ReservationNotificationMask
+            | FeatureId::ReservationPersistence
+            | FeatureId::NamespaceWriteProtection => {}
         }
+    }
+
+    /// Set Features. `input` is what came from the host: as much as [`Self::feature_write_len`] says.
+    pub(super) fn change_feature(&mut self, set: &SetFeatures, input: &[u8], around: &Surroundings<'_>) -> Answer {
+        let Some(facts) = Facts::of(set.feature, self.subject) else { return Status::INVALID_FIELD.into() };
         if set.save {
             return Status::FEATURE_NOT_SAVEABLE.into();
+        }
+        if let Err(status) = self.check_namespace(facts, set.nsid, true, around.snapshot) {
+            return status.into();
         }
         let features = &mut self.features;
         match set.feature {
@@ -130,18 +179,16 @@ impl Controller {
                     features.temperature_under = threshold;
                 }
             }
-            FeatureId::ErrorRecovery if set.value & !ERROR_RECOVERY_MASK != 0 => return Status::INVALID_FIELD.into(),
-            FeatureId::ErrorRecovery => features.error_recovery = set.value,
+            FeatureId::ErrorRecovery => return self.set_error_recovery(set, around.snapshot),
             FeatureId::VolatileWriteCache => {
-                if !has_volatile_cache(self.subject, snapshot) {
+                if !has_volatile_cache(self.subject, around.snapshot) {
                     return Status::INVALID_FIELD.into();
                 }
-                // It is the devices', which have no switch.
                 if set.value & 1 == 0 {
                     return Status::FEATURE_NOT_CHANGEABLE.into();
                 }
             }
-            FeatureId::NumberOfQueues => return self.grant_queues(set.value, snapshot),
+            FeatureId::NumberOfQueues => return self.grant_queues(set.value, around.snapshot),
             FeatureId::WriteAtomicity => features.write_atomicity = set.value & 1,
             FeatureId::AsyncEventConfiguration => {
                 // SMART's, and what OAES says.
@@ -151,20 +198,68 @@ impl Controller {
                 }
                 self.events.configure(AsyncEventConfiguration(set.value));
             }
-            FeatureId::KeepAliveTimer => self.keep_alive.set_timeout(set.value, now_ns),
-            // Over fabrics it came with Connect [NVMe over Fabrics 1.1, 7.1.1].
+            FeatureId::Timestamp => match Timestamp::read_from_bytes(input) {
+                Ok(stamp) => features.clock = Some(Clock { ms: stamp.ms(), set_ns: around.now_ns }),
+                Err(_) => return Status::SGL_LENGTH_INVALID.into(),
+            },
+            FeatureId::KeepAliveTimer => self.keep_alive.set_timeout(set.value, around.now_ns),
+            FeatureId::HostBehaviorSupport => match HostBehavior::read_from_bytes(input) {
+                Ok(behavior)
+                    if [behavior.command_retry_delay, behavior.extended_telemetry, behavior.lba_format_extension]
+                        .iter()
+                        .all(|flag| *flag <= 1) =>
+                {
+                    features.host_behavior = behavior;
+                }
+                Ok(_) => return Status::INVALID_FIELD.into(),
+                Err(_) => return Status::SGL_LENGTH_INVALID.into(),
+            },
+            // There is one combination [NVMe Base 2.0, 5.27.1.21].
+            FeatureId::CommandSetProfile if set.value & COMBINATION_MASK != 0 => {
+                return Status::COMMAND_SET_COMBINATION_REJECTED.into();
+            }
+            FeatureId::CommandSetProfile => {}
+            // Over fabrics it came with Connect [NVMe Base 2.0, 5.27.1.25].
             FeatureId::HostIdentifier => return Status::COMMAND_SEQUENCE_ERROR.into(),
-            FeatureId::HostBehaviorSupport
-            | FeatureId::ReservationNotificationMask
+            FeatureId::ReservationNotificationMask
             | FeatureId::ReservationPersistence
             | FeatureId::NamespaceWriteProtection => return Status::INVALID_FIELD.into(),
         }
         Answer::SUCCESS
     }
 
+    /// A feature is set on the controller, on one of its namespaces, or on all of them [NVMe Base 2.0, 5.27.1].
+    fn check_namespace(&self, facts: Facts, nsid: u32, is_set: bool, snapshot: &Snapshot) -> Result<(), Status> {
+        let is_active = || match self.subject {
+            Subject::Nvm(id) => snapshot.subsystem(id).is_some_and(|subsystem| subsystem.namespace(nsid).is_some()),
+            Subject::Discovery => false,
+        };
+        match facts.scope {
+            Scope::Controller if is_set && nsid != 0 && nsid != ALL_NAMESPACES => {
+                Err(if is_active() { Status::FEATURE_NOT_NAMESPACE_SPECIFIC } else { Status::INVALID_NAMESPACE })
+            }
+            Scope::Controller => Ok(()),
+            Scope::Namespace if is_set && nsid == ALL_NAMESPACES => Ok(()),
+            Scope::Namespace if is_active() => Ok(()),
+            Scope::Namespace => Err(Status::INVALID_NAMESPACE),
+        }
+    }
+
+    fn set_error_recovery(&mut self, set: &SetFeatures, snapshot: &Snapshot) -> Answer {
+        if set.value & !ERROR_RECOVERY_MASK != 0 {
+            return Status::INVALID_FIELD.into();
+        }
+        let Subject::Nvm(id) = self.subject else { return Status::INVALID_FIELD.into() };
+        let all = snapshot.subsystem(id).into_iter().flat_map(|subsystem| subsystem.active_namespaces());
+        for namespace in all.filter(|namespace| set.nsid == ALL_NAMESPACES || namespace.nsid == set.nsid) {
+            self.features.error_recovery.insert(namespace.nsid, set.value);
+        }
+        Answer::SUCCESS
+    }
+
     fn grant_queues(&mut self, value: u32, snapshot: &Snapshot) -> Answer {
         let asked = QueueCounts::from_dword(value);
-        // FFFFh is no number of queues, and the grant is final once there is an I/O queue [NVMe 1.4, 5.21.1.7].
+        // FFFFh is no number of queues, and the grant is final once there is an I/O queue [NVMe Base 2.0, 5.27.1.5].
         if asked.submission > 0xFFFF || asked.completion > 0xFFFF {
             return Status::INVALID_FIELD.into();
         }
@@ -179,43 +274,53 @@ impl Controller {
         Answer::Done { status: Status::SUCCESS, result: u64::from(result) }
     }
 
-    /// `None`: not a feature of this controller.
+    /// `None`: not a feature of this controller, or not of what CDW11 names.
     fn current(&self, get: &GetFeatures, snapshot: &Snapshot) -> Option<u32> {
         let features = &self.features;
         let count = u32::from(features.io_queue_count);
         match get.feature {
             FeatureId::Arbitration => Some(features.arbitration),
-            FeatureId::PowerManagement | FeatureId::HostIdentifier => Some(0),
+            FeatureId::PowerManagement
+            | FeatureId::HostIdentifier
+            | FeatureId::HostBehaviorSupport
+            | FeatureId::Timestamp
+            | FeatureId::CommandSetProfile => Some(0),
             FeatureId::TemperatureThreshold => {
                 let sensor = get.cdw11 & TEMPERATURE_SENSOR_MASK;
                 let is_over = get.cdw11 & TEMPERATURE_UNDER == 0;
                 let value = if is_over { features.temperature_over } else { features.temperature_under };
                 (sensor == 0).then_some(value)
             }
-            FeatureId::ErrorRecovery => Some(features.error_recovery),
+            FeatureId::ErrorRecovery => Some(features.error_recovery.get(&get.nsid).copied().unwrap_or(0)),
             FeatureId::VolatileWriteCache => has_volatile_cache(self.subject, snapshot).then_some(1),
             FeatureId::NumberOfQueues => Some(QueueCounts { submission: count, completion: count }.to_dword()),
             FeatureId::WriteAtomicity => Some(features.write_atomicity),
             FeatureId::AsyncEventConfiguration => Some(self.events.configuration().0),
             FeatureId::KeepAliveTimer => Some(self.keep_alive.timeout_ms),
-            FeatureId::HostBehaviorSupport
-            | FeatureId::ReservationNotificationMask
+            FeatureId::ReservationNotificationMask
             | FeatureId::ReservationPersistence
             | FeatureId::NamespaceWriteProtection => None,
         }
     }
 
-    fn default_value(&self, feature: FeatureId, current: u32) -> u32 {
-        match feature {
-            FeatureId::TemperatureThreshold => Features::TEMPERATURE_OVER_DEFAULT,
-            FeatureId::VolatileWriteCache | FeatureId::NumberOfQueues => current,
+    fn default_value(&self, get: &GetFeatures, current: u32, snapshot: &Snapshot) -> u32 {
+        match get.feature {
+            FeatureId::TemperatureThreshold if get.cdw11 & TEMPERATURE_UNDER == 0 => Features::TEMPERATURE_OVER_DEFAULT,
+            FeatureId::VolatileWriteCache => current,
+            FeatureId::NumberOfQueues => {
+                let count = u32::from(snapshot.controller.io_queue_count_max);
+                QueueCounts { submission: count, completion: count }.to_dword()
+            }
             FeatureId::AsyncEventConfiguration => events::optional(self.subject),
             FeatureId::Arbitration
             | FeatureId::PowerManagement
+            | FeatureId::TemperatureThreshold
             | FeatureId::ErrorRecovery
             | FeatureId::WriteAtomicity
+            | FeatureId::Timestamp
             | FeatureId::KeepAliveTimer
             | FeatureId::HostBehaviorSupport
+            | FeatureId::CommandSetProfile
             | FeatureId::HostIdentifier
             | FeatureId::ReservationNotificationMask
             | FeatureId::ReservationPersistence
@@ -224,9 +329,10 @@ impl Controller {
     }
 }
 
-/// SEL 011b: bit 2 changeable, bit 1 namespace specific, bit 0 saveable.
-fn capabilities(feature: FeatureId) -> u32 {
-    if matches!(feature, FeatureId::HostIdentifier | FeatureId::VolatileWriteCache) { 0 } else { 1 << 2 }
+/// Where Set Features takes its data from.
+pub(super) fn source(set: &SetFeatures, len: u32) -> Result<DataPointer, Status> {
+    let pointer = set.data.map_err(crate::command::CommandError::status)?;
+    if pointer.len() == len { Ok(pointer) } else { Err(Status::SGL_LENGTH_INVALID) }
 }
 
 /// Whether any namespace's completed writes can be lost.

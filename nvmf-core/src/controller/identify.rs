@@ -3,14 +3,15 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::properties::VERSION;
-use super::{Controller, events, features};
+use super::{Controller, Surroundings, events, features};
 use crate::command::Identify;
 use crate::limits::{ABORT_COUNT_MAX, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN};
 use crate::namespace::Namespace;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject, Subsystem};
 use crate::wire::identify::{
-    IdentifyController, IdentifyKind, IdentifyNamespace, LbaFormat, NamespaceIdentifiers, NamespaceList,
+    CommandSetCombinations, ControllerCommandSet, ControllerList, IdentifyController, IdentifyKind, IdentifyNamespace,
+    LbaFormat, NamespaceCommandSet, NamespaceIdentifiers, NamespaceIndependent, NamespaceList,
 };
 use crate::wire::{DISCOVERY_NQN, KeyedList, SUBMISSION_ENTRY_LEN, U16, U32, U64, U128, pad_text};
 
@@ -22,32 +23,44 @@ const FIRMWARE_SLOTS: u8 = 1 << 1 | 1;
 const SUBMISSION_ENTRY_EXPONENTS: u8 = 0x66;
 /// 16 bytes required and largest.
 const COMPLETION_ENTRY_EXPONENTS: u8 = 0x44;
+/// CSI of the NVM command set.
+const COMMAND_SET_NVM: u8 = 0;
+/// CNTID for the controller that processes the command.
+const THIS_CONTROLLER: u16 = 0xFFFF;
 /// Capsule sizes and offsets are counted in these.
 const CAPSULE_UNIT: u32 = 16;
 
 impl Controller {
     /// Puts the structure that was asked for into `data`.
-    pub(super) fn identify(&self, command: &Identify, snapshot: &Snapshot, data: &mut Vec<u8>) -> Result<(), Status> {
+    pub(super) fn identify(
+        &self,
+        command: &Identify,
+        around: &Surroundings<'_>,
+        data: &mut Vec<u8>,
+    ) -> Result<(), Status> {
+        let snapshot = around.snapshot;
         let subsystem = match self.subject {
             Subject::Discovery => None,
             Subject::Nvm(id) => Some(snapshot.subsystem(id).ok_or(Status::INTERNAL_ERROR)?),
         };
         match (command.kind, subsystem) {
+            // The structures of one I/O command set: there is the NVM command set, which all namespaces have [NVMe Base 2.0, 5.17.2.5 to 5.17.2.7].
+            (
+                IdentifyKind::CommandSetNamespace
+                | IdentifyKind::CommandSetController
+                | IdentifyKind::CommandSetActiveNamespaces,
+                Some(_),
+            ) if command.command_set != COMMAND_SET_NVM => Err(Status::INVALID_FIELD),
             (IdentifyKind::Controller, _) => {
                 data.extend_from_slice(self.page(snapshot, subsystem).as_bytes());
                 Ok(())
             }
             (IdentifyKind::Namespace, Some(subsystem)) => {
-                let page = match subsystem.namespace(command.nsid) {
-                    Some(namespace) => namespace_page(namespace),
-                    // An id that is legal and not active has a page of zeroes [NVMe 1.4, 5.15.2.1].
-                    None if (1..=subsystem.nsid_max()).contains(&command.nsid) => IdentifyNamespace::new_zeroed(),
-                    None => return Err(Status::INVALID_NAMESPACE),
-                };
-                data.extend_from_slice(page.as_bytes());
+                let page = find(subsystem, command.nsid)?.map(namespace_page);
+                data.extend_from_slice(page.unwrap_or_else(IdentifyNamespace::new_zeroed).as_bytes());
                 Ok(())
             }
-            (IdentifyKind::ActiveNamespaces, Some(subsystem)) => {
+            (IdentifyKind::ActiveNamespaces | IdentifyKind::CommandSetActiveNamespaces, Some(subsystem)) => {
                 if command.nsid >= NSID_LIST_END {
                     return Err(Status::INVALID_NAMESPACE);
                 }
@@ -61,12 +74,40 @@ impl Controller {
                     eui64: None,
                     nguid: Some(namespace.nguid),
                     uuid: Some(namespace.uuid.into_bytes()),
-                    command_set: None,
+                    command_set: Some(COMMAND_SET_NVM),
                 };
                 data.extend_from_slice(&identifiers.to_page());
                 Ok(())
             }
-            // What a discovery controller has not; what belongs to 2.0's command sets or to namespace management, which are not there.
+            (IdentifyKind::CommandSetNamespace, Some(subsystem)) => {
+                find(subsystem, command.nsid)?;
+                // No metadata, and so no storage tags: all of it is 0, as for an id that is not active.
+                data.extend_from_slice(NamespaceCommandSet::new_zeroed().as_bytes());
+                Ok(())
+            }
+            (IdentifyKind::CommandSetController, Some(_)) => {
+                data.extend_from_slice(ControllerCommandSet::new_zeroed().as_bytes());
+                Ok(())
+            }
+            (IdentifyKind::IndependentNamespace, Some(subsystem)) => {
+                let page = find(subsystem, command.nsid)?.map(independent_page);
+                data.extend_from_slice(page.unwrap_or_else(NamespaceIndependent::new_zeroed).as_bytes());
+                Ok(())
+            }
+            (IdentifyKind::SubsystemControllers, Some(_)) => {
+                let ids = around.directory.controllers_of(self.subject);
+                data.extend_from_slice(ControllerList::new(ids, command.controller_id).as_bytes());
+                Ok(())
+            }
+            (IdentifyKind::CommandSetCombinations, Some(_)) => {
+                // CNTID FFFFh is the controller that answers; of others this one knows nothing [NVMe Base 2.0, 5.17.2.20].
+                if command.controller_id != THIS_CONTROLLER && Some(command.controller_id) != self.stage.id() {
+                    return Err(Status::INVALID_FIELD);
+                }
+                data.extend_from_slice(CommandSetCombinations::nvm().as_bytes());
+                Ok(())
+            }
+            // What a discovery controller has not; what belongs to namespace management, which is not there.
             (
                 IdentifyKind::Namespace
                 | IdentifyKind::ActiveNamespaces
@@ -97,7 +138,8 @@ impl Controller {
         page.abort_limit_zero_based = ABORT_COUNT_MAX - 1;
         page.event_request_limit_zero_based = (EVENT_REQUEST_COUNT_MAX - 1).to_le_bytes()[0];
         page.frmw = FIRMWARE_SLOTS;
-        page.lpa = IdentifyController::LPA_OFFSET;
+        page.lpa =
+            IdentifyController::LPA_OFFSET | IdentifyController::LPA_EFFECTS | IdentifyController::LPA_SUPPORTED_PAGES;
         page.keep_alive_granularity_100ms = U16::new((KEEP_ALIVE_GRANULARITY_MS / 100).try_into().unwrap_or(u16::MAX));
         page.sgls = U32::new(
             IdentifyController::SGLS_SUPPORTED | IdentifyController::SGLS_KEYED | IdentifyController::SGLS_OFFSET,
@@ -123,7 +165,12 @@ impl Controller {
         page.model_number = pad_text(&subsystem.model_number);
         page.subsystem_nqn = subsystem.nqn.to_field();
         page.namespace_count = U32::new(subsystem.nsid_max());
-        page.oncs = U16::new(IdentifyController::ONCS_WRITE_ZEROES);
+        page.allowed_namespace_count_max = page.namespace_count;
+        page.oncs = U16::new(
+            IdentifyController::ONCS_WRITE_ZEROES
+                | IdentifyController::ONCS_SAVE_SELECT
+                | IdentifyController::ONCS_TIMESTAMP,
+        );
         let cache =
             if features::has_volatile_cache(self.subject, snapshot) { IdentifyController::VWC_PRESENT } else { 0 };
         page.volatile_write_cache = cache | IdentifyController::VWC_FLUSH_ALL_NOT_SUPPORTED;
@@ -136,6 +183,28 @@ impl Controller {
 /// MSDBD: as many as the capsule has room for, and one where it has none.
 fn descriptor_count_max(in_capsule_len: u32) -> u8 {
     u8::try_from(in_capsule_len / CAPSULE_UNIT).unwrap_or(u8::MAX).clamp(1, KeyedList::COUNT_MAX)
+}
+
+/// An id that is legal and not active has a page of zeroes: `None` [NVMe Base 2.0, 5.17.2.1].
+fn find(subsystem: &Subsystem, nsid: u32) -> Result<Option<&Namespace>, Status> {
+    match subsystem.namespace(nsid) {
+        Some(namespace) => Ok(Some(namespace)),
+        None if (1..=subsystem.nsid_max()).contains(&nsid) => Ok(None),
+        None => Err(Status::INVALID_NAMESPACE),
+    }
+}
+
+/// What of a namespace's page does not depend on the I/O command set: the same values.
+fn independent_page(namespace: &Namespace) -> NamespaceIndependent {
+    let page = namespace_page(namespace);
+    let mut independent = NamespaceIndependent::new_zeroed();
+    independent.nmic = page.nmic;
+    independent.rescap = page.rescap;
+    independent.fpi = page.fpi;
+    independent.ana_group_id = page.ana_group_id;
+    independent.nsattr = page.nsattr;
+    independent.nstat = NamespaceIndependent::NSTAT_READY;
+    independent
 }
 
 fn namespace_page(namespace: &Namespace) -> IdentifyNamespace {

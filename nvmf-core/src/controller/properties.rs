@@ -4,9 +4,9 @@ use crate::limits::READY_TIMEOUT_NS;
 use crate::status::Status;
 use crate::wire::{Capabilities, Configuration, ControllerStatus, Property, ShutdownStatus, Version};
 
-/// Version 1.4, not 2.0: of what 2.0 makes mandatory this controller has not the Supported Log Pages, Feature Identifiers and Commands
-/// Supported and Effects logs, and no Identify by I/O command set [NVMe 2.0, 3.1.2]. It claims what it does.
-pub(crate) const VERSION: Version = Version::V1_4;
+/// What 2.0 made mandatory is there: Supported Log Pages, the effects of commands and features with their scopes, CAP.CRMS and CRTO, Identify by I/O
+/// command set and independent of it [NVMe Base 2.0, 3.1.2].
+pub(crate) const VERSION: Version = Version::V2_0;
 
 /// Where a controller is between CC.EN, CSTS.RDY and the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,10 @@ enum Readiness {
 pub(crate) enum Effect {
     /// Nothing.
     None,
-    /// The I/O qpairs end and held event requests are aborted: reset or shutdown.
-    EndQueues,
+    /// The I/O qpairs end and held event requests are aborted; features are what they were in the beginning.
+    Reset,
+    /// The I/O qpairs end and held event requests are aborted.
+    ShutDown,
 }
 
 /// The properties of one controller.
@@ -65,8 +67,10 @@ impl Properties {
             Some(Property::Version) => Ok(u64::from(VERSION.0)),
             Some(Property::Configuration) => Ok(u64::from(self.configuration.0)),
             Some(Property::Status) => Ok(u64::from(self.status().0)),
-            // CAP.NSSRS and CAP.CRMS are 0; a reserved offset or a wrong size is an invalid field [NVMe over Fabrics 1.1, 3.4].
-            Some(Property::SubsystemReset | Property::ReadyTimeouts) | None => Err(Status::INVALID_FIELD),
+            // CRWMT: with media, no longer than CAP.TO says; CRIMT is 0, since CAP.CRMS says that there is no other way [NVMe Base 2.0, 3.1.3.21].
+            Some(Property::ReadyTimeouts) => Ok(u64::from(self.capabilities.ready_timeout_500ms())),
+            // CAP.NSSRS is 0; a reserved offset or a wrong size is an invalid field [NVMe Base 2.0, 6.5].
+            Some(Property::SubsystemReset) | None => Err(Status::INVALID_FIELD),
         }
     }
 
@@ -107,8 +111,9 @@ impl Properties {
     fn configure(&mut self, next: Configuration, member_count: usize) -> Result<Effect, Status> {
         let was = self.configuration;
         if next.is_enabled() && !was.is_enabled() {
-            // Only what CAP offers: the NVM command set, 4 KiB pages, round robin.
-            let is_offered = next.command_set() == 0 && next.page_size_exponent() == 0 && next.arbitration() == 0;
+            // Only what CAP offers: the NVM command set, by its name or as all that there are; 4 KiB pages; round robin.
+            let is_offered =
+                matches!(next.command_set(), 0 | 6) && next.page_size_exponent() == 0 && next.arbitration() == 0;
             if !is_offered || next.shutdown() != 0 {
                 return Err(Status::INVALID_FIELD);
             }
@@ -130,7 +135,7 @@ impl Properties {
         if member_count == 0 {
             self.queues_ended();
         }
-        Ok(Effect::EndQueues)
+        Ok(if is_reset { Effect::Reset } else { Effect::ShutDown })
     }
 
     fn status(&self) -> ControllerStatus {
@@ -164,7 +169,8 @@ mod tests {
         assert_eq!(properties.value(0x00, true).map(|value| value & 0xFFFF), Ok(127));
         assert_eq!(properties.value(0x00, false), Err(Status::INVALID_FIELD));
         assert_eq!(properties.value(CC, true), Err(Status::INVALID_FIELD));
-        assert_eq!(properties.value(0x08, false), Ok(0x0001_0400));
+        assert_eq!(properties.value(0x08, false), Ok(0x0002_0000));
+        assert_eq!(properties.value(0x68, false), Ok(30), "as CAP.TO");
         for offset in [0x00, 0x08, 0x0C, CSTS, 0x20, 0x24, 0x28, 0xFFFF_FFFF] {
             assert_eq!(properties.set(offset, false, 1, 0), Err(Status::INVALID_FIELD));
         }
@@ -175,7 +181,7 @@ mod tests {
         let mut properties = enabled();
         assert!(properties.is_ready());
         assert_eq!(properties.value(CSTS, false), Ok(1));
-        assert_eq!(properties.set(CC, false, 0, 2), Ok(Effect::EndQueues));
+        assert_eq!(properties.set(CC, false, 0, 2), Ok(Effect::Reset));
         assert!(!properties.is_ready());
         assert_eq!(properties.value(CSTS, false), Ok(1), "I/O qpairs are still there");
         let again = u64::from(Configuration::enabled(0, 0).0);
@@ -189,17 +195,17 @@ mod tests {
     fn shutdown_completes_when_the_queues_are_gone() {
         let mut properties = enabled();
         let value = u64::from(Configuration::enabled(0, 0).with_shutdown(1).0);
-        assert_eq!(properties.set(CC, false, value, 1), Ok(Effect::EndQueues));
+        assert_eq!(properties.set(CC, false, value, 1), Ok(Effect::ShutDown));
         assert_eq!(properties.value(CSTS, false), Ok(0b0101));
         properties.queues_ended();
         assert_eq!(properties.value(CSTS, false), Ok(0b1001));
-        assert_eq!(properties.set(CC, false, 0, 0), Ok(Effect::EndQueues));
+        assert_eq!(properties.set(CC, false, 0, 0), Ok(Effect::Reset));
         assert_eq!(properties.value(CSTS, false), Ok(0));
     }
 
     #[test]
     fn only_what_is_offered_can_be_enabled() {
-        for value in [Configuration::enabled(6, 0), Configuration::enabled(0, 1)] {
+        for value in [Configuration::enabled(7, 0), Configuration::enabled(0, 1)] {
             let mut properties = Properties::new(128);
             assert_eq!(properties.set(CC, false, u64::from(value.0), 0), Err(Status::INVALID_FIELD));
             assert_eq!(properties.value(CSTS, false), Ok(0));

@@ -6,8 +6,8 @@ use super::PollGroup;
 use super::buffers::RequestName;
 use super::fetch::data_pointer;
 use crate::ControllerKind;
-use crate::command::{AdminCommand, Command, FabricsCommand, PropertySet};
-use crate::controller::{Answer, Controller, Effect};
+use crate::command::{AdminCommand, Command, DataPointer, FabricsCommand, PropertySet};
+use crate::controller::{Answer, Controller, Effect, Surroundings};
 use crate::message::Message;
 use crate::notice::Notice;
 use crate::qpair::request::{RequestEvent, RequestState};
@@ -65,7 +65,7 @@ impl PollGroup {
             }
             (Stage::Admin { controller }, Command::Admin(command)) => {
                 let controller = *controller;
-                self.execute_admin(turn, name, controller, &command);
+                self.begin_admin(turn, transport, name, controller, &command);
             }
             (Stage::Admin { controller }, Command::Fabrics(command)) => {
                 let controller = *controller;
@@ -100,16 +100,63 @@ impl PollGroup {
         }
     }
 
+    /// An admin command starts: what it takes from the host is brought here first.
+    fn begin_admin<M: From<Message>, T: Transport>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        transport: &mut T,
+        name: RequestName,
+        controller: Handle<ControllerKind>,
+        command: &AdminCommand,
+    ) {
+        let input =
+            self.controllers.look(controller).ok_or(Status::INTERNAL_ERROR).and_then(|owner| owner.input(command));
+        match input {
+            Ok(None) => self.execute_admin(turn, name, controller, command, &[]),
+            Ok(Some((from @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)), len))) => {
+                if self.ensure_buffer(name, len) {
+                    self.pull(transport, name, from, len);
+                }
+            }
+            // IOCCSZ is for I/O queues: an admin capsule has no data [NVMe RDMA Transport 1.0, 3.2].
+            Ok(Some(_)) => self.complete(name, Status::SGL_TYPE_INVALID, 0),
+            Err(status) => self.complete(name, status, 0),
+        }
+    }
+
+    /// What an admin command takes from the host is in its buffer: copied out once, then looked at.
+    pub(super) fn admin_data_is_here<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        name: RequestName,
+        command: &AdminCommand,
+    ) {
+        let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
+        let Stage::Admin { controller } = qpair.stage else { return };
+        let Some(Ok(Some((_, len)))) = self.controllers.look(controller).map(|owner| owner.input(command)) else {
+            return self.complete(name, Status::INTERNAL_ERROR, 0);
+        };
+        let mut input = vec![0; len as usize];
+        if let Some(segment) = qpair.request(name.1).data_segment(len) {
+            segment.read(0, &mut input);
+        }
+        self.execute_admin(turn, name, controller, command, &input);
+    }
+
     fn execute_admin<M: From<Message>>(
         &mut self,
         turn: &mut Turn<'_, M>,
         name: RequestName,
         controller: Handle<ControllerKind>,
         command: &AdminCommand,
+        input: &[u8],
     ) {
         let (handle, slot) = name;
         let snapshot = self.directory.snapshot(turn.guard());
-        let data_len = Controller::data_len(command);
+        let Some(owner) = self.controllers.look_mut(controller) else {
+            return self.complete(name, Status::INTERNAL_ERROR, 0);
+        };
+        let data_len = owner.data_len(command);
         if data_len > snapshot.controller.transfer_len_max {
             return self.complete(name, Status::INVALID_FIELD, 0);
         }
@@ -117,11 +164,10 @@ impl PollGroup {
         if data_len > 0 && !self.ensure_buffer(name, data_len) {
             return;
         }
-        let Some(owner) = self.controllers.look_mut(controller) else {
-            return self.complete(name, Status::INTERNAL_ERROR, 0);
-        };
+        let Some(owner) = self.controllers.look_mut(controller) else { return };
         self.scratch.clear();
-        match owner.execute(slot, command, snapshot, turn.now_ns(), &mut self.scratch) {
+        let around = Surroundings { snapshot, directory: &self.directory, now_ns: turn.now_ns() };
+        match owner.execute(slot, command, input, &around, &mut self.scratch) {
             Answer::Done { status, result } => {
                 if status.is_success()
                     && !self.scratch.is_empty()
@@ -226,8 +272,14 @@ impl PollGroup {
         let Some(owner) = self.controllers.look_mut(controller) else { return };
         match owner.set_property(set) {
             Ok(Effect::None) => self.complete(name, Status::SUCCESS, 0),
-            Ok(Effect::EndQueues) => {
+            Ok(effect @ (Effect::Reset | Effect::ShutDown)) => {
                 self.end_queues(turn, controller);
+                if effect == Effect::Reset {
+                    let snapshot = self.directory.snapshot(turn.guard());
+                    if let Some(owner) = self.controllers.look_mut(controller) {
+                        owner.reset(snapshot);
+                    }
+                }
                 self.complete(name, Status::SUCCESS, 0);
             }
             Err(status) => self.complete(name, status, 0),

@@ -89,7 +89,8 @@ impl PollGroup {
             Ok(Command::Fabrics(FabricsCommand::Connect(connect))) => {
                 self.connect_data_is_here(turn, (handle, slot), &connect);
             }
-            Ok(Command::Fabrics(_) | Command::Admin(_)) | Err(_) => {
+            Ok(Command::Admin(command)) => self.admin_data_is_here(turn, (handle, slot), &command),
+            Ok(Command::Fabrics(_)) | Err(_) => {
                 tracing::error!(?handle, slot, "data was pulled for a command that takes none");
                 transport.disconnect(handle, DisconnectReason::Protocol);
             }
@@ -139,7 +140,6 @@ pub(super) fn data_pointer(command: &Command) -> Option<DataPointer> {
             A::Identify(identify) => Some(identify.data),
             A::GetLogPage(page) => Some(page.data),
             A::GetFeatures(get) => get.data.ok(),
-            // No feature that is supported takes data; its key is invalidated all the same.
             A::SetFeatures(set) => set.data.ok(),
             A::KeepAlive | A::AsyncEventRequest | A::Abort { .. } => None,
         },

@@ -11,7 +11,7 @@ use crate::counters::PollGroupCounters;
 use crate::limits::{CONTROLLER_COUNT_MAX, QPAIR_COUNT_MAX};
 use crate::membership::Remote;
 use crate::qpair::header::QpairHeader;
-use crate::subsystem::Snapshot;
+use crate::subsystem::{Snapshot, Subject};
 
 /// Shared by all CPUs of a target. Nothing in it is written by two.
 pub struct Directory {
@@ -22,6 +22,8 @@ pub struct Directory {
     /// By controller id: a CPU plus one above a handle, 0 for none. The control plane writes. Relaxed throughout: an entry is a name, and a name that
     /// is late is a miss.
     controllers: Vec<AtomicU64>,
+    /// By controller id: what it is a controller of, a subsystem's id or 0 for the discovery service. As `controllers`.
+    subjects: Vec<AtomicU64>,
 }
 
 /// What one polling CPU writes.
@@ -31,6 +33,14 @@ struct PerCpu {
 }
 
 const HANDLE_BITS: u32 = 56;
+
+/// Subsystems are numbered from 1.
+fn subject_bits(subject: Subject) -> u64 {
+    match subject {
+        Subject::Discovery => 0,
+        Subject::Nvm(id) => id.0,
+    }
+}
 
 impl Directory {
     pub(super) fn new(domain: &Domain, cpu_count: u16, snapshot: Box<Snapshot>, devices: Vec<Arc<dyn Device>>) -> Self {
@@ -44,6 +54,7 @@ impl Directory {
             devices,
             cpus: (0..cpu_count).map(|_| per_cpu()).collect(),
             controllers: (0..=CONTROLLER_COUNT_MAX).map(|_| AtomicU64::new(0)).collect(),
+            subjects: (0..=CONTROLLER_COUNT_MAX).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -95,10 +106,25 @@ impl Directory {
         Some(Remote { cpu: Cpu(cpu), handle: Handle::from_bits(entry) })
     }
 
+    /// The ids of a subject's controllers, ascending, as far as is known.
+    pub(crate) fn controllers_of(&self, subject: Subject) -> impl Iterator<Item = u16> {
+        let bits = subject_bits(subject);
+        (0..=CONTROLLER_COUNT_MAX).zip(self.controllers.iter().zip(&self.subjects)).filter_map(
+            move |(id, (place, of))| {
+                let is_there = place.load(Ordering::Relaxed) != 0 && of.load(Ordering::Relaxed) == bits;
+                is_there.then_some(id)
+            },
+        )
+    }
+
     /// Only the control plane may. `id` is one that it has allocated.
-    pub(super) fn set_controller(&self, id: u16, controller: Option<Remote<ControllerKind>>) {
-        let entry = controller
-            .map_or(0, |controller| (u64::from(controller.cpu.0) + 1) << HANDLE_BITS | controller.handle.to_bits());
+    pub(super) fn set_controller(&self, id: u16, controller: Option<(Remote<ControllerKind>, Subject)>) {
+        if let Some((_, subject)) = controller {
+            self.subjects[usize::from(id)].store(subject_bits(subject), Ordering::Relaxed);
+        }
+        let entry = controller.map_or(0, |(controller, _)| {
+            (u64::from(controller.cpu.0) + 1) << HANDLE_BITS | controller.handle.to_bits()
+        });
         self.controllers[usize::from(id)].store(entry, Ordering::Relaxed);
     }
 

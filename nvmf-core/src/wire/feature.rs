@@ -1,5 +1,7 @@
 //! Features: Set Features and Get Features [NVMe Base 2.0, 5.16, 5.27].
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
 use super::opcode::byte_enum;
 
 byte_enum! {
@@ -21,10 +23,14 @@ byte_enum! {
         WriteAtomicity = 0x0A,
         /// Asynchronous Event Configuration: see [`super::AsyncEventConfiguration`].
         AsyncEventConfiguration = 0x0B,
+        /// Timestamp: see [`Timestamp`].
+        Timestamp = 0x0E,
         /// Keep Alive Timer, in ms.
         KeepAliveTimer = 0x0F,
-        /// Host Behavior Support, with 512 bytes of data.
+        /// Host Behavior Support: see [`HostBehavior`].
         HostBehaviorSupport = 0x16,
+        /// I/O Command Set Profile.
+        CommandSetProfile = 0x19,
         /// Host Identifier. Over fabrics it comes with Connect and can only be read.
         HostIdentifier = 0x81,
         /// Reservation Notification Mask.
@@ -33,6 +39,56 @@ byte_enum! {
         ReservationPersistence = 0x83,
         /// Namespace Write Protection.
         NamespaceWriteProtection = 0x84,
+    }
+}
+
+/// Host Behavior Support: 512 bytes [NVMe Base 2.0, 5.27.1.18].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct HostBehavior {
+    /// ACRE: the host looks at the retry delay of a status.
+    pub command_retry_delay: u8,
+    /// ETDAS.
+    pub extended_telemetry: u8,
+    /// LBAFEE: the host knows more than 16 LBA formats.
+    pub lba_format_extension: u8,
+    reserved_3: [u8; 509],
+}
+
+impl HostBehavior {
+    /// Bytes of it.
+    pub const LEN: u32 = 512;
+}
+
+/// Timestamp: 8 bytes [NVMe Base 2.0, 5.27.1.11].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Timestamp {
+    /// ms since 1970, 48 bits.
+    milliseconds: [u8; 6],
+    /// SYNCH in bit 0, ORIGIN in bits 3:1.
+    pub attributes: u8,
+    reserved_7: u8,
+}
+
+impl Timestamp {
+    /// Bytes of it.
+    pub const LEN: u32 = 8;
+    /// ORIGIN 1: a host has set it.
+    pub const SET_BY_HOST: u8 = 1 << 1;
+
+    /// Of its two parts.
+    #[must_use]
+    pub fn new(ms: u64, attributes: u8) -> Self {
+        let [a, b, c, d, e, f, ..] = ms.to_le_bytes();
+        Self { milliseconds: [a, b, c, d, e, f], attributes, reserved_7: 0 }
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn ms(&self) -> u64 {
+        let [a, b, c, d, e, f] = self.milliseconds;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 }
 
@@ -75,6 +131,14 @@ impl QueueCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timestamp_has_48_bits() {
+        let stamp = Timestamp::new(0x0001_0203_0405_0607, Timestamp::SET_BY_HOST);
+        assert_eq!(stamp.as_bytes(), [7, 6, 5, 4, 3, 2, 2, 0]);
+        assert_eq!(stamp.ms(), 0x0203_0405_0607);
+        assert_eq!(size_of::<HostBehavior>(), 512);
+    }
 
     #[test]
     fn zero_based_counts() {

@@ -10,7 +10,8 @@ mod namespace;
 pub use controller::IdentifyController;
 pub use descriptor::{DescriptorPage, NamespaceIdentifiers};
 pub use namespace::{
-    ControllerCommandSet, IdentifyNamespace, LbaFormat, NamespaceCommandSet, NamespaceIndependent, NamespaceList,
+    CommandSetCombinations, ControllerCommandSet, ControllerList, IdentifyNamespace, LbaFormat, NamespaceCommandSet,
+    NamespaceIndependent, NamespaceList,
 };
 
 use super::opcode::byte_enum;

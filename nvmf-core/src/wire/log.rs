@@ -3,15 +3,18 @@
 //! Raw structures as in [`super::identify`]: `new_zeroed()`, `as_bytes()`, `ref_from_bytes()`. A controller answers Get Log Page with the
 //! part of a page that offset and length name: [`window`].
 
+mod effects;
+
 use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::opcode::byte_enum;
+pub use effects::{CommandEffects, EffectsLog, FeatureEffects, FeatureEffectsLog, ManagementEffectsLog, SupportedLogs};
 
 byte_enum! {
     /// LID.
     LogPageId {
-        /// Which log pages there are.
+        /// [`SupportedLogs`].
         Supported = 0x00,
         /// [`ErrorEntry`], newest first.
         Error = 0x01,
@@ -25,6 +28,10 @@ byte_enum! {
         Effects = 0x05,
         /// Asymmetric Namespace Access.
         Ana = 0x0C,
+        /// [`FeatureEffectsLog`].
+        FeatureEffects = 0x12,
+        /// [`ManagementEffectsLog`].
+        ManagementEffects = 0x13,
         /// [`super::DiscoveryHeader`] and entries.
         Discovery = 0x70,
         /// [`ReservationLog`].
@@ -197,24 +204,6 @@ impl ReservationLog {
     }
 }
 
-/// Commands Supported and Effects: 4096 bytes.
-#[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct EffectsLog {
-    /// By admin opcode.
-    pub admin: [U32; 256],
-    /// By I/O opcode.
-    pub io: [U32; 256],
-    reserved_2048: [u8; 2048],
-}
-
-impl EffectsLog {
-    /// CSUPP.
-    pub const SUPPORTED: u32 = 1;
-    /// LBCC: changes the contents of blocks.
-    pub const CHANGES_BLOCKS: u32 = 1 << 1;
-}
-
 #[cfg(test)]
 mod tests {
     use std::mem::{offset_of, size_of};
@@ -246,8 +235,6 @@ mod tests {
         assert_eq!(size_of::<ReservationLog>(), 64);
         assert_eq!(offset_of!(ReservationLog, kind), 8);
         assert_eq!(offset_of!(ReservationLog, nsid), 12);
-        assert_eq!(size_of::<EffectsLog>(), 4096);
-        assert_eq!(offset_of!(EffectsLog, io), 1024);
     }
 
     #[test]

@@ -71,14 +71,18 @@ impl Capabilities {
     /// CSS bit: admin commands only.
     pub const COMMAND_SET_NONE: u8 = 1 << 7;
 
-    /// A controller over fabrics: contiguous queues (required), the NVM command set, 4 KiB pages, DSTRD 0.
+    /// CRMS bit: ready with media; mandatory since 2.0 [NVMe Base 2.0, figure 36].
+    const READY_WITH_MEDIA: u64 = 1 << 59;
+
+    /// A controller over fabrics: contiguous queues (required), the NVM command set, told by Identify too, 4 KiB pages, DSTRD 0, ready with media.
     #[must_use]
     pub const fn new(entry_count_max_zero_based: u16, ready_timeout_500ms: u8) -> Self {
         Self(
             entry_count_max_zero_based as u64
                 | 1 << 16
                 | (ready_timeout_500ms as u64) << 24
-                | (Self::COMMAND_SET_NVM as u64) << 37,
+                | ((Self::COMMAND_SET_NVM | Self::COMMAND_SET_IDENTIFY) as u64) << 37
+                | Self::READY_WITH_MEDIA,
         )
     }
 
@@ -261,13 +265,13 @@ mod tests {
 
     #[test]
     fn real_values() {
-        // CAP of a Linux target: MQES 1023, CQR, TO 15 (7.5 s), CSS NVM.
+        // MQES 1023, CQR, TO 15 (7.5 s), CSS NVM and by Identify, CRMS.
         let capabilities = Capabilities::new(1023, 15);
-        assert_eq!(capabilities.0, 0x0000_0020_0F01_03FF);
+        assert_eq!(capabilities.0, 0x0800_0820_0F01_03FF);
         assert_eq!(capabilities.entry_count_max(), 1024);
         assert!(capabilities.contiguous_queues());
         assert_eq!(capabilities.ready_timeout_500ms(), 15);
-        assert_eq!(capabilities.command_sets(), Capabilities::COMMAND_SET_NVM);
+        assert_eq!(capabilities.command_sets(), Capabilities::COMMAND_SET_NVM | Capabilities::COMMAND_SET_IDENTIFY);
         assert_eq!(capabilities.page_size_min_exponent(), 0);
         assert_eq!(Capabilities(u64::MAX).entry_count_max(), 65536);
         assert_eq!(Capabilities(u64::MAX).page_size_max_exponent(), 15);

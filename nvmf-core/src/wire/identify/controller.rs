@@ -203,6 +203,14 @@ impl IdentifyController {
     pub const CTRATT_KEEP_ALIVE_BY_TRAFFIC: u32 = 1 << 6;
     /// ONCS bit 3.
     pub const ONCS_WRITE_ZEROES: u16 = 1 << 3;
+    /// ONCS bit 4: Save in Set Features and Select in Get Features are looked at.
+    pub const ONCS_SAVE_SELECT: u16 = 1 << 4;
+    /// ONCS bit 6: Timestamp.
+    pub const ONCS_TIMESTAMP: u16 = 1 << 6;
+    /// LPA bit 1: Commands Supported and Effects.
+    pub const LPA_EFFECTS: u8 = 1 << 1;
+    /// LPA bit 5: Supported Log Pages, scopes of commands, and the effects of features and management commands.
+    pub const LPA_SUPPORTED_PAGES: u8 = 1 << 5;
     /// LPA bit 2: Get Log Page with offset and 32-bit length.
     pub const LPA_OFFSET: u8 = 1 << 2;
     /// VWC bit 0.

@@ -119,11 +119,62 @@ impl IdentifyNamespace {
     }
 }
 
+impl NamespaceIndependent {
+    /// NSTAT bit 0: ready.
+    pub const NSTAT_READY: u8 = 1;
+}
+
 impl LbaFormat {
     /// Bytes of a block. `None` for a format that is not there (below 512) or has no 32-bit length.
     #[must_use]
     pub const fn block_len(self) -> Option<u32> {
         if self.block_len_exponent < 9 { None } else { 1u32.checked_shl(self.block_len_exponent as u32) }
+    }
+}
+
+/// Up to 2047 controller ids, ascending, behind their number [NVMe Base 2.0, figure 278].
+#[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct ControllerList {
+    /// How many.
+    pub count: U16,
+    /// The ids.
+    pub ids: [U16; Self::COUNT_MAX],
+}
+
+impl ControllerList {
+    /// Ids of one page.
+    pub const COUNT_MAX: usize = 2047;
+
+    /// The first page's worth of `ids`, which ascend, from `first` on.
+    #[must_use]
+    pub fn new(ids: impl IntoIterator<Item = u16>, first: u16) -> Self {
+        let mut list = Self::new_zeroed();
+        let mut count = 0;
+        for (place, id) in list.ids.iter_mut().zip(ids.into_iter().filter(|id| *id >= first)) {
+            place.set(id);
+            count += 1;
+        }
+        list.count.set(count);
+        list
+    }
+}
+
+/// The combinations of I/O command sets: 4096 bytes [NVMe Base 2.0, figure 290].
+#[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct CommandSetCombinations {
+    /// A bit by CSI in each.
+    pub combinations: [U64; 512],
+}
+
+impl CommandSetCombinations {
+    /// The NVM command set alone.
+    #[must_use]
+    pub fn nvm() -> Self {
+        let mut page = Self::new_zeroed();
+        page.combinations[0].set(1);
+        page
     }
 }
 
@@ -238,6 +289,9 @@ mod tests {
         at! { NamespaceCommandSet: extended_formats: 12, }
         at! { ControllerCommandSet: deallocate_range_size_max: 4, deallocate_size_max: 8, }
         assert_eq!(size_of::<NamespaceList>(), 4096);
+        assert_eq!(size_of::<ControllerList>(), 4096);
+        assert_eq!(ControllerList::new([1, 4, 9], 4).as_bytes()[..8], [2, 0, 4, 0, 9, 0, 0, 0]);
+        assert_eq!(size_of::<CommandSetCombinations>(), 4096);
         assert_eq!(size_of::<ControllerCommandSet>(), 4096);
         assert_eq!(size_of::<NamespaceCommandSet>(), 4096);
         assert_eq!(size_of::<NamespaceIndependent>(), 4096);
