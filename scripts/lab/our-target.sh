@@ -118,6 +118,24 @@ metric() {
     curl -sf --max-time 20 "http://$our_metrics/metrics" | awk -v name="$1" '{ split($1, parts, "{") } parts[1] == name { sum += $2 } END { printf "%d\n", sum }'
 }
 
+# rpc METHOD PARAMETERS: the result, as JSON. An error is one.
+rpc() {
+    local answer
+    answer=$(perl -MIO::Socket::UNIX -e '
+        my $socket = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "$ARGV[0]: $!\n";
+        $socket->print($ARGV[1]);
+        my ($answer, $depth) = ("", 0);
+        # One object, whose strings hold no brackets.
+        while ($socket->sysread(my $part, 65536)) {
+            $answer .= $part;
+            $depth = ($answer =~ tr/{//) - ($answer =~ tr/}//);
+            last if $depth == 0 && length $answer;
+        }
+        print $answer;' "$our_directory/rpc" "{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"$1\", \"params\": $2}")
+    jq -ce 'has("result")' <<<"$answer" >/dev/null || fail "$1 was answered with: $answer"
+    jq -c .result <<<"$answer"
+}
+
 # gauges: name and value of every gauge of live things.
 gauges() {
     curl -sf --max-time 20 "http://$our_metrics/metrics" | awk '!/^#/ { split($1, parts, "{") } !/^#/ && parts[1] ~ /(_live|^nvmf_(qpairs|controllers|requests|device_leases|buffers_taken|limbo_entries))$/ { sum[parts[1]] += $2 }

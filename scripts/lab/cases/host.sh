@@ -227,3 +227,21 @@ case_host_keep_alive() {
     expect "controllers that ended for want of a Keep Alive" "$before" "$(metric nvmf_keep_alive_expired_total)"
     host_disconnect "$host_controller"
 }
+
+declare_case host-listener 150 day "the listener that a host came by is removed by JSON-RPC under verified I/O, and added again: the host comes back, and I/O ends well" plain srq
+case_host_listener() {
+    local io
+    target_up
+    host_connect 10.9.0.1 $our_nqn -i 2
+    host_namespace $our_nqn 1
+    io_begin "$host_disk"
+    expect "the removal's answer" true "$(rpc nvmf_subsystem_remove_listener "$(listener_of 10.9.0.1)")"
+    wait_for "the host has lost its target" refused host_is live "$host_controller"
+    wait_for "nothing of the host is left in the target" nothing_connected
+    expect "addresses that are listed" fd09::1 "$(rpc nvmf_subsystem_get_listeners "{\"nqn\": \"$our_nqn\"}" | jq -r '.[].address.traddr')"
+    expect "the addition's answer" true "$(rpc nvmf_subsystem_add_listener "$(listener_of 10.9.0.1)")"
+    wait_for "live again" host_is live "$host_controller"
+    io_ends
+    host_disconnect "$host_controller"
+}
+listener_of() { echo "{\"nqn\": \"$our_nqn\", \"listen_address\": {\"trtype\": \"RDMA\", \"adrfam\": \"IPv4\", \"traddr\": \"$1\", \"trsvcid\": \"4420\"}}"; }
