@@ -7,6 +7,7 @@
 //! | [`TargetCpu`] | one polling CPU: messages, the walk, the teardown of its queue pairs |
 //! | `data_path` | one CPU's `nvmf_core::Transport`: completions, transfers, responses |
 //! | `body` | everything about one queue pair that changes: its CPU's alone |
+//! | `fitting` | what a device gives a CPU: a port, and facts |
 //! | `placement` | rules that say which CPUs connections may go to |
 //! | `shared_receive`, `region` | the shared receive queue's buffers; local keys |
 //! | [`Message`] | what control plane and CPUs send each other |
@@ -20,6 +21,7 @@ mod cpu;
 mod data_path;
 
 mod body;
+mod fitting;
 mod message;
 mod placement;
 mod region;

@@ -63,6 +63,10 @@ traced_words! {
     DeviceRemoved = 0x240, "device removed";
     /// A port's completion queue broke. On the control plane. Subject: the port. Detail: how many records it had.
     PortFailed = 0x241, "completion queue broke";
+    /// The device that was removed is back, and every CPU is sent a new port. On the control plane. Subject: 0. Detail: how often it has come back.
+    DeviceReturned = 0x242, "device is back";
+    /// A CPU has its new port. Subject and detail: 0.
+    Refitted = 0x243, "refitted";
 }
 
 /// Detail of [`Step::Quiet`]: every work request came back.
@@ -156,7 +160,9 @@ impl Step {
             | Self::ConnectionRequested
             | Self::RecordForgotten
             | Self::DeviceRemoved
-            | Self::PortFailed => None,
+            | Self::PortFailed
+            | Self::DeviceReturned
+            | Self::Refitted => None,
         }
     }
 

@@ -12,6 +12,9 @@
 //! [`Event::QueuePairDestroyed`] neither this device nor the peer writes under it any more, and the CQ is polled empty once. Then
 //! [`Provider::begin_destroy_connection`].
 //!
+//! **A device that goes, and comes back.** [`Event::DeviceRemoved`]: everything on it is destroyed, and each port is polled until it has noticed. Then
+//! [`Event::DeviceReleased`], and [`Provider::begin_reopen`] until it is there. Its ports are new ones then; the old are dropped.
+//!
 //! **Events.** [`Provider::next_event`] gives an [`Unacknowledged`]; its facts come out only by [`Provider::acknowledge`], so none can be used unacknowledged
 //! or acknowledged and used again. Destroys do not end while an event of the object is unacknowledged.
 //!

@@ -1,28 +1,24 @@
 //! The descriptors that one polling CPU sleeps on, as one.
 //!
-//! Owned by the CPU's program. Holds no references: who made the descriptors keeps them for as long as the program lives.
+//! Shared by the CPU's program, which sleeps on it, and the control plane, which adds the descriptors of what the CPU gets later. Holds no references: a descriptor
+//! that its owner closes leaves the set by itself [epoll(7)].
 //!
 //! Invariant, cited by the `SAFETY` notes:
 //! 1. Descriptors that the kernel gives are owned at once; what it reads is ours.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
-/// None, one, or an epoll descriptor over several.
-#[derive(Debug)]
-pub(crate) enum WakeSet {
-    None,
-    One(RawFd),
-    Several(OwnedFd),
-}
+/// An epoll descriptor, where there is anything to sleep on.
+#[derive(Clone, Debug)]
+pub(crate) struct WakeSet(Option<Arc<OwnedFd>>);
 
 impl WakeSet {
     pub(crate) fn new(descriptors: impl IntoIterator<Item = RawFd>) -> io::Result<Self> {
-        let descriptors: Vec<RawFd> = descriptors.into_iter().collect();
-        match *descriptors {
-            [] => return Ok(Self::None),
-            [fd] => return Ok(Self::One(fd)),
-            [..] => {}
+        let mut descriptors = descriptors.into_iter().peekable();
+        if descriptors.peek().is_none() {
+            return Ok(Self(None));
         }
         // SAFETY: plain system call.
         let number = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -30,25 +26,23 @@ impl WakeSet {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: invariant 1.
-        let epoll = unsafe { OwnedFd::from_raw_fd(number) };
-        for fd in descriptors {
-            // By level: what is still readable is found again, what is not any more is forgotten, and nothing is to be drained here.
-            let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 0 };
-            // SAFETY: invariant 1.
-            let added = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
-            if added < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        Ok(Self::Several(epoll))
+        let set = Self(Some(Arc::new(unsafe { OwnedFd::from_raw_fd(number) })));
+        descriptors.try_for_each(|fd| set.add(fd))?;
+        Ok(set)
+    }
+
+    /// One more; its CPU may be asleep on the set. Nothing where there is no set: then what is added has no descriptor either.
+    pub(crate) fn add(&self, fd: RawFd) -> io::Result<()> {
+        let Some(epoll) = &self.0 else { return Ok(()) };
+        // By level: what is still readable is found again, what is not any more is forgotten, and nothing is to be drained here.
+        let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: 0 };
+        // SAFETY: invariant 1.
+        let added = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        if added < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Readable when one of them is.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
-        match self {
-            Self::None => None,
-            Self::One(fd) => Some(*fd),
-            Self::Several(epoll) => Some(epoll.as_raw_fd()),
-        }
+        self.0.as_ref().map(|epoll| epoll.as_raw_fd())
     }
 }

@@ -2,30 +2,39 @@
 
 declare_case fault-device 180 ci "the target's RDMA device is removed under I/O and comes back: the listener does too, and the host's I/O ends well" day:plain asan
 case_fault_device() {
-    local io removal
+    local io removal process before
     target_up
+    process=$(target_pid)
+    before=$(returns_of_device)
     host_connect 10.9.0.1 $our_nqn -i 2
-    # A file: what was answered outlives the target, if that has to be started again.
-    host_namespace $our_nqn 2
-    io_begin "$host_disk" --bs=4k
-    rxe_remove va &
-    removal=$!
-    wait_for "the host has lost its target" refused host_is live "$host_controller"
-    wait_for "nothing of the host is left in the target" nothing_connected
-    [ "$LAB_VARIANT" = kernel ] || target_is_up || fail "the target ended"
-    # Soft-RoCE's removal waits for every process that has the device open.
-    wait_for "the target has let go of the device" refused kill -0 $removal
-    wait $removal
-    rxe_add va
-    if [ "$LAB_VARIANT" != kernel ] && in_vain_for 10 host_is live "$host_controller"; then
-        not_yet "a listener that comes back with its device; the target was ended and started again"
-        target_down
-        target_start
-    fi
-    wait_for "live again" host_is live "$host_controller"
+    host_namespace $our_nqn 1
+    io_begin "$host_disk"
+    for _ in 1 2; do
+        rxe_remove va &
+        removal=$!
+        wait_for "the host has lost its target" refused host_is live "$host_controller"
+        wait_for "nothing of the host is left in the target" nothing_connected
+        # Soft-RoCE's removal waits for every process that has the device open.
+        wait_for "the target has let go of the device" refused kill -0 $removal
+        wait $removal
+        expect "whether the device is gone" 1 "$(metric nvmf_rdma_device_removed)"
+        expect "listeners that are waited for" 2 "$(metric nvmf_rdma_listeners_renewed_live)"
+        rxe_add va
+        wait_for "live again" host_is live "$host_controller"
+    done
     io_ends
     host_disconnect "$host_controller"
+    expect "returns of the device" $((before + 2)) "$(returns_of_device)"
+    expect "whether the device is gone" 0 "$(metric nvmf_rdma_device_removed)"
+    target_is_up || fail "the target ended"
+    expect "the target's process" "$process" "$(target_pid)"
+    # Its other address too.
+    wait_for "both addresses are listened on" listeners_are 2
+    host_connect fd09::1 $our_nqn -i 1
+    host_disconnect "$host_controller"
 }
+returns_of_device() { metric nvmf_rdma_device_returns_total; }
+listeners_are() { [ "$(metric nvmf_rdma_provider_listeners_live)" = "$1" ]; }
 
 declare_case fault-host-device 180 day "the host's RDMA device is removed under I/O: the target lets go of it, and takes the host when it is back"
 case_fault_host_device() {

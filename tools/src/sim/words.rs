@@ -53,6 +53,8 @@ fn told_by_transport(step: Step, record: &TraceRecord) -> String {
         Step::EventFetched => format!("event {word} of {}", cause(record.subject)),
         Step::EventAcknowledged => format!("event {word} of {} is acknowledged only now", cause(record.subject)),
         Step::DeviceRemoved => format!("the device is removed, under {detail} connections"),
+        Step::DeviceReturned => format!("the device is back, for the {detail}. time"),
+        Step::Refitted => "it has a new port".to_owned(),
         Step::PortFailed => format!("the completion queue of port {} broke, of {detail} connections", record.subject),
     }
 }

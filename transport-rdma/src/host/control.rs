@@ -276,7 +276,10 @@ impl<P: Provider> HostControl<P> {
             Event::DeviceRemoved => self.device_removed(turn),
             // A host does not listen.
             Event::ConnectRequest(request) => self.provider.reject(request, &[]),
-            Event::LastWqeReached { .. }
+            // It is given up, not looked for again.
+            Event::DeviceReleased
+            | Event::DeviceReopened { .. }
+            | Event::LastWqeReached { .. }
             | Event::Unlistened { .. }
             | Event::AddressChanged { of: AddressUser::Listener(_) } => {}
         }

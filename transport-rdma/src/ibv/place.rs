@@ -1,6 +1,6 @@
 //! Which device an address belongs to: asked of the connection manager, with ids that live no longer than the question.
 //!
-//! At start only: a peer's address may take the network some seconds.
+//! At start, and on the worker: a peer's address may take the network some seconds.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -43,6 +43,26 @@ pub fn chosen_device(options: &IbvOptions) -> Result<String, VerbsError> {
         (None, []) => Err(none("")),
         (None, several) => Err(undecided(several)),
     }
+}
+
+/// The same for a device that was removed: the one of its name, or that the first of these addresses that is on one is on. Other addresses may come later.
+pub(super) fn returned_device(named: Option<&str>, addresses: &[SocketAddr], last: &str) -> Result<String, VerbsError> {
+    let names = device_names().map_err(|error| none(&format!(" ({error})")))?;
+    let specific: Vec<_> = addresses.iter().filter(|address| !address.ip().is_unspecified()).collect();
+    let wanted = match named {
+        Some(name) => name,
+        // Whichever it is on: all of them are listened on by name.
+        None if specific.is_empty() => last,
+        None => {
+            for address in &specific {
+                if let Some(device) = device_of(**address)? {
+                    return Ok(device);
+                }
+            }
+            return Err(not_on_a_device(*specific[0], &names));
+        }
+    };
+    if names.iter().any(|name| name == wanted) { Ok(wanted.to_owned()) } else { Err(no_device(wanted, &names)) }
 }
 
 /// The device of an address of this machine. `None`: it has one, but on no RDMA device, or does not have it.

@@ -8,7 +8,8 @@
 //!
 //! Invariants, cited by the `SAFETY` notes:
 //! 1. A slot holds the queue pair's object, and this CPU detaches it before anyone destroys it: its pointer is alive while the slot is.
-//! 2. The queues live as long as the port, or until it has said that it left (`is_gone`): then there is no queue pair, and nothing of them is used.
+//! 2. The queues live as long as the port, or until it has said that it left (`is_gone`): then there is no queue pair, and nothing of them is used but the
+//!    number of their descriptor, which whoever sleeps on it has added to a set that it has left by then.
 //! 3. Requests, segments and inline bytes lie on this port's shelves until they were handed over, and are numbers and pointers into those shelves.
 //! 4. Memory of segments is the caller's, and stays until the request has completed.
 
@@ -260,6 +261,16 @@ impl IbvPort {
     }
 }
 
+impl Drop for IbvPort {
+    /// Of a port that never came to its CPU, or whose device has gone and come back.
+    fn drop(&mut self) {
+        if !self.is_gone && self.slots.iter().all(Option::is_none) {
+            self.queues.leave();
+            self.news.ring();
+        }
+    }
+}
+
 fn no_send() -> sys::ibv_send_wr {
     // SAFETY: numbers and pointers, invariant 3.
     unsafe { std::mem::zeroed() }
@@ -452,6 +463,6 @@ impl Port for IbvPort {
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {
-        Some(self.queues.descriptor())
+        (!self.is_gone).then(|| self.queues.descriptor())
     }
 }

@@ -9,6 +9,7 @@
 //! | [`cm_events`] | events of the connection manager become the interface's |
 //! | [`async_events`] | the same for the device's |
 //! | [`outcomes`] | what the worker has done |
+//! | [`removal`] | a device that is removed, let go of, and opened again |
 //!
 //! Every event is fetched, copied, and handed out with its acknowledgement owed; what nobody is charged for is acknowledged at once.
 
@@ -16,6 +17,7 @@ mod async_events;
 mod cm_events;
 mod connections;
 mod outcomes;
+mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -56,6 +58,8 @@ pub struct IbvProvider {
     is_removed: bool,
     /// What was removed was let go of.
     is_released: bool,
+    /// Registrations that the worker has.
+    registering_count: usize,
     tally: Tally,
     worker: Worker,
     waker: Waker,
@@ -176,6 +180,7 @@ impl IbvProvider {
             queue_pair_count: 0,
             is_removed: false,
             is_released: false,
+            registering_count: 0,
             tally: Tally::default(),
             worker,
             waker,
@@ -264,10 +269,15 @@ impl Provider for IbvProvider {
         Ok((PortId(u32::try_from(number).unwrap_or(u32::MAX)), port))
     }
 
+    fn begin_reopen(&mut self, ticket: Ticket, addresses: &[SocketAddr]) {
+        self.look_for_device(ticket, addresses);
+    }
+
     fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access) {
         if self.is_removed {
             return self.tell(Event::Registered { ticket, result: Err(removed("registering memory")) });
         }
+        self.registering_count += 1;
         let device = Arc::clone(&self.device);
         let has_remote = access.intersects(Access::REMOTE_READ | Access::REMOTE_WRITE);
         self.worker.begin(move || Outcome::Registered {

@@ -155,22 +155,6 @@ impl Queues {
             shared_receives: self.shared_receives,
         });
     }
-
-    /// The same for a CPU that goes on: it still sleeps on the channel's descriptor, whose number must not become somebody else's, or nobody's.
-    pub(super) fn close_under_sleeper(&self) {
-        let fd = self.descriptor();
-        self.close();
-        // SAFETY: plain system call.
-        let silent = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if silent < 0 || silent == fd {
-            return;
-        }
-        // The lowest free number from `fd` on: if another thread was faster, it is another, and the CPU wakes for nothing now and then.
-        // SAFETY: plain system call.
-        unsafe { libc::fcntl(silent, libc::F_DUPFD_CLOEXEC, fd) };
-        // SAFETY: it is ours, and was duplicated.
-        unsafe { libc::close(silent) };
-    }
 }
 
 impl Drop for Queues {

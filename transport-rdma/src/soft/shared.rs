@@ -356,6 +356,12 @@ impl Provider for SharedProvider {
         Ok((PortId(u32::try_from(number).unwrap_or(u32::MAX)), nic))
     }
 
+    /// It is never removed.
+    fn begin_reopen(&mut self, ticket: Ticket, _addresses: &[SocketAddr]) {
+        let (what, instead) = ("looking for a device again", "the software fabric has none that could be removed");
+        self.events.push_back(Event::DeviceReopened { ticket, result: Err(VerbsError::NotBuilt { what, instead }) });
+    }
+
     fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access) {
         self.register(ticket, memory, access);
     }

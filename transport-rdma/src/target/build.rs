@@ -15,16 +15,16 @@ use reactor::{Cpu, Domain, Home, Pool, Segment};
 use self::memory::CpuMemory;
 pub use self::memory::TargetMemory;
 use super::body::slot_count;
-use super::control::{Control, ControlParts, Limits, inline_len, send_count};
+use super::control::{Control, ControlParts, Limits, depth_max};
 use super::counters::CpuCounters;
 use super::cpu::{TargetCpu, TargetCpuParts};
 use super::data_path::{DataPath, DataPathOptions};
 use super::placement;
-use super::region::RegionKeys;
+use super::region::{RegionKeys, begin_register};
 use super::shared_receive::SharedReceives;
 use super::{BuildError, TargetOptions};
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkRequestId};
-use crate::verbs::{Access, Event, Memory, PortOptions, Provider, RegisteredMemory, Ticket, VerbsError};
+use crate::verbs::{Event, Provider, RegisteredMemory, Ticket, VerbsError};
 
 /// Most receive buffers of one CPU whose queue pairs have their own: with 4 KiB of in-capsule data 64 MiB.
 const RECEIVE_COUNT_MAX: usize = 16 * 1024;
@@ -79,36 +79,22 @@ pub fn build_in<P: Provider>(
     let controller = spec.controller;
     let core = nvmf_core::Target::new(domain, options.cpu_count, spec)?;
 
-    let mut limits = Limits {
-        controller,
-        device: provider.attributes(),
-        queue_pair_count_max: options.queue_pair_count_max,
-        shared_receive_count: options.shared_receive_count,
-        completion_count: 0,
-    };
-    limits.completion_count = completion_count(&limits);
+    let limits =
+        Limits::new(controller, provider.attributes(), options.queue_pair_count_max, options.shared_receive_count);
     let index_shift = index_shift(&limits.controller, options.queue_pair_count_max)?;
 
     let mut registrar = Registrar::new(&mut provider);
-    for of_cpu in &memory.cpus {
-        for segment in of_cpu.segments() {
-            registrar.register(segment)?;
-        }
-    }
-    for segment in devices {
+    for segment in memory.cpus.iter().flat_map(CpuMemory::segments).chain(devices) {
         registrar.register(segment)?;
     }
-    let Registrar { keys, regions, .. } = registrar;
+    let Registrar { keys, segments, regions, .. } = registrar;
 
     let directory = core.directory();
     let mut ports = Vec::new();
     let mut cpus = Vec::new();
     let mut cpu_counters = Vec::new();
     for (number, memory) in (0..options.cpu_count).zip(&memory.cpus) {
-        let (id, port) = provider.create_port(PortOptions {
-            completion_count: limits.completion_count,
-            shared_receive_count: limits.shared_receive_count,
-        })?;
+        let (id, port) = provider.create_port(limits.port_options())?;
         let group = PollGroup::new(PollGroupOptions {
             cpu: Cpu(number),
             control: Cpu(options.cpu_count),
@@ -124,20 +110,15 @@ pub fn build_in<P: Provider>(
             control: Cpu(options.cpu_count),
             group,
             path: DataPath::new(DataPathOptions {
-                port,
+                fitting: limits.fitting(port, keys.clone()),
                 queue_pair_count_max: options.queue_pair_count_max,
-                completion_count: limits.completion_count as usize,
                 index_shift,
                 responses: shared.responses,
                 shared: shared.receives,
-                keys: keys.clone(),
-                transfer_len_max: limits.device.transfer_len_max.max(1),
-                inline_responses: inline_len(&limits.device) > 0,
                 counters: Arc::clone(&counters),
             }),
             receive_pool,
             queue_pair_count_max: options.queue_pair_count_max,
-            raises_last_wqe: limits.device.raises_last_wqe,
             counters,
         })?);
     }
@@ -146,8 +127,19 @@ pub fn build_in<P: Provider>(
         listening.push((provider.listen(address)?, address));
         tracing::info!(%address, provider = provider.name(), "listening");
     }
-    let placement = options.placement;
-    let parts = ControlParts { provider, core, limits, ports, listeners: listening, regions, cpu_counters, placement };
+    let wakes = cpus.iter().map(TargetCpu::wakes).collect();
+    let parts = ControlParts {
+        provider,
+        core,
+        limits,
+        ports,
+        wakes,
+        listeners: listening,
+        segments,
+        regions,
+        cpu_counters,
+        placement: options.placement,
+    };
     Ok((Control::new(parts), cpus))
 }
 
@@ -164,23 +156,9 @@ pub fn memory_lens(options: &TargetOptions, controller: &ControllerSpec) -> Resu
     Ok([options.data_memory_len, receive_count.max(1) * receive_len(controller), response_count.max(1) * RESPONSE_LEN])
 }
 
-/// Most entries of a queue that a host can ask for.
-fn depth_max(controller: &ControllerSpec) -> u16 {
-    controller.queue_depth_max.max(controller.admin_queue_depth_max)
-}
-
 /// Bytes of a receive buffer, in whole cache lines.
 fn receive_len(controller: &ControllerSpec) -> usize {
     (COMMAND_LEN + controller.in_capsule_len as usize).next_multiple_of(64)
-}
-
-/// Room for every work request of every queue pair, as far as the device has it: connections beyond that are refused.
-fn completion_count(limits: &Limits) -> u32 {
-    let depth = depth_max(&limits.controller);
-    let sends = u64::from(send_count(limits, depth, limits.device.read_initiator_count_max));
-    let receives = if limits.shared_receive_count == 0 { u64::from(depth) + 1 } else { 0 };
-    let all = (sends + receives) * limits.queue_pair_count_max as u64 + u64::from(limits.shared_receive_count);
-    u32::try_from(all).unwrap_or(u32::MAX).min(limits.device.completion_count_max)
 }
 
 /// `wr_id`s have 24 bits for queue pair and slot (or receive) together.
@@ -222,13 +200,14 @@ fn receives(memory: &CpuMemory, cpu: Cpu, limits: &Limits) -> (Receives, Option<
 struct Registrar<'a, P> {
     provider: &'a mut P,
     keys: RegionKeys,
+    segments: Vec<Segment>,
     regions: Vec<RegisteredMemory>,
     now_ns: u64,
 }
 
 impl<'a, P: Provider> Registrar<'a, P> {
     fn new(provider: &'a mut P) -> Self {
-        Self { provider, keys: RegionKeys::default(), regions: Vec::new(), now_ns: 0 }
+        Self { provider, keys: RegionKeys::default(), segments: Vec::new(), regions: Vec::new(), now_ns: 0 }
     }
 
     fn register(&mut self, segment: Segment) -> Result<(), BuildError> {
@@ -236,10 +215,10 @@ impl<'a, P: Provider> Registrar<'a, P> {
             return Ok(());
         }
         let ticket = Ticket(self.regions.len() as u64);
-        // Our device writes data that it reads from hosts into it; no peer does.
-        self.provider.begin_register(ticket, Memory::Private(segment), Access::LOCAL_WRITE);
+        begin_register(self.provider, ticket, segment);
         let registered = self.wait(ticket)?;
         self.keys.insert(segment.region(), registered.local_key);
+        self.segments.push(segment);
         self.regions.push(registered);
         Ok(())
     }

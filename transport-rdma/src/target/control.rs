@@ -5,7 +5,7 @@
 //! | here | what the control plane's program calls; shutdown; counters |
 //! | `changes` | what is changed while it runs: subsystems, and the addresses that are listened on |
 //! | `connections` | each connection from its request to its end |
-//! | `device` | a device that is removed, completion queues that break |
+//! | `device`, `reopening` | a device that is removed and comes back, completion queues that break |
 //! | `overdue` | what takes longer than it should |
 //! | `renewal` | listeners whose address has changed |
 //! | `placement` | on which CPU |
@@ -23,6 +23,7 @@ mod connections;
 mod device;
 mod overdue;
 mod renewal;
+mod reopening;
 
 mod placement;
 
@@ -35,9 +36,9 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use nvmf_core::defect::{self, Defect};
-use reactor::{Cpu, Durations, Handle, Progress, Slab, Turn};
+use reactor::{Cpu, Durations, Handle, Progress, Segment, Slab, Turn};
 
-pub(super) use admission::{CpuLoad, Limits, inline_len, send_count};
+pub(super) use admission::{CpuLoad, Limits, depth_max};
 pub use changes::{Change, ControlError};
 use changes::{Listener, PendingAnswer};
 use device::{Device, PortState};
@@ -55,6 +56,7 @@ use crate::trace::Step;
 #[cfg(feature = "defects")]
 use crate::verbs::EventKind;
 use crate::verbs::{ConnectionId, ListenerId, PortId, Provider, RegisteredMemory, Ticket};
+use crate::wake_set::WakeSet;
 
 /// Events taken in one poll.
 const EVENT_LIMIT: usize = 64;
@@ -71,7 +73,11 @@ pub(super) struct ControlParts<P: Provider> {
     pub(super) core: nvmf_core::Target,
     pub(super) limits: Limits,
     pub(super) ports: Vec<PortId>,
+    /// What each polling CPU sleeps on.
+    pub(super) wakes: Vec<WakeSet>,
     pub(super) listeners: Vec<(ListenerId, SocketAddr)>,
+    /// All memory that is registered, as `regions`.
+    pub(super) segments: Vec<Segment>,
     pub(super) regions: Vec<RegisteredMemory>,
     pub(super) cpu_counters: Vec<Arc<CpuCounters>>,
     /// Checked.
@@ -84,17 +90,21 @@ pub struct Control<P: Provider> {
     core: nvmf_core::Target,
     limits: Limits,
     ports: Vec<PortId>,
+    wakes: Vec<WakeSet>,
     listeners: Vec<Listener>,
     /// Changes that have not been reported as done.
     answers: Vec<PendingAnswer>,
     /// Addresses that are to be listened on anew.
     renewals: Vec<Renewal>,
+    /// All memory that devices may use.
+    segments: Vec<Segment>,
+    /// What is registered of it.
     regions: Vec<RegisteredMemory>,
     loads: Vec<CpuLoad>,
     placement: Placement,
     records: Slab<Record, ConnectionRecord>,
     by_connection: BTreeMap<ConnectionId, Handle<ConnectionRecord>>,
-    device: Device,
+    device: Device<P::Port>,
     overdue: Overdue,
     phase: Phase,
     counts: Counts,
@@ -131,6 +141,7 @@ struct Counts {
     stale_events: u64,
     quarantined: u64,
     address_changes: u64,
+    device_returns: u64,
     rejected: [u64; RejectStatus::ALL.len()],
 }
 
@@ -141,6 +152,7 @@ enum Timer {
     LastLook = 0,
     Overdue = 1,
     Renewal = 2,
+    Device = 3,
 }
 
 /// What a ticket is for; its lower 56 bits are the record's handle, or a number.
@@ -152,6 +164,10 @@ enum TicketKind {
     DestroyConnection = 3,
     Unlisten = 4,
     Deregister = 5,
+    Register = 6,
+    /// Of memory that was registered too late.
+    Discard = 7,
+    Reopen = 8,
 }
 
 impl TicketKind {
@@ -161,6 +177,10 @@ impl TicketKind {
 
     fn numbered(self, number: u64) -> Ticket {
         Ticket(u64::from(self as u8) << 56 | number)
+    }
+
+    fn is_of(self, ticket: Ticket) -> bool {
+        ticket.0 >> 56 == u64::from(self as u8)
     }
 }
 
@@ -174,9 +194,11 @@ impl<P: Provider> Control<P> {
             placement: Placement::new(parts.placement, parts.ports.len()),
             loads: parts.ports.iter().map(|_| CpuLoad::new(&parts.limits)).collect(),
             ports: parts.ports,
+            wakes: parts.wakes,
             listeners: parts.listeners.into_iter().map(|(id, address)| Listener::new(id, address)).collect(),
             answers: Vec::new(),
             renewals: Vec::new(),
+            segments: parts.segments,
             regions: parts.regions,
             records: Slab::new(record_count),
             by_connection: BTreeMap::new(),
@@ -195,6 +217,7 @@ impl<P: Provider> Control<P> {
             Kind::ToControl(message) => self.take_answer(turn, message),
             Kind::ToCpu(_) => unreachable!("a message for a polling CPU was sent to the control plane"),
         }
+        self.advance_return(turn);
         self.advance_shutdown(turn);
     }
 
@@ -204,6 +227,8 @@ impl<P: Provider> Control<P> {
             self.look_for_overdue(turn);
         } else if token == Timer::Renewal as u64 {
             self.listen_anew(turn);
+        } else if token == Timer::Device as u64 {
+            self.look_for_device(turn);
         } else if let Phase::LastLooks { left } = self.phase {
             self.phase = Phase::LastLooks { left: left.saturating_sub(1) };
             turn.arm(turn.now_ns() + LAST_LOOK_NS, Timer::LastLook as u64);
@@ -230,6 +255,7 @@ impl<P: Provider> Control<P> {
             count += 1;
         }
         self.core.poll(turn);
+        self.advance_return(turn);
         self.advance_shutdown(turn);
         Progress::busy_if(count > 0)
     }
@@ -295,7 +321,8 @@ impl<P: Provider> Control<P> {
         plain("stale_events", self.counts.stale_events);
         plain("address_changes", self.counts.address_changes);
         plain("listeners_renewed_live", self.renewals.len() as u64);
-        plain("device_removed", u64::from(self.device == Device::Removed));
+        plain("device_removed", u64::from(!self.device.is_present()));
+        plain("device_returns", self.counts.device_returns);
         for (waits_for, count) in self.overdue.rows() {
             all.push(("rdma_connections_overdue_live".into(), vec![("waits_for", waits_for.to_owned())], count));
         }
@@ -335,8 +362,8 @@ impl<P: Provider> Control<P> {
     }
 
     /// One region is deregistered.
-    fn region_gone(&mut self) {
-        if let Phase::Deregistering { region_count } = self.phase {
+    fn region_gone(&mut self, ticket: Ticket) {
+        if let (true, Phase::Deregistering { region_count }) = (TicketKind::Deregister.is_of(ticket), self.phase) {
             self.phase = Phase::Deregistering { region_count: region_count.saturating_sub(1) };
         }
     }

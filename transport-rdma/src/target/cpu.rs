@@ -22,6 +22,7 @@ use reactor::{Buffer, Cpu, Full, Grace, Handle, Limbo, Name, Pool, Program, Prog
 use super::body::{Body, Life};
 use super::counters::CpuCounters;
 use super::data_path::DataPath;
+use super::fitting::Fitting;
 use super::message::{ConnectionRecord, Kind, Leftovers, Message, QueuePairOf, Terms, ToControl, ToCpu};
 use crate::teardown::{
     AfterDestroy, DestroyResult, Destroying, Draining, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, Returns,
@@ -46,7 +47,6 @@ pub(super) struct TargetCpuParts<P: Provider> {
     /// Buffers for queue pairs with their own receives.
     pub(super) receive_pool: Option<Pool>,
     pub(super) queue_pair_count_max: usize,
-    pub(super) raises_last_wqe: bool,
     pub(super) counters: Arc<CpuCounters>,
 }
 
@@ -62,7 +62,6 @@ pub struct TargetCpu<P: Provider> {
     teardown_begins_ns: Box<[u64]>,
     limbo: Limbo<Retired<Box<Body>>>,
     quarantined: usize,
-    raises_last_wqe: bool,
     returns: Returns,
     presence: Presence,
     counters: Arc<CpuCounters>,
@@ -94,12 +93,16 @@ impl<P: Provider> TargetCpu<P> {
             // As many as there can be bodies: retiring never fails.
             limbo: Limbo::new(Grace::Messages, parts.queue_pair_count_max),
             quarantined: 0,
-            raises_last_wqe: parts.raises_last_wqe,
             returns: Returns::Come,
             presence: Presence::Serving,
             counters: parts.counters,
             wakes,
         })
+    }
+
+    /// What it sleeps on, for who gives it more.
+    pub(super) fn wakes(&self) -> WakeSet {
+        self.wakes.clone()
     }
 
     /// Buffers that are free, for receives and for data: memory that no device may touch.
@@ -128,6 +131,7 @@ impl<P: Provider> TargetCpu<P> {
             }
             ToCpu::QueuePairDestroyed { qpair, result } => self.queue_pair_destroyed(turn, qpair, result),
             ToCpu::NothingReturns => self.nothing_returns(turn),
+            ToCpu::Refit { fitting } => self.refit(turn, *fitting),
             ToCpu::Stop { leftovers } => self.presence = Presence::Leaving(leftovers),
         }
     }
@@ -243,7 +247,7 @@ impl<P: Provider> TargetCpu<P> {
             return self.miss(turn, qpair, news);
         };
         let patience_ns = match self.path.shared {
-            Some(_) if !self.raises_last_wqe => UNPROVABLE_DRAIN_NS,
+            Some(_) if !self.path.raises_last_wqe => UNPROVABLE_DRAIN_NS,
             Some(_) | None => DRAIN_DEADLINE_NS,
         };
         let deadline_ns = turn.now_ns() + patience_ns;
@@ -279,6 +283,14 @@ impl<P: Provider> TargetCpu<P> {
         }
     }
 
+    /// The device is back.
+    fn refit(&mut self, turn: &mut Turn<'_, Message<P>>, fitting: Fitting<P::Port>) {
+        self.returns = Returns::Come;
+        let port = Box::new(self.path.refit(fitting));
+        Step::Refitted.trace(turn, 0, 0);
+        self.tell(turn, ToControl::Bereft { port });
+    }
+
     /// Begins what the walk asked for. Beginning one may ask for others (an admin qpair's I/O qpairs).
     fn begin_teardowns(&mut self, turn: &mut Turn<'_, Message<P>>) {
         let mut position = 0;
@@ -307,7 +319,7 @@ impl<P: Provider> TargetCpu<P> {
         let operation_count = if is_waited_for { self.group.outstanding_count(qpair) } else { 0 };
         let completion_queue_empty = self.path.completion_queue_is_empty();
         let is_shared = self.path.shared.is_some();
-        let receives = match (is_shared, self.raises_last_wqe) {
+        let receives = match (is_shared, self.path.raises_last_wqe) {
             (false, _) => ReceiveSide::Own,
             (true, true) => ReceiveSide::SharedWithLastWqe,
             (true, false) => ReceiveSide::SharedWithoutLastWqe,

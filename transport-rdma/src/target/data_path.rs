@@ -29,6 +29,7 @@ use reactor::{Handle, Progress, RegionId, Segment, Turn};
 
 use super::body::{Bodies, Body, Work};
 use super::counters::CpuCounters;
+use super::fitting::Fitting;
 use super::region::RegionKeys;
 use super::shared_receive::SharedReceives;
 use crate::binding::{WorkKind, WorkRequestId};
@@ -40,19 +41,13 @@ const POLL_LIMIT: usize = 256;
 
 /// What a data path is made of.
 pub(super) struct DataPathOptions<Q> {
-    pub(super) port: Q,
+    pub(super) fitting: Fitting<Q>,
     pub(super) queue_pair_count_max: usize,
-    /// Entries of the completion queue.
-    pub(super) completion_count: usize,
     /// Indices of one queue pair in `wr_id`s, as a power of two: at least its slots and its receives.
     pub(super) index_shift: u32,
     /// 16 bytes for each slot that can be named.
     pub(super) responses: Segment,
     pub(super) shared: Option<SharedReceives>,
-    pub(super) keys: RegionKeys,
-    pub(super) transfer_len_max: u32,
-    /// Whether the device takes a response inline.
-    pub(super) inline_responses: bool,
     pub(super) counters: Arc<CpuCounters>,
 }
 
@@ -70,6 +65,8 @@ pub(super) struct DataPath<Q: Port> {
     keys: RegionKeys,
     transfer_len_max: u32,
     inline_responses: bool,
+    /// How the drain of its queue pairs is proven.
+    pub(super) raises_last_wqe: bool,
     completions: Vec<Completion>,
     /// Arrivals that were found outside of the walk, or need no wire.
     early: Vec<Arrival>,
@@ -93,29 +90,59 @@ enum CompletionQueue {
 
 impl<Q: Port> DataPath<Q> {
     pub(super) fn new(options: DataPathOptions<Q>) -> Self {
+        let Fitting { port, keys, completion_count, transfer_len_max, inline_responses, raises_last_wqe } =
+            options.fitting;
         let mut path = Self {
-            port: options.port,
+            port,
             bodies: Bodies::new(options.queue_pair_count_max),
             shared: options.shared,
             counters: options.counters,
             endings: Vec::with_capacity(options.queue_pair_count_max),
-            completion_count: options.completion_count,
+            completion_count,
             index_shift: options.index_shift,
             responses: options.responses,
-            keys: options.keys,
-            transfer_len_max: options.transfer_len_max,
-            inline_responses: options.inline_responses,
+            keys,
+            transfer_len_max,
+            inline_responses,
+            raises_last_wqe,
             completions: Vec::with_capacity(POLL_LIMIT),
             early: Vec::new(),
             doorbell: Doorbell::Silent,
             queue: CompletionQueue::MayHold,
         };
-        let count = path.shared.as_ref().map_or(0, SharedReceives::count);
-        for index in 0..count {
-            path.repost_shared(index);
-        }
-        path.ring();
+        path.post_shared_receives();
         path
+    }
+
+    /// The device that was removed is back, and let go of everything that was posted to it: no queue pair is here, and no receive but on the new port. Gives
+    /// the old port back.
+    pub(super) fn refit(&mut self, fitting: Fitting<Q>) -> Q {
+        // Of queue pairs that are gone: their receives are free.
+        let mut late = Vec::new();
+        self.hand_over_early(&mut late);
+        let old = std::mem::replace(&mut self.port, fitting.port);
+        self.keys = fitting.keys;
+        self.completion_count = fitting.completion_count;
+        self.transfer_len_max = fitting.transfer_len_max;
+        self.inline_responses = fitting.inline_responses;
+        self.raises_last_wqe = fitting.raises_last_wqe;
+        self.queue = CompletionQueue::MayHold;
+        if let Some(shared) = &mut self.shared {
+            shared.take_all_back();
+            self.counters.shared_receives_posted.set(0);
+            self.counters.shared_receives_unaccounted.set(0);
+        }
+        self.post_shared_receives();
+        old
+    }
+
+    /// All of the shared receive queue's, which are out.
+    fn post_shared_receives(&mut self) {
+        let count = self.shared.as_ref().map_or(0, SharedReceives::count);
+        for index in 0..count {
+            self.repost_shared(index);
+        }
+        self.ring();
     }
 
     /// Takes completions until there are none, or as many as the queue has entries: whatever was in it before was then seen. What they bring

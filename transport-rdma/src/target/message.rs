@@ -1,11 +1,12 @@
 //! What the control plane and the polling CPUs send each other. Handles and queue pairs by value, never a pointer.
 //!
 //! Every message has a place in the life of one connection and is sent at most once in it, so that backlogs are bounded by the number
-//! of connections.
+//! of connections; or in the life of a device.
 
 use nvmf_core::{DisconnectReason, Qpair, QpairSpec};
 use reactor::{Handle, Name};
 
+use super::fitting::Fitting;
 use crate::teardown::DestroyResult;
 use crate::verbs::{Port, Provider};
 
@@ -62,6 +63,8 @@ pub(crate) enum ToCpu<P: Provider> {
     QueuePairDestroyed { qpair: Handle<Qpair>, result: DestroyResult },
     /// The device was removed, or this CPU's completion queue broke: what is posted does not come back any more.
     NothingReturns,
+    /// The device is back: a new port in the place of the one that is gone.
+    Refit { fitting: Box<Fitting<P::Port>> },
     /// Everything is gone, or will never be: leave.
     Stop { leftovers: Leftovers },
 }
@@ -86,6 +89,8 @@ pub(crate) enum ToControl<P: Provider> {
     Destroy { record: Handle<ConnectionRecord>, queue_pair: Box<QueuePairOf<P>> },
     /// Nothing of the qpair is left on its CPU: the connection can be destroyed.
     Reaped { record: Handle<ConnectionRecord> },
+    /// The CPU has a new port: the old one, to be dropped.
+    Bereft { port: Box<P::Port> },
     /// The CPU's last message.
     Stopped,
 }
@@ -103,6 +108,7 @@ impl<P: Provider> Message<P> {
                 ToCpu::LastWqeReached { .. } => &"last-wqe-reached",
                 ToCpu::QueuePairDestroyed { .. } => &"queue-pair-destroyed",
                 ToCpu::NothingReturns => &"nothing-returns",
+                ToCpu::Refit { .. } => &"refit",
                 ToCpu::Stop { .. } => &"stop",
             },
             Kind::ToControl(message) => match message {
@@ -111,6 +117,7 @@ impl<P: Provider> Message<P> {
                 ToControl::Disconnect { .. } => &"disconnect-asked",
                 ToControl::Destroy { .. } => &"destroy",
                 ToControl::Reaped { .. } => &"reaped",
+                ToControl::Bereft { .. } => &"bereft",
                 ToControl::Stopped => &"stopped",
             },
         }

@@ -2,7 +2,12 @@
 
 use reactor::{RegionId, Segment};
 
-use crate::verbs::LocalSegment;
+use crate::verbs::{Access, LocalSegment, Memory, Provider, Ticket};
+
+/// Registers memory of the target's. Our device writes data that it reads from hosts into it; no peer does.
+pub(super) fn begin_register<P: Provider>(provider: &mut P, ticket: Ticket, segment: Segment) {
+    provider.begin_register(ticket, Memory::Private(segment), Access::LOCAL_WRITE);
+}
 
 /// Local keys by region.
 #[derive(Clone, Debug, Default)]

@@ -170,6 +170,15 @@ impl SharedReceives {
         recovered
     }
 
+    /// The queue was destroyed, and whoever took receives from it: all are out, to be posted to another.
+    pub(super) fn take_all_back(&mut self) {
+        for index in 0..self.buffers.len() {
+            self.put_out(index);
+        }
+        self.refused.clear();
+        self.takers.clear();
+    }
+
     /// A queue pair of this number was attached.
     pub(super) fn insert(&mut self, number: u32, qpair: Handle<Qpair>) {
         self.attached_count += 1;
@@ -260,6 +269,20 @@ mod tests {
         assert_eq!(receives.next_refused(), None);
         let again = receives.post(3);
         assert!(receives.take(3, again));
+    }
+
+    #[test]
+    fn receives_of_a_queue_that_is_gone_are_posted_to_the_next_and_none_is_thought_swallowed() {
+        let mut receives = receives();
+        receives.insert(8, Handle::from_bits(1 << 24));
+        let old: Vec<u32> = (0..3).map(|index| receives.post(index)).collect();
+        receives.post_failed(2);
+        receives.take_all_back();
+        assert_eq!((receives.owner(8), receives.next_refused()), (None, None));
+        let new: Vec<u32> = (0..4).map(|index| receives.post(index)).collect();
+        assert!(!receives.take(0, old[0]), "of the queue that is gone");
+        assert_eq!((receives.passed_count(), receives.recover()), (0, Vec::new()));
+        assert!(receives.take(0, new[0]) && receives.take(3, new[3]));
     }
 
     #[test]

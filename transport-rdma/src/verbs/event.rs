@@ -177,6 +177,16 @@ pub enum Event<P: Port> {
     /// The device is going away (IBV_EVENT_DEVICE_FATAL, RDMA_CM_EVENT_DEVICE_REMOVAL): everything on it is to be torn down. No completion has to come
     /// any more, and nothing may be asked of it but destroying, which succeeds: the provider takes EIO for success.
     DeviceRemoved,
+    /// Of a device that was removed nothing is left: its queue pairs, connections and listeners were destroyed, and with them its ports and registrations
+    /// have ended. From here on [`super::Provider::begin_reopen`] may look for it.
+    DeviceReleased,
+    /// [`super::Provider::begin_reopen`].
+    DeviceReopened {
+        /// Which call.
+        ticket: Ticket,
+        /// Its end. An error: it is not there, or cannot be used yet.
+        result: Result<(), VerbsError>,
+    },
 }
 
 traced_words! {
@@ -216,6 +226,10 @@ traced_words! {
     CompletionQueueError = 16, "CQ_ERR";
     /// [`Event::DeviceRemoved`].
     DeviceRemoved = 17, "DEVICE_REMOVED";
+    /// [`Event::DeviceReleased`].
+    DeviceReleased = 18, "DEVICE_RELEASED";
+    /// [`Event::DeviceReopened`].
+    DeviceReopened = 19, "DEVICE_REOPENED";
 }
 
 /// Which object an event is of: it cannot be destroyed before the event is acknowledged. A connection request is the listener's, not the new
@@ -252,6 +266,8 @@ impl<P: Port> Event<P> {
             Self::QueuePairFatal { .. } => EventKind::QueuePairFatal,
             Self::CompletionQueueError { .. } => EventKind::CompletionQueueError,
             Self::DeviceRemoved => EventKind::DeviceRemoved,
+            Self::DeviceReleased => EventKind::DeviceReleased,
+            Self::DeviceReopened { .. } => EventKind::DeviceReopened,
         }
     }
 
@@ -270,7 +286,8 @@ impl<P: Port> Event<P> {
             | Self::QueuePairDestroyed { ticket, .. }
             | Self::ConnectionDestroyed { ticket }
             | Self::Unlistened { ticket }
-            | Self::Resolved { ticket, .. } => ticket.0,
+            | Self::Resolved { ticket, .. }
+            | Self::DeviceReopened { ticket, .. } => ticket.0,
             Self::ConnectRequest(request) => request.connection.id.0,
             Self::Established { connection, .. }
             | Self::Rejected { connection, .. }
@@ -281,7 +298,7 @@ impl<P: Port> Event<P> {
             | Self::QueuePairFatal { connection } => connection.0,
             Self::AddressChanged { of: AddressUser::Listener(listener) } => listener.0,
             Self::CompletionQueueError { port } => port.0.into(),
-            Self::DeviceRemoved => 0,
+            Self::DeviceRemoved | Self::DeviceReleased => 0,
         }
     }
 
@@ -297,7 +314,9 @@ impl<P: Port> Event<P> {
             | Self::Resolved { .. }
             // A port lives as long as its provider.
             | Self::CompletionQueueError { .. }
-            | Self::DeviceRemoved => Charge::Nothing,
+            | Self::DeviceRemoved
+            | Self::DeviceReleased
+            | Self::DeviceReopened { .. } => Charge::Nothing,
             Self::ConnectRequest(request) => Charge::Listener(request.listener),
             Self::AddressChanged { of: AddressUser::Listener(listener) } => Charge::Listener(*listener),
             Self::Established { connection, .. }

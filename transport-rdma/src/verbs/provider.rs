@@ -178,6 +178,11 @@ pub trait Provider: Sized + 'static {
     /// [`VerbsError::Limit`] names what was too large.
     fn create_port(&mut self, options: PortOptions) -> Result<(PortId, Self::Port), VerbsError>;
 
+    /// Looks for the device that was removed and let go of ([`Event::DeviceReleased`]), by its name or as the one that one of these addresses is on, and opens
+    /// it: ends in [`Event::DeviceReopened`]. Nothing that was made of it before is there any more: ports are created and memory is registered anew, and
+    /// [`Self::attributes`] may have changed.
+    fn begin_reopen(&mut self, ticket: Ticket, addresses: &[SocketAddr]);
+
     /// Registers memory: ends in [`Event::Registered`].
     fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access);
 

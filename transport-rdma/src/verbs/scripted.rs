@@ -102,6 +102,10 @@ impl Provider for Scripted {
         Ok((PortId(script.port_count - 1), ScriptedPort))
     }
 
+    fn begin_reopen(&mut self, ticket: Ticket, _: &[SocketAddr]) {
+        self.begin("reopen", ticket);
+    }
+
     fn begin_register(&mut self, ticket: Ticket, _: Memory, _: Access) {
         self.begin("register", ticket);
     }

@@ -258,7 +258,9 @@ impl RawHost {
             | Event::QueuePairFatal { .. }
             | Event::CompletionQueueError { .. }
             | Event::AddressChanged { .. }
-            | Event::DeviceRemoved => {}
+            | Event::DeviceRemoved
+            | Event::DeviceReleased
+            | Event::DeviceReopened { .. } => {}
         }
     }
 

@@ -119,7 +119,9 @@ impl Checker for Lives {
             | Step::EventFetched
             | Step::EventAcknowledged
             | Step::DeviceRemoved
-            | Step::PortFailed => return Ok(()),
+            | Step::PortFailed
+            | Step::DeviceReturned
+            | Step::Refitted => return Ok(()),
             Step::Adopted
             | Step::Refused
             | Step::Applied

@@ -1,7 +1,7 @@
 //! The RDMA device goes away, on one side or the other.
 
 use transport_rdma::host::HostFailure;
-use transport_rdma::soft::in_process::InjectedEvent;
+use transport_rdma::soft::in_process::{Calls, InjectedEvent};
 use transport_rdma::verbs::{AddressUser, PortId};
 
 use super::acting::{STEPS_MAX, connected, expect, extent, host, some_steps};
@@ -19,6 +19,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "the target's device is removed while hosts connect, work and leave: no flush comes, destroys end with EIO",
         entries: &["D3", "G1", "G2", "G5", "J6", "K14", "R13", "R14", "R17"],
         play: device_removed,
+    },
+    Scenario {
+        name: "device-comes-back",
+        about: "the target's device is removed under I/O and comes back, once or more, also while it is being taken in again, and calls on it fail: hosts that keep trying are served",
+        entries: &["G1", "G3", "R15"],
+        play: device_comes_back,
     },
     Scenario {
         name: "host-device-removed-at-any-moment",
@@ -71,6 +77,66 @@ fn device_removed(run: &mut Run) -> Result<(), Failure> {
     let accepted_since = world.target.count("rdma_connections_accepted") - accepted;
     expect(accepted_since == 0, || format!("{accepted_since} were accepted without a device"))?;
     world.expect_receives_lost();
+    run.finish(world)
+}
+
+fn device_comes_back(run: &mut Run) -> Result<(), Failure> {
+    let mut layout = roomy(run);
+    layout.fabric.forbids_destroy_with_work = false;
+    layout.fabric.is_strict = false;
+    layout.fabric.device.is_removed_silently = run.choices.one_in("peers are not told", 2);
+    let mut world = run.world(&layout);
+    let machine = world.target.machine();
+    let hosts = [connected(&mut world, 0, 2)?, connected(&mut world, 1, 1)?, host(&mut world, 2)];
+    let real = Steered::new(run, &mut world, 8);
+    real.steering.associate(Association { io_count: u32::MAX, ends_after_turns: None });
+    hosts[0].submit(1, Command::Write { extent: extent(0, 4), in_capsule: false });
+    run.begin_window();
+    hosts[2].open(Opening::new(0));
+    let removal_count = run.choices.between("removals", 1, 3);
+    for number in 0..removal_count {
+        some_steps(run, &mut world, "the device goes after", 400)?;
+        world.note(|| "removes the target's device".to_owned());
+        world.fabric.remove_device(machine);
+        if run.choices.one_in("it is back before anybody has noticed", 4) {
+            some_steps(run, &mut world, "the device is back after", 3)?;
+        } else {
+            let ns = u64::from(run.choices.below("how long it is away (ms)", 3_000)) * 1_000_000;
+            world.within("that it was noticed", 0, |world| world.target.count("rdma_device_removed") == 1)?;
+            world.pass(ns)?;
+        }
+        if run.choices.one_in("calls on the new one fail", 2) {
+            for _ in 0..run.choices.between("how many", 1, 3) {
+                let nth = u64::from(run.choices.below("which call", 6));
+                world.fabric.fail_call(
+                    machine,
+                    Calls::OPEN | Calls::REGISTER | Calls::CREATE_PORT | Calls::LISTEN,
+                    nth,
+                );
+            }
+        }
+        world.note(|| "gives the target's device back".to_owned());
+        world.fabric.restore_device(machine);
+        let goes_again = number + 1 < removal_count && run.choices.one_in("it goes again at once", 2);
+        if !goes_again {
+            world.within("that it listens again", 30_000_000_000, |world| {
+                let has_device = world.target.count("rdma_device_removed") == 0;
+                has_device && world.fabric.listeners(machine).len() == 1
+            })?;
+        }
+    }
+    run.end_window();
+    expect(world.target.count("rdma_device_returns") >= 1, || "nobody has counted it".to_owned())?;
+    expect(world.target.count("rdma_connections_quarantined_live") == 0, || "something was given up".to_owned())?;
+    real.interrupt(&mut world)?;
+    real.await_end(&mut world, 1)?;
+    real.is_served_again(&mut world)?;
+    real.leave(&mut world)?;
+    hosts.iter().for_each(|host| host.order(Order::DisconnectAll));
+    let late = connected(&mut world, 3, 2)?;
+    late.submit(1, Command::Write { extent: extent(3, 4), in_capsule: false });
+    late.submit(2, Command::Read(extent(3, 4)));
+    late.order(Order::DisconnectAll);
     run.finish(world)
 }
 

@@ -78,7 +78,8 @@ impl Running {
         let mut machine = fabric.machine();
         let id = machine.id();
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
-        machine.wake_with(move |port| wakes[port.0 as usize].wake());
+        // A CPU's first port, or one that it got when its device came back.
+        machine.wake_with(move |port| wakes[port.0 as usize % wakes.len()].wake());
         device.wake_with((0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect());
         let spec = spec(layout, Arc::clone(device));
         let memory = TargetMemory::allocate(&options, &spec.controller);

@@ -292,7 +292,9 @@ fn inputs(situation: Situation, bench: &Bench, link: Handle<Link>) -> Vec<(Strin
             | EventKind::QueuePairDestroyed
             | EventKind::ConnectionDestroyed
             | EventKind::Resolved
-            // A host does not listen.
+            // A host does not listen, and looks for no device again.
+            | EventKind::DeviceReleased
+            | EventKind::DeviceReopened
             | EventKind::Unlistened
             | EventKind::ConnectRequest => continue,
             EventKind::Established => vec![("", established())],

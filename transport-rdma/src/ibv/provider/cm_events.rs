@@ -175,20 +175,4 @@ impl IbvProvider {
         record.stage = Stage::Ended;
         Some(Event::Rejected { connection: ConnectionId(number), reason })
     }
-
-    /// Told once: every id has an event of it.
-    pub(super) fn device_removed(&mut self) -> Option<Event<IbvPort>> {
-        if self.is_removed {
-            return None;
-        }
-        self.is_removed = true;
-        // It stays readable, and is not to be read any more.
-        self.waker.unwatch(self.device.async_descriptor());
-        for port in &self.ports {
-            port.queues.ask_to_leave();
-        }
-        // Where nothing is left already.
-        self.news.ring();
-        Some(Event::DeviceRemoved)
-    }
 }

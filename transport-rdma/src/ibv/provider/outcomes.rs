@@ -4,11 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::device::forget_removed_devices;
 use super::super::queue_pair::{Object, QueuePair, Stage as QueuePairStage};
 use super::super::worker::Outcome;
 use super::{IbvProvider, Stage};
-use crate::verbs::{ConnectionId, Event, PortId, Provider, Ticket, VerbsError};
+use crate::verbs::{ConnectionId, Event, PortId, Ticket, VerbsError};
 
 impl IbvProvider {
     /// Called before each event: nothing of it waits.
@@ -24,33 +23,10 @@ impl IbvProvider {
         self.release_removed();
     }
 
-    /// A removed device is let go of once nothing of it is left: its driver may wait for that.
-    fn release_removed(&mut self) {
-        let is_left = |this: &Self| this.ports.iter().all(|port| port.queues.has_left());
-        if !self.is_removed || self.is_released || Provider::live_count(self) > 0 || !is_left(self) {
-            return;
-        }
-        self.is_released = true;
-        let regions: Vec<_> = std::mem::take(&mut self.regions).into_values().collect();
-        let queues: Vec<_> = self.ports.iter().map(|port| Arc::clone(&port.queues)).collect();
-        let device = Arc::clone(&self.device);
-        self.worker.begin(move || {
-            for region in regions {
-                // Of a device that is gone: ended either way.
-                let _ = region.end();
-            }
-            for queues in &queues {
-                queues.close_under_sleeper();
-            }
-            device.close();
-            forget_removed_devices();
-            Outcome::DeviceReleased
-        });
-    }
-
     fn conclude(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Registered { ticket, has_remote, result } => {
+                self.registering_count -= 1;
                 let result = result.map(|region| {
                     let keys = region.keys(has_remote);
                     self.regions.insert(keys.local_key, region);
@@ -72,7 +48,11 @@ impl IbvProvider {
                     self.tell(Event::ConnectionDestroyed { ticket });
                 }
             }
-            Outcome::DeviceReleased => tracing::info!(device = self.device.name(), "the removed device was let go of"),
+            Outcome::DeviceReleased => {
+                tracing::info!(device = self.device.name(), "the removed device was let go of");
+                self.tell(Event::DeviceReleased);
+            }
+            Outcome::DeviceReopened { ticket, result } => self.device_reopened(ticket, result),
             Outcome::ListenerGone { ticket, listener, result } => {
                 self.note_undestroyed("a listener", &self.forgiven(result));
                 self.listeners.remove(&listener);

@@ -80,11 +80,18 @@ impl Provider for InProcessProvider {
             shared_outstanding: 0,
             leaving: Vec::new(),
             is_gone: false,
+            is_leaving: false,
+            has_left: false,
         });
         let ringing = Arc::clone(&bell);
         let (nic, handle) = Nic::new(wire, options, nic_options, None, Some(Box::new(move || ringing.ring())));
         self.ports.push(handle);
         Ok((id, InProcessPort::new(nic, Arc::clone(&self.world), self.machine, id, bell)))
+    }
+
+    fn begin_reopen(&mut self, ticket: Ticket, _addresses: &[SocketAddr]) {
+        assert!(self.is_released, "a device is looked for that was not let go of");
+        self.begin_ending(ticket, What::Reopen);
     }
 
     fn begin_register(&mut self, ticket: Ticket, memory: Memory, access: Access) {
@@ -105,6 +112,10 @@ impl Provider for InProcessProvider {
 
     fn begin_deregister(&mut self, ticket: Ticket, memory: RegisteredMemory) {
         let machine = self.machine;
+        if self.is_released {
+            // It ended with the device.
+            return self.push_event(Event::Deregistered { ticket });
+        }
         let was_registered = {
             let mut world = self.world();
             let machine = world.machine(machine);
@@ -176,11 +187,11 @@ impl Provider for InProcessProvider {
         let choices = world.choices.clone();
         let machine = world.machine(self.machine);
         assert!(
-            queue_pair.is_drained() || machine.is_removed || !machine.options.forbids_destroy_with_work,
+            queue_pair.is_drained() || machine.is_without_device() || !machine.options.forbids_destroy_with_work,
             "the queue pair of {connection:?} is destroyed with work outstanding"
         );
         // A device that is gone answers EIO, which is success.
-        let fails = !machine.is_removed && machine.fails(Calls::DESTROY_QUEUE_PAIR, &choices);
+        let fails = !machine.is_without_device() && machine.fails(Calls::DESTROY_QUEUE_PAIR, &choices);
         let number = queue_pair.number();
         let Some(record) = machine.queue_pairs.get(&serial) else { panic!("{serial:?} is destroyed twice") };
         let (port, is_on_shared) = (record.port, record.is_on_shared);
@@ -188,7 +199,9 @@ impl Provider for InProcessProvider {
             && choices.one_in("shared receive swallowed", machine.options.device.swallows_shared_receive_one_in);
         let is_swept = machine.options.sweeps_on_destroy;
         // A CPU that has left has nothing on its way.
-        let has_part = !machine.port(port).is_gone && (is_swept || swallows || machine.stages(port));
+        let has_part = !machine.port(port).is_gone
+            && !machine.port(port).has_left
+            && (is_swept || swallows || machine.stages(port));
         if has_part {
             machine.port(port).leaving.push(Leaving { serial, number, is_swept, swallows });
         }
@@ -354,6 +367,7 @@ impl Provider for InProcessProvider {
         self.read_mail();
         self.end_timewaits();
         self.progress_endings();
+        self.release_device();
         self.fetch()
     }
 

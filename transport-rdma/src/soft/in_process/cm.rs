@@ -103,7 +103,7 @@ impl InProcessProvider {
     /// Sends a letter. What a machine without a device sends is lost; whoever waits for it is told by its own manager, in time.
     pub(super) fn post(&self, to: MachineId, letter: Letter) {
         let mut world = self.world();
-        if !world.machine(self.machine).is_removed {
+        if !world.machine(self.machine).is_without_device() {
             world.post(to, letter);
             return;
         }

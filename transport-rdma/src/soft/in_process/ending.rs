@@ -10,9 +10,17 @@ use crate::verbs::{Charge, ConnectionId, Event, ListenerId, RegisteredMemory, Ti
 /// What is being ended.
 pub(super) enum What {
     Deregister(RegisteredMemory),
-    QueuePair { connection: ConnectionId, serial: QueuePairSerial, number: u32, link: Option<Link>, fails: bool },
+    QueuePair {
+        connection: ConnectionId,
+        serial: QueuePairSerial,
+        number: u32,
+        link: Option<Link>,
+        fails: bool,
+    },
     Connection(ConnectionId),
     Unlisten(ListenerId),
+    /// No end, but a beginning.
+    Reopen,
 }
 
 impl What {
@@ -23,6 +31,7 @@ impl What {
             Self::QueuePair { .. } => "end of a queue pair's destruction",
             Self::Connection(_) => "end of a connection's destruction",
             Self::Unlisten(_) => "end of a listener",
+            Self::Reopen => "a look for the device",
         }
     }
 }
@@ -70,6 +79,7 @@ impl InProcessProvider {
             What::Connection(id) => {
                 !never_ending.contains(TicketKinds::DESTROY_CONNECTION) && !self.is_charged(Charge::Connection(*id))
             }
+            What::Reopen => true,
             What::Unlisten(id) => {
                 !never_ending.contains(TicketKinds::UNLISTEN) && !self.is_charged(Charge::Listener(*id))
             }
@@ -113,6 +123,7 @@ impl InProcessProvider {
                 self.listener_ended();
                 Event::Unlistened { ticket }
             }
+            What::Reopen => Event::DeviceReopened { ticket, result: self.reopened() },
         };
         self.push_event(event);
     }

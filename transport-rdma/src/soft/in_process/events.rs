@@ -31,6 +31,11 @@ impl InProcessProvider {
         }
     }
 
+    /// Whether an event of this kind has been raised and not fetched.
+    pub(super) fn is_pending(&self, kind: EventKinds) -> bool {
+        self.events.iter().any(|pending| EventKinds::of(&pending.event) == kind)
+    }
+
     /// Unfetched events of an object that goes are discarded. Gives them back.
     pub(super) fn discard_events(&mut self, charge: Charge) -> Vec<Event<InProcessPort>> {
         let (of_it, others) =
@@ -101,6 +106,8 @@ fn copy(event: &Event<InProcessPort>) -> Option<Event<InProcessPort>> {
         | Event::Unlistened { .. }
         | Event::Resolved { .. }
         | Event::ConnectRequest(_)
-        | Event::Established { .. } => None,
+        | Event::Established { .. }
+        | Event::DeviceReleased
+        | Event::DeviceReopened { .. } => None,
     }
 }

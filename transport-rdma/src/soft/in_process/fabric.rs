@@ -149,7 +149,7 @@ impl Fabric {
         self.order(machine, Order::RemoveDevice);
     }
 
-    /// The device is there again. What was on it before stays broken. (G1, R15)
+    /// The device is there again. What was on it before stays broken, and nothing is made of it before it was opened again. (G1, G3, R15)
     pub fn restore_device(&self, machine: MachineId) {
         self.world().machine(machine).is_removed = false;
     }

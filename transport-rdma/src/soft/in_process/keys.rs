@@ -114,6 +114,16 @@ impl Keys {
         true
     }
 
+    /// All keys end: the device is gone. None of them comes again soon.
+    pub(super) fn release(&mut self) {
+        for slot in 1..self.slots.len() {
+            if !matches!(self.slots[slot].entry, Entry::Free) {
+                self.remove(slot, Reuse::Late);
+            }
+        }
+        (self.region_count, self.window_count) = (0, 0);
+    }
+
     /// A window on the region, unbound; `None` if the region does not allow it.
     pub(super) fn add_window(&mut self, region: RegisteredMemory) -> Option<u32> {
         let memory = match self.entry(region.local_key) {

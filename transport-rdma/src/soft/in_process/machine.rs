@@ -33,6 +33,8 @@ pub(super) struct Machine {
     pub(super) stops_in_copy: bool,
     /// Its device is gone.
     pub(super) is_removed: bool,
+    /// It was gone: what was made of it is broken, and nothing is made before it was opened again.
+    pub(super) is_lost: bool,
     pub(super) ports: Vec<PortRecord>,
     pub(super) queue_pairs: BTreeMap<QueuePairSerial, QueuePairRecord>,
     pub(super) connections: BTreeSet<ConnectionId>,
@@ -56,6 +58,10 @@ pub(super) struct PortRecord {
     /// Queue pairs that are being destroyed, for its CPU to do its part.
     pub(super) leaving: Vec<Leaving>,
     pub(super) is_gone: bool,
+    /// Its device was removed: it leaves as soon as it has no queue pair.
+    pub(super) is_leaving: bool,
+    /// It has left.
+    pub(super) has_left: bool,
 }
 
 /// What a port does for a queue pair that is being destroyed.
@@ -127,6 +133,7 @@ impl Machine {
             is_stopped: false,
             stops_in_copy: false,
             is_removed: false,
+            is_lost: false,
             ports: Vec::new(),
             queue_pairs: BTreeMap::new(),
             connections: BTreeSet::new(),
@@ -147,9 +154,23 @@ impl Machine {
         !self.runs()
     }
 
+    /// Whether nothing but destroying may be asked of its device.
+    pub(super) fn is_without_device(&self) -> bool {
+        self.is_removed || self.is_lost
+    }
+
     /// Whether its peers are told nothing any more.
     pub(super) fn is_silent(&self) -> bool {
-        self.is_removed && self.options.device.is_removed_silently
+        self.is_without_device() && self.options.device.is_removed_silently
+    }
+
+    /// What was made of the device that was removed is gone: its registrations, and the shared receives that were posted to its ports.
+    pub(super) fn let_go_of_device(&mut self) {
+        self.keys.release();
+        for port in &mut self.ports {
+            port.has_left = true;
+            (port.shared, port.shared_outstanding) = (Ledger::default(), 0);
+        }
     }
 
     /// Whether this call fails.
@@ -168,7 +189,7 @@ impl Machine {
         });
         let faults = self.options.calls;
         let is_chosen = faults.kinds.contains(call) && choices.one_in(call.name(), faults.one_in);
-        is_due || is_chosen || self.is_removed
+        is_due || is_chosen || self.is_without_device()
     }
 
     pub(super) fn port(&mut self, port: PortId) -> &mut PortRecord {

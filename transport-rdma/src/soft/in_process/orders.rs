@@ -1,8 +1,9 @@
 //! What a test or the simulator has a machine meet: asked of the [`super::Fabric`], done by the machine's provider at its next look.
 
+use super::options::{Calls, EventKinds};
 use super::provider::InProcessProvider;
 use crate::soft::nic::PortCommand;
-use crate::verbs::{AddressUser, ConnectionId, Event, PortId, RejectReason};
+use crate::verbs::{AddressUser, ConnectionId, Event, PortId, Provider, RejectReason, VerbsError};
 
 /// An event that a machine is told, whatever the truth is. One about an object that is gone by then is not told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl InProcessProvider {
                 InjectedEvent::QueuePairFatal(connection) => Event::QueuePairFatal { connection },
                 InjectedEvent::AddressChanged(of) => Event::AddressChanged { of },
                 InjectedEvent::CompletionQueueError(port) => Event::CompletionQueueError { port },
-                InjectedEvent::DeviceRemoved => Event::DeviceRemoved,
+                InjectedEvent::DeviceRemoved => return self.raise_removal(),
             });
         }
     }
@@ -98,9 +99,58 @@ impl InProcessProvider {
 
     /// Everything on the device breaks, and DEVICE_REMOVED is raised once. What it tells of its queue pairs and this come by different ways, so in any order.
     fn lose_device(&mut self) {
+        let machine = self.machine;
+        self.world().machine(machine).is_lost = true;
         for port in (0..self.ports.len()).filter_map(|port| u32::try_from(port).ok()) {
-            self.break_port(PortId(port));
+            if !self.world().machine(machine).port(PortId(port)).has_left {
+                self.break_port(PortId(port));
+            }
+        }
+        self.raise_removal();
+    }
+
+    fn raise_removal(&mut self) {
+        self.is_told = true;
+        let machine = self.machine;
+        for port in &mut self.world().machine(machine).ports {
+            port.is_leaving = true;
+        }
+        for port in &mut self.ports {
+            port.wake();
         }
         self.push_event(Event::DeviceRemoved);
+    }
+
+    /// Once nothing of the device that was removed is left, it is let go of, as a driver may wait for it.
+    pub(super) fn release_device(&mut self) {
+        if !self.is_told || self.is_released || self.live_count() > 0 || self.is_pending(EventKinds::DEVICE_REMOVED) {
+            return;
+        }
+        let machine = self.machine;
+        let mut world = self.world();
+        let machine = world.machine(machine);
+        if !machine.ports.iter().all(|port| port.has_left || port.is_gone) {
+            return;
+        }
+        machine.let_go_of_device();
+        drop(world);
+        self.is_released = true;
+        self.push_event(Event::DeviceReleased);
+    }
+
+    /// The device is there again, or not.
+    pub(super) fn reopened(&mut self) -> Result<(), VerbsError> {
+        let machine = self.machine;
+        if self.world().machine(machine).is_removed {
+            let source = std::io::Error::from_raw_os_error(libc::ENODEV);
+            return Err(VerbsError::System { call: Calls::OPEN.name(), source });
+        }
+        self.world().machine(machine).is_lost = false;
+        if self.fails(Calls::OPEN) {
+            self.world().machine(machine).is_lost = true;
+            return Err(self.error(Calls::OPEN));
+        }
+        (self.is_told, self.is_released) = (false, false);
+        Ok(())
     }
 }

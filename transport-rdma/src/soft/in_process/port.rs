@@ -57,7 +57,17 @@ impl InProcessPort {
     }
 
     fn fails(&self, call: Calls) -> bool {
-        self.with(|machine, choices| machine.fails(call, choices))
+        self.with(|machine, choices| machine.port(self.id).has_left || machine.fails(call, choices))
+    }
+
+    /// Whether its device was removed and nothing is left to do with it.
+    fn has_left(&self) -> bool {
+        let has_queue_pair = self.attached.iter().any(Option::is_some);
+        self.with(|machine, _| {
+            let port = machine.port(self.id);
+            port.has_left |= port.is_leaving && !has_queue_pair && port.leaving.is_empty();
+            port.has_left
+        })
     }
 
     /// A request was posted.
@@ -232,7 +242,7 @@ impl Port for InProcessPort {
     }
 
     fn poll(&mut self, now_ns: u64, limit: usize, completions: &mut Vec<Completion>) -> usize {
-        if !self.with(|machine, _| machine.runs()) {
+        if !self.with(|machine, _| machine.runs()) || self.has_left() {
             return 0;
         }
         // A destroy call goes on beside this poll: what it brings is seen by it, or by the next, when the call may have come back.
@@ -261,6 +271,9 @@ impl Port for InProcessPort {
     }
 
     fn arm(&mut self, now_ns: u64) -> Rest {
+        if self.has_left() {
+            return Rest::Sleep;
+        }
         let rest = self.nic.arm(now_ns);
         let has_more = self.with(|machine, _| machine.has_more(self.id));
         if has_more { Rest::Poll } else { rest }

@@ -70,6 +70,10 @@ pub struct InProcessProvider {
     pub(super) listeners: BTreeSet<ListenerId>,
     pub(super) listener_count: usize,
     pub(super) waking: Option<Waking>,
+    /// DEVICE_REMOVED was raised.
+    pub(super) is_told: bool,
+    /// What was removed was let go of.
+    pub(super) is_released: bool,
 }
 
 /// The first queue pair number: the lower ones are the device's own.
@@ -103,6 +107,8 @@ impl InProcessProvider {
             listeners: BTreeSet::new(),
             listener_count: 0,
             waking: None,
+            is_told: false,
+            is_released: false,
         }
     }
 
@@ -151,7 +157,7 @@ impl InProcessProvider {
     }
 
     pub(super) fn is_removed(&self) -> bool {
-        self.world().machine(self.machine).is_removed
+        self.world().machine(self.machine).is_without_device()
     }
 
     pub(super) fn command(&mut self, port: PortId, command: PortCommand<Link>) {

@@ -11,10 +11,12 @@ use crate::binding::{RejectStatus, RequestData};
 use crate::permit::ProgramDropped;
 use crate::permit::{CompletionRoom, Forfeit, Ledger, Permits, QueuePairRoom, ReceiveRoom};
 use crate::target::body::slot_count;
+use crate::target::fitting::Fitting;
 use crate::target::message::Terms;
+use crate::target::region::RegionKeys;
 #[cfg(debug_assertions)]
 use crate::verbs::Provider;
-use crate::verbs::{ConnectionRequest, DeviceAttributes, QueuePairOptions, VerbsError};
+use crate::verbs::{ConnectionRequest, DeviceAttributes, PortOptions, QueuePairOptions, VerbsError};
 
 /// What limits the connections of this target.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,46 @@ pub(in crate::target) struct Limits {
     pub(in crate::target) shared_receive_count: u32,
     /// Entries of a CPU's completion queue.
     pub(in crate::target) completion_count: u32,
+}
+
+impl Limits {
+    /// On such a device. The completion queue has room for every work request of every queue pair, as far as the device has it: connections beyond that are refused.
+    pub(in crate::target) fn new(
+        controller: ControllerSpec,
+        device: DeviceAttributes,
+        queue_pair_count_max: usize,
+        shared_receive_count: u32,
+    ) -> Self {
+        let mut limits = Self { controller, device, queue_pair_count_max, shared_receive_count, completion_count: 0 };
+        let depth = depth_max(&controller);
+        let sends = u64::from(send_count(&limits, depth, device.read_initiator_count_max));
+        let receives = if shared_receive_count == 0 { u64::from(depth) + 1 } else { 0 };
+        let all = (sends + receives) * queue_pair_count_max as u64 + u64::from(shared_receive_count);
+        limits.completion_count = u32::try_from(all).unwrap_or(u32::MAX).min(device.completion_count_max);
+        limits
+    }
+
+    /// How a CPU's port is made.
+    pub(in crate::target) fn port_options(&self) -> PortOptions {
+        PortOptions { completion_count: self.completion_count, shared_receive_count: self.shared_receive_count }
+    }
+
+    /// What a CPU gets.
+    pub(in crate::target) fn fitting<Q>(&self, port: Q, keys: RegionKeys) -> Fitting<Q> {
+        Fitting {
+            port,
+            keys,
+            completion_count: self.completion_count as usize,
+            transfer_len_max: self.device.transfer_len_max.max(1),
+            inline_responses: inline_len(&self.device) > 0,
+            raises_last_wqe: self.device.raises_last_wqe,
+        }
+    }
+}
+
+/// Most entries of a queue that a host can ask for.
+pub(in crate::target) fn depth_max(controller: &ControllerSpec) -> u16 {
+    controller.queue_depth_max.max(controller.admin_queue_depth_max)
 }
 
 /// A CPU's room.

@@ -14,7 +14,6 @@ use nvmf_core::target::{Amendment, SpecError};
 use nvmf_core::{ChangeError, ChangeId, DisconnectReason};
 use reactor::Turn;
 
-use super::device::Device;
 use super::{Control, TicketKind};
 use crate::target::message::Message;
 use crate::verbs::{ListenerId, Provider, Ticket, VerbsError};
@@ -100,7 +99,9 @@ pub enum ControlError {
         source: VerbsError,
     },
     /// The device was removed.
-    #[error("listen_address is {address}, and the RDMA device was removed: start the target again")]
+    #[error(
+        "listen_address is {address}, and the RDMA device was removed: it is looked for, so try again when it is back (nvmf_rdma_device_removed is 0 then)"
+    )]
     NoDevice {
         /// Which address.
         address: SocketAddr,
@@ -116,7 +117,7 @@ pub enum ControlError {
 /// An address that is listened on.
 #[derive(Debug)]
 pub(super) struct Listener {
-    id: ListenerId,
+    pub(super) id: ListenerId,
     address: SocketAddr,
     /// The provider was asked to end it: it says when it has.
     ends: bool,
@@ -261,7 +262,7 @@ impl<P: Provider> Control<P> {
         match self.listeners.iter().find(|listener| listener.address == address) {
             Some(listener) if listener.ends => return Err(ControlError::AddressEnds { address }),
             Some(_) => {}
-            None if self.device == Device::Removed => return Err(ControlError::NoDevice { address }),
+            None if !self.device.is_present() => return Err(ControlError::NoDevice { address }),
             None => self.listen(address).map_err(|source| ControlError::Listen { address, source })?,
         }
         Ok(self.core.add_listener(nqn, address)?)

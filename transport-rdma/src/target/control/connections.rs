@@ -10,7 +10,6 @@ use nvmf_core::{DisconnectReason, QpairSpec};
 use reactor::{Handle, Turn};
 
 use super::admission::{self, Needs, Undestroyed};
-use super::device::Device;
 use super::placement::Asker;
 use super::record::{AfterDestroy, LastWqe, Record, Stage};
 use super::{Control, Phase, TicketKind, cpu_of};
@@ -65,9 +64,12 @@ impl<P: Provider> Control<P> {
                 self.listener_gone(ticket);
                 self.listen_anew(turn);
             }
-            Event::Deregistered { .. } => self.region_gone(),
-            // Memory is registered before anything runs, and a target connects to nobody.
-            Event::Registered { .. } | Event::Resolved { .. } => self.counts.stale_events += 1,
+            Event::DeviceReleased => self.device_released(turn),
+            Event::DeviceReopened { ticket, result } => self.device_reopened(turn, ticket, result),
+            Event::Registered { ticket, result } => self.registered(turn, ticket, result),
+            Event::Deregistered { ticket } => self.region_gone(ticket),
+            // A target connects to nobody.
+            Event::Resolved { .. } => self.counts.stale_events += 1,
         }
     }
 
@@ -78,6 +80,7 @@ impl<P: Provider> Control<P> {
             ToControl::Disconnect { record, qpair } => self.disconnect(turn, record, qpair),
             ToControl::Destroy { record, queue_pair } => self.destroy(turn, record, *queue_pair),
             ToControl::Reaped { record } => self.reaped(turn, record),
+            ToControl::Bereft { port } => drop(port),
             ToControl::Stopped => self.cpu_stopped(),
         }
     }
@@ -109,7 +112,7 @@ impl<P: Provider> Control<P> {
     fn take_request(&mut self, turn: &mut Turn<'_, Message<P>>, request: ConnectionRequest) {
         self.counts.requests += 1;
         let is_wanted = self.phase == Phase::Serving && self.is_listening(request.listener);
-        if !is_wanted || self.device == Device::Removed {
+        if !is_wanted || !self.device.is_present() {
             return self.reject(request, RejectStatus::NoResources);
         }
         let (data, terms) = match admission::terms(&self.limits, &request) {
@@ -311,7 +314,7 @@ impl<P: Provider> Control<P> {
         let id = connection.id();
         self.put_stage(turn, handle, Stage::Ending { connection, qpair });
         // A removed device is asked for nothing but destroying, and its queue pairs are cut off.
-        if self.device == Device::Present {
+        if self.device.is_present() {
             if !defect::is(Defect::DisconnectedIsThoughtToFlush) {
                 self.provider.disconnect(id);
             }

@@ -1,5 +1,6 @@
 //! A listener whose address moved to another device, or went: it exists, and may hear nothing any more. So it is ended, and the address is listened on anew,
-//! until that succeeds or the address is not wanted any more. Connections are told for themselves.
+//! until that succeeds or the address is not wanted any more. Connections are told for themselves. A listener whose device was removed waits here until
+//! that is back.
 //!
 //! One listener for each address at a time: the old one has to be gone before the new one can be.
 
@@ -7,7 +8,6 @@ use std::net::SocketAddr;
 
 use reactor::Turn;
 
-use super::device::Device;
 use super::{Control, Phase, Timer};
 use crate::target::message::Message;
 use crate::verbs::{ListenerId, Provider};
@@ -35,12 +35,30 @@ impl<P: Provider> Control<P> {
         }
     }
 
+    /// Ends every listener: each address is listened on again when there is a device for it.
+    pub(super) fn suspend_listeners(&mut self) {
+        let all: Vec<_> = self.listeners.iter().map(|listener| listener.id).collect();
+        for id in all {
+            if let Some(address) = self.end_listener(id) {
+                self.renewals.push(Renewal { address, attempt_count: 0 });
+            }
+        }
+    }
+
+    /// Addresses that wait for their listeners.
+    pub(super) fn awaited_addresses(&self) -> Vec<SocketAddr> {
+        self.renewals.iter().map(|renewal| renewal.address).collect()
+    }
+
     /// Listens on what waits for it, if it can be; tries again in a while if not.
     pub(super) fn listen_anew(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        if !self.device.is_present() && self.phase == Phase::Serving {
+            return;
+        }
         let mut has_failed = false;
         for mut renewal in std::mem::take(&mut self.renewals) {
             let address = renewal.address;
-            let is_wanted = self.phase == Phase::Serving && self.device == Device::Present;
+            let is_wanted = self.phase == Phase::Serving;
             if !is_wanted || !self.core.uses_address(address) || self.listeners().any(|other| other == address) {
                 continue;
             }
@@ -51,7 +69,7 @@ impl<P: Provider> Control<P> {
             }
             if let Err(error) = self.listen(address) {
                 if renewal.attempt_count == 0 {
-                    tracing::error!(%address, %error, "cannot listen on the changed address: it is tried every second");
+                    tracing::error!(%address, %error, "cannot listen on the address again: it is tried every second");
                 }
                 renewal.attempt_count += 1;
                 self.renewals.push(renewal);

@@ -1,5 +1,6 @@
 //! The control plane alone: the provider and the polling CPUs are played by the test.
 
 mod bench;
+mod reopening;
 mod set_up;
 mod table;

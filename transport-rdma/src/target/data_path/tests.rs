@@ -154,15 +154,18 @@ impl Rig {
         let shared = (shared_count > 0).then(|| SharedReceives::new(receives, 128, shared_count));
         let buffers = if shared_count > 0 { Vec::new() } else { std::iter::from_fn(|| pool.take()).collect() };
         let mut path = DataPath::new(DataPathOptions {
-            port: ByHand::default(),
+            fitting: Fitting {
+                port: ByHand::default(),
+                keys,
+                completion_count: 64,
+                transfer_len_max: 4096,
+                inline_responses: false,
+                raises_last_wqe: true,
+            },
             queue_pair_count_max: 4,
-            completion_count: 64,
             index_shift: SHIFT,
             responses,
             shared,
-            keys,
-            transfer_len_max: 4096,
-            inline_responses: false,
             counters: Arc::default(),
         });
         let qpair = Handle::from_bits(5 << 24 | 1);

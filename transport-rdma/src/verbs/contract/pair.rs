@@ -419,8 +419,8 @@ impl<R: Rig> Pair<R> {
         self.close();
     }
 
-    /// The same, all connections having ended.
-    pub(crate) fn close(mut self) {
+    /// Ends the listener, if there is one.
+    pub(crate) fn unlisten(&mut self) {
         if let Some((_, listener)) = self.listener.take() {
             let ticket = self.sides[1].ticket();
             self.sides[1].provider.begin_unlisten(ticket, listener);
@@ -428,6 +428,11 @@ impl<R: Rig> Pair<R> {
                 matches!(event, Event::Unlistened { ticket: of } if *of == ticket).then_some(())
             });
         }
+    }
+
+    /// The same, all connections having ended.
+    pub(crate) fn close(mut self) {
+        self.unlisten();
         for side in 0..2 {
             let keys = self.sides[side].keys;
             self.deregister(side, keys);

@@ -87,7 +87,9 @@ impl RawHost {
                     machine.provider.reject(request, &[]);
                 }
             }
-            Event::Deregistered { .. }
+            Event::DeviceReleased
+            | Event::DeviceReopened { .. }
+            | Event::Deregistered { .. }
             | Event::Unlistened { .. }
             | Event::TimewaitExit { .. }
             | Event::AddressChanged { .. }

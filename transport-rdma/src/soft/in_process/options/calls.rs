@@ -39,6 +39,8 @@ bitflags! {
         const POST_RECEIVE = 1 << 10;
         /// [`crate::verbs::Port::post_shared_receive`].
         const POST_SHARED_RECEIVE = 1 << 11;
+        /// [`crate::verbs::Provider::begin_reopen`].
+        const OPEN = 1 << 12;
     }
 }
 
@@ -58,6 +60,7 @@ impl Calls {
             Self::POST_SEND => "ibv_post_send",
             Self::POST_RECEIVE => "ibv_post_recv",
             Self::POST_SHARED_RECEIVE => "ibv_post_srq_recv",
+            Self::OPEN => "ibv_open_device",
             _ => "several calls",
         }
     }

@@ -64,6 +64,10 @@ bitflags! {
         const COMPLETION_QUEUE_ERROR = 1 << 15;
         /// [`Event::AddressChanged`].
         const ADDRESS_CHANGED = 1 << 16;
+        /// [`Event::DeviceReleased`].
+        const DEVICE_RELEASED = 1 << 17;
+        /// [`Event::DeviceReopened`].
+        const DEVICE_REOPENED = 1 << 18;
     }
 }
 
@@ -85,6 +89,8 @@ impl EventKinds {
             Event::LastWqeReached { .. } => Self::LAST_WQE_REACHED,
             Event::QueuePairFatal { .. } => Self::QUEUE_PAIR_FATAL,
             Event::DeviceRemoved => Self::DEVICE_REMOVED,
+            Event::DeviceReleased => Self::DEVICE_RELEASED,
+            Event::DeviceReopened { .. } => Self::DEVICE_REOPENED,
             Event::CompletionQueueError { .. } => Self::COMPLETION_QUEUE_ERROR,
             Event::AddressChanged { .. } => Self::ADDRESS_CHANGED,
         }

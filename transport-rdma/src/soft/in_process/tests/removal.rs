@@ -76,7 +76,25 @@ fn successes_follow_the_removal_and_new_ports_work_after_the_return() {
     assert_eq!(pair.sides[1].take_completions(), []);
     pair.end(0, active);
     pair.end(1, passive);
-    pair.rig.fabric.restore_device(machine);
+    // What was made of it is gone, and has to be gone, before it is opened again.
+    pair.unlisten();
+    pair.event(1, "that it is let go of", |event| matches!(event, Event::DeviceReleased).then_some(()));
+    assert_eq!(pair.sides[1].gauges(), [], "its registrations have ended");
+    for (ticket, is_there) in [(910, false), (911, true)] {
+        if is_there {
+            pair.rig.fabric.restore_device(machine);
+            let port = pair.sides[1].provider.create_port(PortOptions { completion_count: 1, shared_receive_count: 0 });
+            assert!(port.is_err(), "it is not open");
+        }
+        pair.sides[1].provider.begin_reopen(Ticket(ticket), &[]);
+        let answer = pair.event(1, "an answer", |event| {
+            let Event::DeviceReopened { ticket: of, result } = event else { return None };
+            (*of == Ticket(ticket)).then_some(result.is_ok())
+        });
+        assert_eq!(answer, is_there);
+    }
+    let memory = Memory::Shared(Arc::clone(&pair.sides[1].arena));
+    pair.sides[1].keys = pair.register(1, memory, Access::LOCAL_WRITE);
     let (port_id, port) =
         pair.sides[1].provider.create_port(PortOptions { completion_count: 64, shared_receive_count: 0 }).unwrap();
     (pair.sides[1].port_id, pair.sides[1].port) = (port_id, port);

@@ -13,7 +13,10 @@ use crate::target::counters::CpuCounters;
 use crate::target::message::{ConnectionRecord, Kind, Message, ToControl, ToCpu};
 use crate::trace::ConnectionStage;
 use crate::verbs::scripted::{Scripted, ScriptedPort};
-use crate::verbs::{Connection, ConnectionId, ConnectionRequest, Event, ListenerId, PortId, Provider, VerbsError};
+use crate::verbs::{
+    Connection, ConnectionId, ConnectionRequest, Event, ListenerId, PortId, Provider, RegisteredMemory, VerbsError,
+};
+use crate::wake_set::WakeSet;
 
 pub(super) type Record = Handle<ConnectionRecord>;
 type Job = Box<dyn FnOnce(&mut Control<Scripted>, &mut Turn<'_, Message<Scripted>>)>;
@@ -98,8 +101,10 @@ impl Bench {
             core,
             limits,
             ports: vec![PortId(0)],
+            wakes: vec![WakeSet::new([]).unwrap()],
             listeners: vec![(LISTENER, "10.0.0.1:4420".parse().unwrap())],
-            regions: Vec::new(),
+            segments: vec![reactor::Arena::new(4096, false).unwrap().segment()],
+            regions: vec![RegisteredMemory { local_key: 7, remote_key: 0 }],
             cpu_counters: vec![std::sync::Arc::new(CpuCounters::default())],
             placement: Vec::new(),
         });

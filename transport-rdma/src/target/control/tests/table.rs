@@ -170,6 +170,9 @@ fn inputs(bench: &Bench, record: Record) -> Vec<(String, Input)> {
             EventKind::QueuePairFatal => vec![("", Event::QueuePairFatal { connection: CONNECTION })],
             EventKind::CompletionQueueError => vec![("", Event::CompletionQueueError { port: PortId(0) })],
             EventKind::DeviceRemoved => vec![("", Event::DeviceRemoved)],
+            EventKind::DeviceReleased => vec![("", Event::DeviceReleased)],
+            // Asked for when no connection is left: `reopening`.
+            EventKind::DeviceReopened => continue,
         };
         all.extend(of_kind.into_iter().map(|(more, event)| (format!("{}{more}", kind.name()), Input::Event(event))));
     }
@@ -189,7 +192,7 @@ fn inputs(bench: &Bench, record: Record) -> Vec<(String, Input)> {
             ToControl::Destroy { .. } => "cpu: quiet",
             ToControl::Reaped { .. } => "cpu: reaped",
             // Of no connection.
-            ToControl::Stopped => continue,
+            ToControl::Bereft { .. } | ToControl::Stopped => continue,
         };
         all.push((name.to_owned(), Input::Answer(answer)));
     }
