@@ -13,8 +13,8 @@ mod reservation;
 pub use admin::{AdminCommand, GetFeatures, GetLogPage, Identify, IdentifyKind, SetFeatures};
 pub use error::CommandError;
 pub use fabrics::{Connect, FabricsCommand, PropertyGet, PropertySet};
-pub(crate) use io::cdw12;
-pub use io::{BlockRange, IoCommand, IoKind};
+pub use io::{BlockRange, Fuse, IoCommand, IoKind};
+pub(crate) use io::{COPY_RANGE_LEN, DATASET_RANGE_LEN, cdw11, cdw12};
 pub use reservation::ReservationCommand;
 
 pub use crate::wire::DataPointer;
@@ -143,7 +143,10 @@ mod tests {
         };
         // Queues are created by Connect, so 00h, 01h, 04h and 05h do not exist here [NVMe Base 2.0, 5].
         assert_eq!(known(QueueKind::Admin), [0x02, 0x06, 0x08, 0x09, 0x0A, 0x0C, 0x18]);
-        assert_eq!(known(QueueKind::Io), [0x00, 0x01, 0x02, 0x08, 0x0D, 0x0E, 0x11, 0x15]);
+        assert_eq!(
+            known(QueueKind::Io),
+            [0x00, 0x01, 0x02, 0x04, 0x05, 0x08, 0x09, 0x0C, 0x0D, 0x0E, 0x11, 0x15, 0x19]
+        );
     }
 
     fn refused_opcode(queue: QueueKind, opcode: u8) -> Option<Status> {

@@ -19,9 +19,10 @@ pub use identity::HostIdentity;
 pub use initialise::{Attached, Initialise};
 pub use namespaces::{NAMESPACE_COUNT_MAX, NamespaceInfo};
 pub use request::{
-    async_event_request, connect_io, disconnect, fill, flush, keep_alive, read, shutdown, write, write_zeroes,
+    async_event_request, compare, connect_io, copy, copy_list, deallocate, deallocation_list, disconnect, fill, flush,
+    fuse, keep_alive, read, shutdown, verify, write, write_uncorrectable, write_zeroes,
 };
 pub use response::{HostCompletion, connect_outcome};
 pub use step::{AdminData, HostError, Outcome, Step};
 
-pub use crate::command::{BlockRange, DataPointer};
+pub use crate::command::{BlockRange, DataPointer, Fuse};

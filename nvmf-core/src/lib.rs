@@ -10,6 +10,7 @@ pub mod target;
 
 mod controller;
 mod discovery;
+mod io_limits;
 mod message;
 mod qpair;
 
@@ -17,6 +18,8 @@ mod devices;
 mod membership;
 mod notice;
 mod plan;
+
+mod course;
 
 mod namespace;
 mod order;

@@ -56,6 +56,15 @@ pub const BUFFER_ALIGNMENT: usize = 4096;
 /// The minimum memory page, in which MDTS is counted.
 pub const PAGE_LEN: u32 = 4096;
 
+/// Bytes of blocks that one step of a command moves which is worked off in pieces (`course.rs`): others have their turn in between.
+pub const PIECE_LEN_MAX: u32 = 1 << 17;
+/// Source ranges of one Copy (MSRC): as many as a page holds.
+pub const COPY_RANGE_COUNT_MAX: u16 = 128;
+/// Blocks of one source range (MSSRL).
+pub const COPY_RANGE_BLOCK_COUNT_MAX: u16 = 1 << 15;
+/// Blocks of one Copy (MCL).
+pub const COPY_BLOCK_COUNT_MAX: u32 = 1 << 17;
+
 /// Asynchronous Event Requests that a controller holds.
 pub const EVENT_REQUEST_COUNT_MAX: usize = 4;
 /// Reservation notifications that a controller keeps until its host reads them; the oldest makes room.
@@ -100,6 +109,12 @@ const _: () = assert!(QUEUE_DEPTH_MAX < u16::MAX);
 const _: () = assert!(EVENT_REQUEST_COUNT_MAX + ABORT_COUNT_MAX as usize + 2 <= ADMIN_QUEUE_DEPTH_MIN as usize);
 const _: () = assert!(TRANSFER_LEN_MIN.is_power_of_two() && TRANSFER_LEN_MAX.is_power_of_two());
 const _: () = assert!(TRANSFER_LEN_MIN <= SMALL_BUFFER_LEN && SMALL_BUFFER_LEN <= TRANSFER_LEN_MAX);
+// Every buffer has room for a list of ranges, and behind it or in its other half for the largest block.
+const _: () = assert!(COPY_RANGE_COUNT_MAX as u32 * crate::command::COPY_RANGE_LEN <= PAGE_LEN);
+const _: () = assert!(256 * crate::command::DATASET_RANGE_LEN <= PAGE_LEN && TRANSFER_LEN_MIN >= 2 * PAGE_LEN);
+const _: () = assert!(SMALL_BUFFER_LEN >= 2 * PAGE_LEN && PIECE_LEN_MAX >= PAGE_LEN);
+// MSRC is a zero-based byte.
+const _: () = assert!(COPY_RANGE_COUNT_MAX <= 256 && COPY_RANGE_BLOCK_COUNT_MAX as u32 <= COPY_BLOCK_COUNT_MAX);
 const _: () = assert!((SMALL_BUFFER_LEN as usize).is_multiple_of(BUFFER_ALIGNMENT));
 // A draining qpair's Connect is answered before a host would give up on the new one.
 const _: () = assert!(JOIN_WAIT_NS < CONNECT_TIMEOUT_NS && CONNECT_TIMEOUT_NS < READY_TIMEOUT_NS);

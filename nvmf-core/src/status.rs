@@ -35,6 +35,9 @@ impl Status {
     const MORE: u16 = 1 << 13;
     const DO_NOT_RETRY: u16 = 1 << 14;
 
+    /// *Command size limit exceeded*, of I/O commands; Fabrics commands mean something else by the same code.
+    pub const COMMAND_SIZE_LIMIT_EXCEEDED: Self = Self::CONNECT_RESTART_DISCOVERY;
+
     /// Of a code type (3 bits), a code, and whether a retry is useless.
     #[must_use]
     pub const fn new(code_type: StatusCodeType, code: u8, do_not_retry: bool) -> Self {
@@ -195,6 +198,7 @@ statuses! {
     CONNECT_INVALID_PARAMETERS: COMMAND_SPECIFIC, 0x82, no_retry, "invalid parameters (Connect) or write to a read-only range (I/O)";
     CONNECT_RESTART_DISCOVERY: COMMAND_SPECIFIC, 0x83, no_retry, "restart discovery (Connect) or command size limit exceeded (I/O)";
     CONNECT_INVALID_HOST: COMMAND_SPECIFIC, 0x84, no_retry, "invalid host";
+    OVERLAPPING_IO_RANGE: COMMAND_SPECIFIC, 0x87, no_retry, "overlapping I/O range";
     INVALID_QUEUE_TYPE: COMMAND_SPECIFIC, 0x85, no_retry, "invalid queue type";
     DISCOVER_RESTART: COMMAND_SPECIFIC, 0x90, retry, "discover restart";
     AUTHENTICATION_REQUIRED: COMMAND_SPECIFIC, 0x91, no_retry, "authentication required";

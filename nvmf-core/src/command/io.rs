@@ -1,7 +1,7 @@
 //! I/O commands of the NVM command set [NVM Command Set 1.0, 3.2].
 
 use super::reservation::{self, ReservationCommand};
-use super::{CommandError, DataPointer, Sgl, data_from_host, data_to_host};
+use super::{CommandError, DataPointer, Sgl, data_from_host, data_to_host, exact};
 use crate::reservation::Access;
 use crate::wire::{IoOpcode, SubmissionEntry};
 
@@ -10,8 +10,33 @@ use crate::wire::{IoOpcode, SubmissionEntry};
 pub struct IoCommand {
     /// Which namespace. Not looked up yet: 0 and FFFFFFFFh are possible.
     pub nsid: u32,
+    /// Whether it is one of a pair.
+    pub fuse: Fuse,
     /// What.
     pub kind: IoKind,
+}
+
+/// FUSE: whether two commands, one behind the other in their queue, are one operation [NVMe Base 2.0, 3.4.2].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fuse {
+    /// It stands alone.
+    Alone,
+    /// The next command belongs to it.
+    First,
+    /// It belongs to the command before.
+    Second,
+}
+
+impl Fuse {
+    /// Of the 64 bytes of a command on an I/O queue, whatever else they say. 11b is reserved, and the parser refuses it.
+    #[must_use]
+    pub const fn of(bytes: &[u8; 64]) -> Self {
+        match bytes[1] & SubmissionEntry::FLAGS_FUSE_MASK {
+            0b01 => Self::First,
+            0b10 => Self::Second,
+            _ => Self::Alone,
+        }
+    }
 }
 
 /// What an I/O command does.
@@ -44,6 +69,43 @@ pub enum IoKind {
         /// Completed only when on stable storage.
         force_unit_access: bool,
     },
+    /// Blocks fail to be read until they are written.
+    WriteUncorrectable {
+        /// Which.
+        range: BlockRange,
+    },
+    /// Whether blocks are what the host has.
+    Compare {
+        /// Which.
+        range: BlockRange,
+        /// Where the host's are: as for writes.
+        data: DataPointer,
+    },
+    /// Whether blocks can be read.
+    Verify {
+        /// Which.
+        range: BlockRange,
+    },
+    /// What the host means to do with ranges of blocks.
+    DatasetManagement {
+        /// Entries of the list: 1 to 256.
+        range_count: u16,
+        /// AD: it needs them no longer. The other attributes are hints at how they will be used.
+        deallocate: bool,
+        /// Where the list is: at least as long as the entries. Hosts may send a whole page for one of them, as Linux does.
+        data: DataPointer,
+    },
+    /// Blocks to other blocks of the namespace.
+    Copy {
+        /// SDLBA: where the first goes; the others follow.
+        start_block: u64,
+        /// Source range entries: 1 to 256.
+        range_count: u16,
+        /// Completed only when on stable storage.
+        force_unit_access: bool,
+        /// Where they are: exactly as long as the entries.
+        data: DataPointer,
+    },
     /// Who may do what with the namespace.
     Reservation(ReservationCommand),
 }
@@ -52,12 +114,22 @@ impl IoKind {
     /// What reservations of others may keep it from [NVM Command Set 1.0, 'Reservations']. Flush is of the write group.
     pub(crate) const fn access(&self) -> Access {
         match self {
-            Self::Read { .. } => Access::Read,
-            Self::Flush | Self::Write { .. } | Self::WriteZeroes { .. } => Access::Write,
+            Self::Read { .. } | Self::Compare { .. } | Self::Verify { .. } => Access::Read,
+            Self::Flush
+            | Self::Write { .. }
+            | Self::WriteZeroes { .. }
+            | Self::WriteUncorrectable { .. }
+            | Self::DatasetManagement { .. }
+            | Self::Copy { .. } => Access::Write,
             Self::Reservation(_) => Access::Reservation,
         }
     }
 }
+
+/// Bytes of one entry of a Dataset Management list [NVM Command Set 1.0, figure 43].
+pub(crate) const DATASET_RANGE_LEN: u32 = 16;
+/// Bytes of one source range entry of format 0 [NVM Command Set 1.0, figure 37].
+pub(crate) const COPY_RANGE_LEN: u32 = 32;
 
 /// Blocks of a namespace: 1 to 65,536 of them. May reach past the namespace's end, or past the end of `u64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +183,20 @@ impl BlockRange {
     }
 }
 
+/// CDW11 of Dataset Management.
+pub(crate) mod cdw11 {
+    /// AD.
+    pub(crate) const DEALLOCATE: u32 = 1 << 2;
+}
+
+/// CDW12 of Copy: its source ranges are below these, and FUA and PRINFOW where they are in a write.
+pub(crate) mod copy_cdw12 {
+    /// Descriptor Format.
+    pub(crate) const FORMAT_MASK: u32 = 0xF << 8;
+    /// PRINFOR.
+    pub(crate) const READ_PROTECTION_MASK: u32 = 0xF << 12;
+}
+
 /// CDW12 of reads, writes and Write Zeroes: the number of blocks is below these.
 pub(crate) mod cdw12 {
     /// DEAC.
@@ -139,8 +225,42 @@ pub(super) fn parse(entry: &SubmissionEntry, sgl: Sgl) -> Result<IoCommand, Comm
         IoOpcode::ReservationReport => IoKind::Reservation(reservation::report(entry, sgl)?),
         IoOpcode::ReservationAcquire => IoKind::Reservation(reservation::acquire(entry, sgl)?),
         IoOpcode::ReservationRelease => IoKind::Reservation(reservation::release(entry, sgl)?),
+        IoOpcode::WriteUncorrectable => IoKind::WriteUncorrectable { range: blocks(entry) },
+        // FUA asks that it is the medium that is compared or verified: nothing nearer is kept.
+        IoOpcode::Compare => IoKind::Compare { range: range(entry)?, data: data_from_host(sgl)? },
+        IoOpcode::Verify => IoKind::Verify { range: range(entry)? },
+        IoOpcode::DatasetManagement => dataset_management(entry, sgl)?,
+        IoOpcode::Copy => copy(entry, sgl)?,
     };
-    Ok(IoCommand { nsid, kind })
+    let fuse = match entry.fuse() {
+        0b00 => Fuse::Alone,
+        0b01 => Fuse::First,
+        0b10 => Fuse::Second,
+        _ => return Err(CommandError::Field { byte: 1 }),
+    };
+    Ok(IoCommand { nsid, fuse, kind })
+}
+
+fn dataset_management(entry: &SubmissionEntry, sgl: Sgl) -> Result<IoKind, CommandError> {
+    let range_count = u16::from(entry.cdw10.get().to_le_bytes()[0]) + 1;
+    let data = data_from_host(sgl)?;
+    if data.len() < u32::from(range_count) * DATASET_RANGE_LEN {
+        return Err(CommandError::SglLength);
+    }
+    let deallocate = entry.cdw11.get() & cdw11::DEALLOCATE != 0;
+    Ok(IoKind::DatasetManagement { range_count, deallocate, data })
+}
+
+fn copy(entry: &SubmissionEntry, sgl: Sgl) -> Result<IoKind, CommandError> {
+    let flags = entry.cdw12.get();
+    // Format 0 is the one that OCFS names [NVM Command Set 1.0, 3.2.2]; without protection information there is nothing to check or insert.
+    if flags & (copy_cdw12::FORMAT_MASK | copy_cdw12::READ_PROTECTION_MASK | cdw12::PROTECTION_MASK) != 0 {
+        return Err(CommandError::Field { byte: 48 });
+    }
+    let range_count = u16::from(flags.to_le_bytes()[0]) + 1;
+    let data = exact(data_from_host(sgl)?, u32::from(range_count) * COPY_RANGE_LEN)?;
+    let force_unit_access = flags & cdw12::FORCE_UNIT_ACCESS != 0;
+    Ok(IoKind::Copy { start_block: start_block(entry), range_count, force_unit_access, data })
 }
 
 fn range(entry: &SubmissionEntry) -> Result<BlockRange, CommandError> {
@@ -148,11 +268,16 @@ fn range(entry: &SubmissionEntry) -> Result<BlockRange, CommandError> {
     if entry.cdw12.get() & cdw12::PROTECTION_MASK != 0 {
         return Err(CommandError::Field { byte: 48 });
     }
+    Ok(blocks(entry))
+}
+
+fn blocks(entry: &SubmissionEntry) -> BlockRange {
     let [low, high, ..] = entry.cdw12.get().to_le_bytes();
-    Ok(BlockRange {
-        start_block: u64::from(entry.cdw11.get()) << 32 | u64::from(entry.cdw10.get()),
-        count_zero_based: u16::from_le_bytes([low, high]),
-    })
+    BlockRange { start_block: start_block(entry), count_zero_based: u16::from_le_bytes([low, high]) }
+}
+
+fn start_block(entry: &SubmissionEntry) -> u64 {
+    u64::from(entry.cdw11.get()) << 32 | u64::from(entry.cdw10.get())
 }
 
 #[cfg(test)]
@@ -185,16 +310,27 @@ mod tests {
     #[test]
     fn reads_and_writes() {
         let range = BlockRange::new(0x1_0000_0002, 8).unwrap();
-        assert_eq!(io(&transfer(2)), Ok(IoCommand { nsid: 3, kind: IoKind::Read { range, data: DATA } }));
+        assert_eq!(
+            io(&transfer(2)),
+            Ok(IoCommand { nsid: 3, fuse: Fuse::Alone, kind: IoKind::Read { range, data: DATA } })
+        );
         assert_eq!(
             io(&transfer(1)),
-            Ok(IoCommand { nsid: 3, kind: IoKind::Write { range, force_unit_access: false, data: DATA } })
+            Ok(IoCommand {
+                nsid: 3,
+                fuse: Fuse::Alone,
+                kind: IoKind::Write { range, force_unit_access: false, data: DATA }
+            })
         );
         let mut bytes = transfer(1);
         bytes[51] = 0b1100_0000; // LR, FUA
         assert_eq!(
             io(&bytes),
-            Ok(IoCommand { nsid: 3, kind: IoKind::Write { range, force_unit_access: true, data: DATA } })
+            Ok(IoCommand {
+                nsid: 3,
+                fuse: Fuse::Alone,
+                kind: IoKind::Write { range, force_unit_access: true, data: DATA }
+            })
         );
     }
 
@@ -205,15 +341,15 @@ mod tests {
         bytes[39] = 0; // its SGL means nothing
         let range = BlockRange::new(0x1_0000_0002, 8).unwrap();
         let kind = IoKind::WriteZeroes { range, deallocate: true, force_unit_access: true };
-        assert_eq!(io(&bytes), Ok(IoCommand { nsid: 3, kind }));
+        assert_eq!(io(&bytes), Ok(IoCommand { nsid: 3, fuse: Fuse::Alone, kind }));
         bytes[0] = 0;
-        assert_eq!(io(&bytes), Ok(IoCommand { nsid: 3, kind: IoKind::Flush }));
+        assert_eq!(io(&bytes), Ok(IoCommand { nsid: 3, fuse: Fuse::Alone, kind: IoKind::Flush }));
     }
 
     #[test]
     fn protection_information_is_refused() {
         for bit in 26..30 {
-            for opcode in [1, 2, 8] {
+            for opcode in [1, 2, 5, 8, 0xC] {
                 let mut bytes = transfer(opcode);
                 bytes[48..52].copy_from_slice(&(7 | 1u32 << bit).to_le_bytes());
                 assert_eq!(io(&bytes), Err(Status::INVALID_FIELD));

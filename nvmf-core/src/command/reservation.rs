@@ -163,7 +163,7 @@ mod tests {
         entry.cdw11 = U32::new(dword11);
         entry.sgl1 = SglDescriptor::keyed(RemoteBuffer { address: 0, len, key: 0 }, false).unwrap();
         match Command::parse(QueueKind::Io, &entry.to_bytes()).map_err(CommandError::status)? {
-            Command::Io(IoCommand { kind: IoKind::Reservation(command), nsid: 1 }) => Ok(command),
+            Command::Io(IoCommand { kind: IoKind::Reservation(command), nsid: 1, .. }) => Ok(command),
             other @ (Command::Io(_) | Command::Admin(_) | Command::Fabrics(_)) => panic!("{other:?}"),
         }
     }

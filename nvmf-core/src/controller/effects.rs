@@ -85,9 +85,15 @@ fn on_admin(opcode: AdminOpcode) -> CommandEffects {
 fn on_io(opcode: IoOpcode) -> CommandEffects {
     let command = CommandEffects::SUPPORTED.on_namespace();
     match opcode {
-        IoOpcode::Write | IoOpcode::WriteZeroes => command.changes_blocks(),
+        IoOpcode::Write
+        | IoOpcode::WriteZeroes
+        | IoOpcode::WriteUncorrectable
+        | IoOpcode::DatasetManagement
+        | IoOpcode::Copy => command.changes_blocks(),
         IoOpcode::Flush
         | IoOpcode::Read
+        | IoOpcode::Compare
+        | IoOpcode::Verify
         | IoOpcode::ReservationRegister
         | IoOpcode::ReservationReport
         | IoOpcode::ReservationAcquire

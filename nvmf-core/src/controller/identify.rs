@@ -5,6 +5,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::properties::VERSION;
 use super::{Controller, Surroundings, events, features};
 use crate::command::Identify;
+use crate::io_limits;
 use crate::limits::{ABORT_COUNT_MAX, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN};
 use crate::namespace::Namespace;
 use crate::status::Status;
@@ -166,11 +167,8 @@ impl Controller {
         page.subsystem_nqn = subsystem.nqn.to_field();
         page.namespace_count = U32::new(subsystem.nsid_max());
         page.allowed_namespace_count_max = page.namespace_count;
-        page.oncs = U16::new(
-            IdentifyController::ONCS_WRITE_ZEROES
-                | IdentifyController::ONCS_SAVE_SELECT
-                | IdentifyController::ONCS_TIMESTAMP,
-        );
+        page.oncs = U16::new(IdentifyController::ONCS_SAVE_SELECT | IdentifyController::ONCS_TIMESTAMP);
+        io_limits::describe_controller(&mut page, subsystem);
         let cache =
             if features::has_volatile_cache(self.subject, snapshot) { IdentifyController::VWC_PRESENT } else { 0 };
         page.volatile_write_cache = cache | IdentifyController::VWC_FLUSH_ALL_NOT_SUPPORTED;
@@ -214,7 +212,7 @@ fn namespace_page(namespace: &Namespace) -> IdentifyNamespace {
     page.capacity_block_count = page.block_count;
     page.used_block_count = page.block_count;
     page.nmic = IdentifyNamespace::NMIC_SHARED;
-    page.dlfeat = IdentifyNamespace::DLFEAT_READ_ZERO | IdentifyNamespace::DLFEAT_WRITE_ZEROES_DEALLOCATE;
+    io_limits::describe_namespace(&mut page, geometry);
     page.capacity_bytes = U128::new(u128::from(geometry.block_count) * u128::from(geometry.block_len));
     page.nsattr = if geometry.read_only { IdentifyNamespace::NSATTR_WRITE_PROTECTED } else { 0 };
     page.nguid = namespace.nguid;

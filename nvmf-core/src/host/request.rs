@@ -2,6 +2,10 @@
 //!
 //! Those of the admin state machines carry no command id and no SGL yet ([`fill`] puts them in); those of the data path are whole.
 
+mod block;
+
+pub use block::{compare, copy, copy_list, deallocate, deallocation_list, fuse, verify, write_uncorrectable};
+
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -223,7 +227,7 @@ mod tests {
     use super::*;
     use crate::RemoteBuffer;
     use crate::command::{
-        AdminCommand, Command, FabricsCommand, IoCommand, IoKind, PropertySet, QueueKind, command_id,
+        AdminCommand, Command, FabricsCommand, Fuse, IoCommand, IoKind, PropertySet, QueueKind, command_id,
     };
 
     fn pointer() -> impl Strategy<Value = DataPointer> {
@@ -254,7 +258,7 @@ mod tests {
     fn commands_without_data() {
         assert_eq!(
             Command::parse(QueueKind::Io, &flush(7, 9)),
-            Ok(Command::Io(IoCommand { nsid: 9, kind: IoKind::Flush }))
+            Ok(Command::Io(IoCommand { nsid: 9, fuse: Fuse::Alone, kind: IoKind::Flush }))
         );
         assert_eq!(Command::parse(QueueKind::Admin, &keep_alive(7)), Ok(Command::Admin(AdminCommand::KeepAlive)));
         assert_eq!(
@@ -331,20 +335,20 @@ mod tests {
             let bytes = write(id, nsid, range, force_unit_access, data);
             prop_assert_eq!(command_id(&bytes), id);
             let kind = IoKind::Write { range, force_unit_access, data };
-            prop_assert_eq!(Command::parse(QueueKind::Io, &bytes), Ok(Command::Io(IoCommand { nsid, kind })));
+            prop_assert_eq!(Command::parse(QueueKind::Io, &bytes), Ok(Command::Io(IoCommand { nsid, fuse: Fuse::Alone, kind })));
 
             let bytes = read(id, nsid, range, data);
             let parsed = Command::parse(QueueKind::Io, &bytes);
             match data {
                 DataPointer::Keyed { .. } => {
-                    prop_assert_eq!(parsed, Ok(Command::Io(IoCommand { nsid, kind: IoKind::Read { range, data } })));
+                    prop_assert_eq!(parsed, Ok(Command::Io(IoCommand { nsid, fuse: Fuse::Alone, kind: IoKind::Read { range, data } })));
                 }
                 DataPointer::InCapsule { .. } | DataPointer::Listed(_) | DataPointer::None => prop_assert!(parsed.is_err()),
             }
 
             let bytes = write_zeroes(id, nsid, range, !force_unit_access, force_unit_access);
             let kind = IoKind::WriteZeroes { range, deallocate: !force_unit_access, force_unit_access };
-            prop_assert_eq!(Command::parse(QueueKind::Io, &bytes), Ok(Command::Io(IoCommand { nsid, kind })));
+            prop_assert_eq!(Command::parse(QueueKind::Io, &bytes), Ok(Command::Io(IoCommand { nsid, fuse: Fuse::Alone, kind })));
         }
     }
 }

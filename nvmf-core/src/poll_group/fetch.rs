@@ -6,6 +6,7 @@ use super::PollGroup;
 use crate::Qpair;
 use crate::command::{Command, DataPointer, FabricsCommand, IoKind, command_id};
 use crate::message::Message;
+use crate::plan::Plan;
 use crate::qpair::request::{RequestEvent, RequestState};
 use crate::transport::{Arrival, DisconnectReason, Receive, Slot, Transport};
 
@@ -85,6 +86,9 @@ impl PollGroup {
             return;
         }
         match request.command {
+            Ok(Command::Io(_)) if matches!(request.work, Some((_, Plan::Course(_)))) => {
+                self.proceed(transport, (handle, slot));
+            }
             Ok(Command::Io(_)) => self.operate_on_buffer((handle, slot)),
             Ok(Command::Fabrics(FabricsCommand::Connect(connect))) => {
                 self.connect_data_is_here(turn, (handle, slot), &connect);
@@ -119,7 +123,13 @@ impl PollGroup {
                 IoKind::Read { .. } => counters.read_count.add(1),
                 IoKind::Write { .. } => counters.write_count.add(1),
                 IoKind::Flush => counters.flush_count.add(1),
-                IoKind::WriteZeroes { .. } | IoKind::Reservation(_) => counters.other_count.add(1),
+                IoKind::WriteZeroes { .. }
+                | IoKind::WriteUncorrectable { .. }
+                | IoKind::Compare { .. }
+                | IoKind::Verify { .. }
+                | IoKind::DatasetManagement { .. }
+                | IoKind::Copy { .. }
+                | IoKind::Reservation(_) => counters.other_count.add(1),
             },
             Ok(Command::Admin(_) | Command::Fabrics(_)) => counters.admin_count.add(1),
             Err(_) => counters.other_count.add(1),
@@ -132,9 +142,15 @@ pub(super) fn data_pointer(command: &Command) -> Option<DataPointer> {
     use crate::command::AdminCommand as A;
     match command {
         Command::Io(io) => match io.kind {
-            IoKind::Read { data, .. } | IoKind::Write { data, .. } => Some(data),
+            IoKind::Read { data, .. }
+            | IoKind::Write { data, .. }
+            | IoKind::Compare { data, .. }
+            | IoKind::DatasetManagement { data, .. }
+            | IoKind::Copy { data, .. } => Some(data),
             IoKind::Reservation(command) => Some(command.data()),
-            IoKind::Flush | IoKind::WriteZeroes { .. } => None,
+            IoKind::Flush | IoKind::WriteZeroes { .. } | IoKind::WriteUncorrectable { .. } | IoKind::Verify { .. } => {
+                None
+            }
         },
         Command::Admin(admin) => match admin {
             A::Identify(identify) => Some(identify.data),

@@ -6,11 +6,12 @@ use reactor::{Handle, Progress, Segment, Turn};
 use super::PollGroup;
 use super::admission::admit_io;
 use super::buffers::{RequestName, Size};
+use super::fetch::data_pointer;
 use crate::Qpair;
 use crate::command::{Command, DataPointer, IoCommand, IoKind};
 use crate::message::Message;
 use crate::namespace::DeviceIndex;
-use crate::plan::Plan;
+use crate::plan::{Once, Plan};
 use crate::qpair::request::{RequestEvent, RequestState};
 use crate::reservation::HostNumber;
 use crate::status::Status;
@@ -79,23 +80,34 @@ impl PollGroup {
             }
         };
         request.lease = Some(lease);
-        match command.kind {
-            IoKind::Flush | IoKind::WriteZeroes { .. } => self.operate(name, None),
-            IoKind::Read { data: to @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)), .. } => {
-                self.begin_read(transport, name, device, &plan, to);
+        let data = data_pointer(&Command::Io(*command));
+        let once = match plan {
+            Plan::Nothing => return self.complete(name, Status::SUCCESS, 0),
+            Plan::Course(_) => return self.begin_course(transport, name, data, snapshot.controller.transfer_len_max),
+            Plan::Once(once) => once,
+        };
+        match (once.kind, data) {
+            (OperationKind::Read, Some(to @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)))) => {
+                self.begin_read(transport, name, device, &once, to);
             }
-            IoKind::Write { data: from @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)), .. } => {
-                if self.ensure_buffer(name, plan.data_len) {
-                    self.pull(transport, name, from, plan.data_len);
+            (OperationKind::Write { .. }, Some(from @ (DataPointer::Keyed { .. } | DataPointer::Listed(_)))) => {
+                if self.ensure_buffer(name, once.data_len) {
+                    self.pull(transport, name, from, once.data_len);
                 }
             }
-            IoKind::Write { data: DataPointer::InCapsule { offset, len }, .. } => {
+            (OperationKind::Write { .. }, Some(DataPointer::InCapsule { offset, len })) => {
                 let alignment = namespace.geometry.data_alignment;
                 self.begin_capsule_write(transport, name, alignment, offset, len);
             }
-            // A read has no data in its capsule, and a plan has data.
-            IoKind::Read { .. } | IoKind::Write { .. } => self.complete(name, Status::SGL_TYPE_INVALID, 0),
-            IoKind::Reservation(_) => self.complete(name, Status::INVALID_OPCODE, 0),
+            // A read has no data in its capsule, and both have data.
+            (OperationKind::Read | OperationKind::Write { .. }, _) => self.complete(name, Status::SGL_TYPE_INVALID, 0),
+            (
+                OperationKind::Flush
+                | OperationKind::WriteZeroes { .. }
+                | OperationKind::Deallocate
+                | OperationKind::WriteUncorrectable,
+                _,
+            ) => self.operate(name, None),
         }
     }
 
@@ -104,19 +116,19 @@ impl PollGroup {
         transport: &T,
         name: RequestName,
         device: DeviceIndex,
-        plan: &Plan,
+        once: &Once,
         to: DataPointer,
     ) {
         // Straight out of the device's own memory: the lease keeps it until the push has been returned.
-        let in_place = self.devices.in_place(device, plan.start_block, plan.block_count);
+        let in_place = self.devices.in_place(device, once.start_block, once.block_count);
         if let Some(segment) = in_place.filter(|segment| transport.is_registered(segment.region())) {
             let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
             qpair.request(name.1).push = Some((segment, to));
             self.counters.in_place_count.add(1);
-            self.counters.read_bytes.add(u64::from(plan.data_len));
+            self.counters.read_bytes.add(u64::from(once.data_len));
             return self.complete(name, Status::SUCCESS, 0);
         }
-        if self.ensure_buffer(name, plan.data_len) {
+        if self.ensure_buffer(name, once.data_len) {
             self.operate_on_buffer(name);
         }
     }
@@ -132,7 +144,7 @@ impl PollGroup {
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
         let Some(into) = qpair.request(slot).data_segment(len) else { return };
         qpair.must_advance(slot, RequestEvent::Pull);
-        for (part, buffer) in qpair.request(slot).transfers(from, into) {
+        for (part, buffer) in qpair.request(slot).transfers(from, 0, into) {
             transport.pull(handle, slot, buffer, part);
         }
     }
@@ -172,16 +184,17 @@ impl PollGroup {
     pub(super) fn operate_on_buffer(&mut self, name: RequestName) {
         let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
         let request = qpair.request(name.1);
-        let data = request.work.and_then(|(_, plan)| request.data_segment(plan.data_len));
+        let Some((_, Plan::Once(once))) = request.work else { return };
+        let data = request.data_segment(once.data_len);
         self.operate(name, data);
     }
 
     fn operate(&mut self, name: RequestName, data: Option<Segment>) {
         let (handle, slot) = name;
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
-        let Some((device, plan)) = qpair.request(slot).work else { return };
+        let Some((device, Plan::Once(once))) = qpair.request(slot).work else { return };
         qpair.must_advance(slot, RequestEvent::Operate);
-        let Plan { kind, start_block, block_count, .. } = plan;
+        let Once { kind, start_block, block_count, .. } = once;
         self.devices.queue(device, Operation { token: token(handle, slot), kind, start_block, block_count, data });
     }
 
@@ -203,17 +216,17 @@ impl PollGroup {
     }
 
     /// Submits what was queued on every channel, and takes what has completed.
-    pub(super) fn run_devices(&mut self) -> Progress {
+    pub(super) fn run_devices<T: Transport>(&mut self, transport: &mut T) -> Progress {
         let mut completions = std::mem::take(&mut self.completions);
         let progress = self.devices.run(&mut completions);
         for completion in completions.drain(..) {
-            self.operation_ended(completion);
+            self.operation_ended(transport, completion);
         }
         self.completions = completions;
         progress
     }
 
-    fn operation_ended(&mut self, completion: Completion) {
+    fn operation_ended<T: Transport>(&mut self, transport: &mut T, completion: Completion) {
         let (index, slot) = untoken(completion.token);
         let handle = self.handles.get(index).copied().flatten();
         let Some(handle) = handle.filter(|handle| token(*handle, slot) == completion.token) else {
@@ -221,20 +234,32 @@ impl PollGroup {
         };
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
         let request = qpair.request(slot);
-        let Some((_, plan)) = request.work else {
+        let Some((_, plan)) = &request.work else {
             return self.counters.stale_handle_count.add(1);
         };
         let status = match completion.result {
             Ok(()) => Status::SUCCESS,
             Err(error) => error.into(),
         };
+        let once = match plan {
+            Plan::Once(once) => *once,
+            // One whose qpair drains ends here.
+            Plan::Course(_) if status.is_success() && request.state == RequestState::Operating => {
+                return self.proceed(transport, (handle, slot));
+            }
+            Plan::Course(course) => {
+                let result = course.failed_result();
+                return self.complete((handle, slot), status, result);
+            }
+            Plan::Nothing => return self.counters.stale_handle_count.add(1),
+        };
         if status.is_success() {
-            match (plan.kind, request.command) {
+            match (once.kind, request.command) {
                 (OperationKind::Read, Ok(Command::Io(IoCommand { kind: IoKind::Read { data, .. }, .. }))) => {
-                    request.push = request.data_segment(plan.data_len).map(|segment| (segment, data));
-                    self.counters.read_bytes.add(u64::from(plan.data_len));
+                    request.push = request.data_segment(once.data_len).map(|segment| (segment, data));
+                    self.counters.read_bytes.add(u64::from(once.data_len));
                 }
-                (OperationKind::Write { .. }, _) => self.counters.written_bytes.add(u64::from(plan.data_len)),
+                (OperationKind::Write { .. }, _) => self.counters.written_bytes.add(u64::from(once.data_len)),
                 (
                     OperationKind::Read
                     | OperationKind::Flush
@@ -254,7 +279,7 @@ const GENERATION_SHIFT: u32 = 40;
 const INDEX_MASK: u64 = 0xFF_FFFF;
 
 /// 24 bits of slot number, 16 of request slot, 24 of generation: enough, since a qpair is closed only when no operation of it is outstanding.
-fn token(handle: Handle<Qpair>, slot: Slot) -> u64 {
+pub(super) fn token(handle: Handle<Qpair>, slot: Slot) -> u64 {
     handle.index() as u64 | u64::from(slot) << SLOT_SHIFT | u64::from(handle.generation()) << GENERATION_SHIFT
 }
 

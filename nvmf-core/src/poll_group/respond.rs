@@ -22,7 +22,7 @@ impl PollGroup {
             let sq_head = qpair.head();
             let request = qpair.request(slot);
             if let Some((from, to)) = request.push.take() {
-                for (part, buffer) in request.transfers(to, from) {
+                for (part, buffer) in request.transfers(to, 0, from) {
                     transport.push(handle, slot, part, buffer);
                 }
             }

@@ -97,10 +97,11 @@ impl Request {
         Ok(data.part(offset, len))
     }
 
-    /// Which part of `data` comes from or goes to which buffer of the host. Ends with the shorter of the two.
+    /// Which part of `data` comes from or goes to which buffer of the host, `skip` bytes further on. Ends with the shorter of the two.
     pub(crate) fn transfers(
         &self,
         pointer: DataPointer,
+        mut skip: u32,
         data: Segment,
     ) -> impl Iterator<Item = (Segment, RemoteBuffer)> + use<> {
         let (one, list) = match pointer {
@@ -110,6 +111,10 @@ impl Request {
         };
         let mut rest = data;
         one.into_iter().chain(list.into_iter().flatten()).filter_map(move |mut buffer| {
+            let skipped = skip.min(buffer.len);
+            skip -= skipped;
+            buffer.address = buffer.address.wrapping_add(skipped.into());
+            buffer.len -= skipped;
             let len = rest.len().min(buffer.len as usize);
             let part = rest.part(0, len);
             rest = rest.part(len, rest.len() - len);
@@ -200,8 +205,9 @@ impl RequestState {
             (S::Admitted, E::AwaitBuffer) => Some(S::WaitingBuffer),
             (S::Admitted | S::WaitingBuffer, E::Park) => Some(S::Parked),
             (S::Parked, E::Unpark) => Some(S::Admitted),
-            (S::Admitted | S::WaitingBuffer, E::Pull) => Some(S::Pulling),
-            (S::Admitted | S::WaitingBuffer | S::Pulling, E::Operate) => Some(S::Operating),
+            // A command that is worked off in pieces has several of these.
+            (S::Admitted | S::WaitingBuffer | S::Operating, E::Pull) => Some(S::Pulling),
+            (S::Admitted | S::WaitingBuffer | S::Pulling | S::Operating, E::Operate) => Some(S::Operating),
             (S::Admitted | S::Pulling, E::AwaitController) => Some(S::WaitingController),
             (S::Admitted, E::AwaitEvent) => Some(S::WaitingEvent),
 
@@ -296,6 +302,8 @@ Pulling Operate Operating
 Pulling AwaitController WaitingController
 Pulling Complete Completed
 Pulling Drain Dropped
+Operating Pull Pulling
+Operating Operate Operating
 Operating Complete Completed
 Operating Drain DroppedOperating
 WaitingController Complete Completed

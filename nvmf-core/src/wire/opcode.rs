@@ -70,8 +70,16 @@ byte_enum! {
         Write = 0x01,
         /// Read.
         Read = 0x02,
+        /// Write Uncorrectable.
+        WriteUncorrectable = 0x04,
+        /// Compare.
+        Compare = 0x05,
         /// Write Zeroes.
         WriteZeroes = 0x08,
+        /// Dataset Management.
+        DatasetManagement = 0x09,
+        /// Verify.
+        Verify = 0x0C,
         /// Reservation Register.
         ReservationRegister = 0x0D,
         /// Reservation Report.
@@ -80,6 +88,8 @@ byte_enum! {
         ReservationAcquire = 0x11,
         /// Reservation Release.
         ReservationRelease = 0x15,
+        /// Copy.
+        Copy = 0x19,
     }
 }
 

@@ -153,8 +153,8 @@ pub struct IdentifyController {
     pub nwpc: u8,
     /// ACWU, zero-based.
     pub acwu_zero_based: U16,
-    /// CDFS.
-    pub cdfs: U16,
+    /// OCFS: formats of Copy's source ranges.
+    pub copy_formats: U16,
     /// SGLS: see the constants.
     pub sgls: U32,
     /// MNAN.
@@ -201,6 +201,18 @@ impl IdentifyController {
     pub const CTRATT_HOST_ID_128: u32 = 1 << 0;
     /// CTRATT bit 6: any command of the host restarts the keep-alive timer.
     pub const CTRATT_KEEP_ALIVE_BY_TRAFFIC: u32 = 1 << 6;
+    /// ONCS bit 0.
+    pub const ONCS_COMPARE: u16 = 1 << 0;
+    /// ONCS bit 1.
+    pub const ONCS_WRITE_UNCORRECTABLE: u16 = 1 << 1;
+    /// ONCS bit 2.
+    pub const ONCS_DATASET_MANAGEMENT: u16 = 1 << 2;
+    /// ONCS bit 7.
+    pub const ONCS_VERIFY: u16 = 1 << 7;
+    /// ONCS bit 8.
+    pub const ONCS_COPY: u16 = 1 << 8;
+    /// OCFS bit 0: source ranges of 32 bytes.
+    pub const COPY_FORMAT_0: u16 = 1 << 0;
     /// ONCS bit 3.
     pub const ONCS_WRITE_ZEROES: u16 = 1 << 3;
     /// ONCS bit 4: Save in Set Features and Select in Get Features are looked at.

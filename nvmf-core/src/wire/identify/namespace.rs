@@ -97,6 +97,10 @@ pub struct IdentifyNamespace {
 }
 
 impl IdentifyNamespace {
+    /// NSFEAT bit 1: NAWUN, NAWUPF and NACWU say more than the controller's.
+    pub const NSFEAT_ATOMIC: u8 = 1 << 1;
+    /// NSFEAT bit 4: NPWG, NPWA, NPDG, NPDA and NOWS are there.
+    pub const NSFEAT_PREFERRED: u8 = 1 << 4;
     /// NMIC bit 0.
     pub const NMIC_SHARED: u8 = 1;
     /// DLFEAT: deallocated blocks read as zeroes.
