@@ -156,6 +156,36 @@ pub trait Device: Send + Sync + fmt::Debug {
         None
     }
 
+    /// It has so many blocks from now on, at least as many as it had, and channels that are open reach them.
+    ///
+    /// # Errors
+    /// If it cannot grow, or would shrink.
+    fn resize(&self, block_count: u64) -> Result<(), BdevError> {
+        Err(BdevError::Field {
+            device: self.name().to_owned(),
+            field: "size",
+            value: format!("{block_count} blocks"),
+            allowed: "what it was: this kind of device does not grow",
+        })
+    }
+
+    /// Looks how large it is, where that is decided elsewhere. May make system calls.
+    ///
+    /// # Errors
+    /// If it has shrunk, or cannot be asked.
+    fn rescan(&self) -> Result<(), BdevError> {
+        Err(BdevError::Field {
+            device: self.name().to_owned(),
+            field: "type",
+            value: self.product().to_owned(),
+            allowed: "a file: others have the size that they were given",
+        })
+    }
+
+    /// Every channel is closed and nothing transfers out of its memory any more: what it holds goes back to the machine. Its contents are lost, where
+    /// they were memory.
+    fn retire(&self) {}
+
     /// Opens a way in for one CPU. May make system calls: not for a polling CPU.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod worker;
 mod open;
 mod request;
 
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use reactor::Arena;
 use crate::channel::Channel;
 use crate::device::{BdevError, Device, Geometry};
 use crate::extent;
+use crate::size::Size;
 
 /// Bytes of zeroes that are written where the file system cannot zero a range itself.
 const ZEROES_LEN: usize = 256 << 10;
@@ -51,6 +53,7 @@ impl Default for FileOptions {
 pub struct File {
     name: String,
     geometry: Geometry,
+    size: Size,
     queue_depth: u32,
     shared: Arc<Shared>,
 }
@@ -105,7 +108,8 @@ impl File {
         let zeroes =
             Arena::new(ZEROES_LEN, false).map_err(|source| BdevError::Memory { device: name.to_owned(), source })?;
         let shared = Shared { path: path.to_owned(), file: opened.file, direct: opened.direct, ring, zeroes };
-        Ok(Self { name: name.to_owned(), geometry, queue_depth: options.queue_depth, shared: Arc::new(shared) })
+        let size = Size::new(geometry.block_count);
+        Ok(Self { name: name.to_owned(), geometry, size, queue_depth: options.queue_depth, shared: Arc::new(shared) })
     }
 
     /// Whether it goes past the page cache.
@@ -131,16 +135,27 @@ impl Device for File {
     }
 
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry { block_count: self.size.now(), ..self.geometry }
+    }
+
+    fn rescan(&self) -> Result<(), BdevError> {
+        let len = (&self.shared.file).seek(SeekFrom::End(0)).map_err(|source| BdevError::File {
+            device: self.name.clone(),
+            call: "seek to the end",
+            path: self.shared.path.clone(),
+            source,
+        })?;
+        open::check_len(&self.name, len, self.geometry.block_len)?;
+        self.size.grow(&self.name, len / u64::from(self.geometry.block_len))
     }
 
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
         let shared = Arc::clone(&self.shared);
         let opened: std::io::Result<Box<dyn Channel>> = if self.uses_ring() {
-            ring::RingChannel::new(shared, self.geometry, self.queue_depth)
+            ring::RingChannel::new(shared, self.geometry, self.size.clone(), self.queue_depth)
                 .map(|channel| Box::new(channel) as Box<dyn Channel>)
         } else {
-            worker::WorkerChannel::new(shared, self.geometry, self.queue_depth)
+            worker::WorkerChannel::new(shared, self.geometry, self.size.clone(), self.queue_depth)
                 .map(|channel| Box::new(channel) as Box<dyn Channel>)
         };
         opened.map_err(|source| BdevError::File {

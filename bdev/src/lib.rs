@@ -15,6 +15,7 @@ mod memory;
 mod null;
 
 mod extent;
+mod size;
 
 mod channel;
 mod device;

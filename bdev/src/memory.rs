@@ -91,6 +91,12 @@ impl Device for Memory {
         Some(self.blocks())
     }
 
+    fn retire(&self) {
+        if let Err(error) = self.arena.discard() {
+            tracing::warn!(device = self.name, %error, "memory of a deleted device stays with this process");
+        }
+    }
+
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
         Ok(Box::new(MemoryChannel {
             geometry: self.geometry,

@@ -11,6 +11,7 @@ use reactor::{Arena, Progress, Segment};
 use crate::channel::{Channel, Completion, Operation, OperationKind};
 use crate::device::{BdevError, Deallocation, Device, Geometry};
 use crate::extent;
+use crate::size::Size;
 
 /// Operations that one channel holds; more stay with the submitter.
 const OUTSTANDING_MAX: usize = 256;
@@ -22,6 +23,7 @@ const ZEROES_LEN: usize = 1 << 20;
 pub struct Null {
     name: String,
     geometry: Geometry,
+    size: Size,
     zeroes: Arena,
 }
 
@@ -35,7 +37,7 @@ impl Null {
             Geometry { deallocation: Deallocation::Zeroes, ..extent::geometry(name, block_len, block_count)? };
         let zeroes =
             Arena::new(ZEROES_LEN, false).map_err(|source| BdevError::Memory { device: name.to_owned(), source })?;
-        Ok(Self { name: name.to_owned(), geometry, zeroes })
+        Ok(Self { name: name.to_owned(), geometry, size: Size::new(block_count), zeroes })
     }
 }
 
@@ -55,16 +57,28 @@ impl Device for Null {
     }
 
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry { block_count: self.size.now(), ..self.geometry }
     }
 
     fn memory(&self) -> Option<Segment> {
         Some(self.zeroes.segment())
     }
 
+    fn resize(&self, block_count: u64) -> Result<(), BdevError> {
+        extent::geometry(&self.name, self.geometry.block_len, block_count)?;
+        self.size.grow(&self.name, block_count)
+    }
+
+    fn retire(&self) {
+        if let Err(error) = self.zeroes.discard() {
+            tracing::warn!(device = self.name, %error, "memory of a deleted device stays with this process");
+        }
+    }
+
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
         Ok(Box::new(NullChannel {
             geometry: self.geometry,
+            size: self.size.clone(),
             zeroes: self.zeroes.segment(),
             finished: VecDeque::with_capacity(OUTSTANDING_MAX),
         }))
@@ -73,12 +87,14 @@ impl Device for Null {
 
 struct NullChannel {
     geometry: Geometry,
+    size: Size,
     zeroes: Segment,
     finished: VecDeque<Completion>,
 }
 
 impl Channel for NullChannel {
     fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+        self.geometry.block_count = self.size.now();
         while self.finished.len() < OUTSTANDING_MAX
             && let Some(operation) = operations.pop_front()
         {
@@ -97,7 +113,8 @@ impl Channel for NullChannel {
     }
 
     fn in_place(&self, start_block: u64, block_count: u64) -> Option<Segment> {
-        let extent = extent::range(&self.geometry, start_block, block_count)?;
+        let geometry = Geometry { block_count: self.size.now(), ..self.geometry };
+        let extent = extent::range(&geometry, start_block, block_count)?;
         let len = usize::try_from(extent.len).ok().filter(|len| *len <= self.zeroes.len())?;
         Some(self.zeroes.part(0, len))
     }

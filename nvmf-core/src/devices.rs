@@ -1,12 +1,13 @@
 //! Step 7: one CPU's channels into the devices, the operations that wait for room in them, and the leases that are out.
 //!
 //! A device may be closed or its memory freed only when every CPU's lease count on it is zero. Leases are move-only values in request slots and are
-//! counted with plain arithmetic, since they never leave their CPU.
+//! counted with plain arithmetic, since they never leave their CPU. Channels are opened elsewhere and come by message; they go home the same way, and
+//! only then can a device's place be another's.
 
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
-use bdev::{BdevError, Channel, Completion, Device, Operation};
+use bdev::{Channel, Completion, Operation};
 use reactor::{Progress, Rest, Segment};
 
 use crate::namespace::DeviceIndex;
@@ -30,33 +31,54 @@ struct Port {
     channel: Box<dyn Channel>,
     operations: VecDeque<Operation>,
     lease_count: u64,
+    /// Whether this CPU's sleep ends with the channel's descriptor.
+    is_watched: bool,
 }
 
 /// All devices of the target, as this CPU reaches them.
 pub(crate) struct Devices {
-    ports: Vec<Port>,
+    /// By the device's place: as many as the highest one.
+    ports: Vec<Option<Port>>,
+    /// Operations that each port has room for.
+    room: usize,
 }
 
 impl Devices {
-    /// Opens a channel into each.
-    pub(crate) fn open<'d>(devices: impl Iterator<Item = &'d dyn Device>) -> Result<Self, BdevError> {
-        let ports = devices
-            .map(|device| Ok(Port { channel: device.open_channel()?, operations: VecDeque::new(), lease_count: 0 }))
-            .collect::<Result<Vec<_>, BdevError>>()?;
-        Ok(Self { ports })
+    /// With the channels of the devices that are there from the start, in their order.
+    pub(crate) fn new(channels: Vec<Box<dyn Channel>>) -> Self {
+        let ports = channels.into_iter().map(|channel| Some(Port::new(channel, true, 0))).collect();
+        Self { ports, room: 0 }
     }
 
     /// Makes sure that `request_count` operations in all can wait in each port without an allocation.
     pub(crate) fn reserve(&mut self, request_count: usize) {
-        for port in &mut self.ports {
+        self.room = request_count;
+        for port in self.ports.iter_mut().flatten() {
             port.operations.reserve(request_count.saturating_sub(port.operations.len()));
         }
     }
 
-    /// A lease on the device.
-    pub(crate) fn lease(&mut self, device: DeviceIndex) -> DeviceLease {
-        self.port(device).lease_count += 1;
-        DeviceLease { device }
+    /// A channel has come.
+    pub(crate) fn open(&mut self, device: DeviceIndex, channel: Box<dyn Channel>) {
+        let place = usize::from(device.0);
+        if self.ports.len() <= place {
+            self.ports.resize_with(place + 1, || None);
+        }
+        let old = self.ports[place].replace(Port::new(channel, false, self.room));
+        assert!(old.is_none(), "device {} has a channel already", device.0);
+    }
+
+    /// The channel goes. `None`: there was none.
+    pub(crate) fn close(&mut self, device: DeviceIndex) -> Option<Box<dyn Channel>> {
+        let port = self.ports.get_mut(usize::from(device.0))?.take()?;
+        assert_eq!(port.lease_count, 0, "a channel goes when the last lease is home");
+        Some(port.channel)
+    }
+
+    /// A lease on the device. `None`: there is no way into it on this CPU.
+    pub(crate) fn lease(&mut self, device: DeviceIndex) -> Option<DeviceLease> {
+        self.ports.get_mut(usize::from(device.0))?.as_mut()?.lease_count += 1;
+        Some(DeviceLease { device })
     }
 
     /// Takes a lease back.
@@ -68,20 +90,20 @@ impl Devices {
 
     /// Leases on one device that are out.
     pub(crate) fn lease_count_of(&self, device: DeviceIndex) -> u64 {
-        self.ports.get(usize::from(device.0)).map_or(0, |port| port.lease_count)
+        self.ports.get(usize::from(device.0)).and_then(Option::as_ref).map_or(0, |port| port.lease_count)
     }
 
     /// Leases that are out, on all devices.
     pub(crate) fn lease_count(&self) -> u64 {
-        self.ports.iter().map(|port| port.lease_count).sum()
+        self.ports.iter().flatten().map(|port| port.lease_count).sum()
     }
 
     /// The blocks' own memory, where the device has such.
     pub(crate) fn in_place(&self, device: DeviceIndex, start_block: u64, block_count: u64) -> Option<Segment> {
-        self.ports[usize::from(device.0)].channel.in_place(start_block, block_count)
+        self.ports.get(usize::from(device.0))?.as_ref()?.channel.in_place(start_block, block_count)
     }
 
-    /// Queues an operation for this turn's submission.
+    /// Queues an operation for this turn's submission. The caller has a lease.
     pub(crate) fn queue(&mut self, device: DeviceIndex, operation: Operation) {
         self.port(device).operations.push_back(operation);
     }
@@ -89,7 +111,7 @@ impl Devices {
     /// Submits what is queued, one batch a channel, and collects what has completed.
     pub(crate) fn run(&mut self, completions: &mut Vec<Completion>) -> Progress {
         let mut progress = Progress::Idle;
-        for port in &mut self.ports {
+        for port in self.ports.iter_mut().flatten() {
             if !port.operations.is_empty() {
                 port.channel.submit(&mut port.operations);
                 progress = Progress::Busy;
@@ -104,27 +126,41 @@ impl Devices {
 
     /// This CPU would sleep: completions of what is outstanding end the sleep from here on.
     pub(crate) fn arm(&mut self) -> Rest {
-        let leased = self.ports.iter_mut().filter(|port| port.lease_count > 0 || !port.operations.is_empty());
+        let ports = self.ports.iter_mut().flatten();
+        let leased = ports.filter(|port| port.lease_count > 0 || !port.operations.is_empty());
         leased.fold(Rest::Sleep, |rest, port| {
             // What waits for room is submitted after a completion; without any outstanding none would come.
             let is_stuck = !port.operations.is_empty() && port.channel.outstanding_count() == 0;
-            rest.and(if is_stuck { Rest::Poll } else { port.channel.arm() })
+            let rest = rest.and(if is_stuck { Rest::Poll } else { port.channel.arm() });
+            // A completion that nobody would be woken by is waited for awake.
+            let is_unheard = !port.is_watched && port.channel.wake_descriptor().is_some();
+            rest.and(if is_unheard { Rest::Poll } else { Rest::Sleep })
         })
     }
 
     /// It is awake.
     pub(crate) fn disarm(&mut self) {
-        for port in self.ports.iter_mut().filter(|port| port.lease_count > 0) {
+        for port in self.ports.iter_mut().flatten().filter(|port| port.lease_count > 0) {
             port.channel.disarm();
         }
     }
 
     /// What becomes readable then.
     pub(crate) fn wake_descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.ports.iter().filter_map(|port| port.channel.wake_descriptor())
+        self.ports.iter().flatten().filter(|port| port.is_watched).filter_map(|port| port.channel.wake_descriptor())
     }
 
     fn port(&mut self, device: DeviceIndex) -> &mut Port {
-        &mut self.ports[usize::from(device.0)]
+        match self.ports.get_mut(usize::from(device.0)) {
+            Some(Some(port)) => port,
+            // A lease keeps it.
+            Some(None) | None => unreachable!("device {} has leases and no channel", device.0),
+        }
+    }
+}
+
+impl Port {
+    fn new(channel: Box<dyn Channel>, is_watched: bool, room: usize) -> Self {
+        Self { channel, operations: VecDeque::with_capacity(room), lease_count: 0, is_watched }
     }
 }

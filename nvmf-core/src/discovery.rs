@@ -31,11 +31,11 @@ pub(crate) fn write_log(snapshot: &Snapshot, host_nqn: &str, offset: u64, data: 
 }
 
 /// Subsystems that take this host, by each of their listeners, in a fixed order.
-fn ways<'s>(snapshot: &'s Snapshot, host_nqn: &'s str) -> impl Iterator<Item = (&'s Subsystem, SubsystemPort)> {
+fn ways<'s>(snapshot: &'s Snapshot, host_nqn: &'s str) -> impl Iterator<Item = (&'s Subsystem, &'s SubsystemPort)> {
     snapshot
         .offered()
         .filter(move |subsystem| subsystem.allows(host_nqn))
-        .flat_map(|subsystem| subsystem.listeners.iter().map(move |port| (subsystem, *port)))
+        .flat_map(|subsystem| subsystem.listeners.iter().map(move |port| (subsystem, port)))
 }
 
 /// Copies what of the record at `start` lies inside the part at `offset`.

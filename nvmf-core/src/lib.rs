@@ -23,6 +23,7 @@ mod course;
 
 mod namespace;
 mod order;
+mod visibility;
 mod withdrawal;
 
 #[expect(dead_code, unused_imports, reason = "the poll group does not ask yet")]

@@ -7,7 +7,7 @@ use reactor::{Handle, Name};
 
 use crate::membership::{ControllerLease, Host, Join, Remote, SubsystemLease};
 use crate::notice::Notice;
-use crate::order::Order;
+use crate::order::{Order, Way};
 use crate::status::Status;
 use crate::subsystem::Subject;
 use crate::target::ChangeId;
@@ -134,5 +134,7 @@ pub(crate) enum Letter {
     Obeyed {
         /// Which.
         change: ChangeId,
+        /// What goes home with it.
+        way: Option<Box<Way>>,
     },
 }

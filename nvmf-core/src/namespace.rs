@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::reservation::Standing;
 use crate::spec::NamespaceSpec;
+use crate::visibility::Visibility;
 
 /// A device's place in the target's list, the same on every CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,22 +21,61 @@ pub(crate) struct Namespace {
     pub(crate) geometry: Geometry,
     pub(crate) uuid: Uuid,
     pub(crate) nguid: [u8; 16],
+    #[allow(dead_code, reason = "told by Identify")]
+    pub(crate) eui64: Option<[u8; 8]>,
+    /// ANAGRPID.
+    pub(crate) ana_group: u32,
+    /// Who sees it. `None`: every host of the subsystem.
+    pub(crate) visibility: Option<Arc<Visibility>>,
     /// A reservation that is held: `None` is the ordinary case, and costs an I/O command a load and a comparison.
     pub(crate) standing: Option<Arc<Standing>>,
 }
 
 impl Namespace {
-    pub(crate) fn new(subsystem_nqn: &str, spec: &NamespaceSpec, device: DeviceIndex) -> Self {
+    pub(crate) fn new(
+        subsystem_nqn: &str,
+        spec: &NamespaceSpec,
+        device: DeviceIndex,
+        visibility: Option<Arc<Visibility>>,
+    ) -> Self {
         let name = spec.device.name();
         Self {
             nsid: spec.nsid,
             device,
             geometry: spec.device.geometry(),
             uuid: spec.uuid.unwrap_or_else(|| Self::derived_uuid(subsystem_nqn, name)),
-            // Another name in the same scheme, so that the two differ.
-            nguid: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{subsystem_nqn}/{name}/nguid").as_bytes()).into_bytes(),
+            nguid: spec.nguid.unwrap_or_else(|| Self::derived_nguid(subsystem_nqn, name)),
+            eui64: spec.eui64,
+            ana_group: spec.ana_group(),
+            visibility,
             standing: None,
         }
+    }
+
+    /// Namespace 1 of device 0.
+    #[cfg(test)]
+    pub(crate) fn blank(geometry: Geometry) -> Self {
+        Self {
+            nsid: 1,
+            device: DeviceIndex(0),
+            geometry,
+            uuid: Uuid::nil(),
+            nguid: [0; 16],
+            eui64: None,
+            ana_group: 1,
+            visibility: None,
+            standing: None,
+        }
+    }
+
+    /// Whether the host of this controller sees it.
+    pub(crate) fn shows_to(&self, controller_id: u16) -> bool {
+        self.visibility.as_ref().is_none_or(|visibility| visibility.shows_to(controller_id))
+    }
+
+    /// The NGUID of a namespace that was given none. Another name in the scheme of [`Self::derived_uuid`], so that the two differ.
+    pub(crate) fn derived_nguid(subsystem_nqn: &str, device_name: &str) -> [u8; 16] {
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{subsystem_nqn}/{device_name}/nguid").as_bytes()).into_bytes()
     }
 
     /// The UUID of a namespace that was given none: the same after every restart.

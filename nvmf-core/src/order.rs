@@ -2,11 +2,15 @@
 //!
 //! An order is obeyed in one of two ways: at once, or when the last of something is gone from this CPU. Each is answered once.
 
+use std::fmt;
+
+use bdev::Channel;
+
 use crate::namespace::DeviceIndex;
 use crate::subsystem::SubsystemId;
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Order {
     /// The subsystem is paused: answered when no lease on one of these devices is out here. A [`Self::Resume`] answers it too.
     Pause {
@@ -20,4 +24,19 @@ pub(crate) enum Order {
         /// Which.
         subsystem: SubsystemId,
     },
+    /// No snapshot has a namespace of this device any more: answered when no lease on it is out here.
+    Await(DeviceIndex),
+    /// A way into a new device.
+    Open(DeviceIndex, Way),
+    /// The way into a device goes home with the answer. No lease on it is out.
+    Close(DeviceIndex),
+}
+
+/// One CPU's way into a device, on its way there or home.
+pub(crate) struct Way(pub(crate) Box<dyn Channel>);
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Way")
+    }
 }

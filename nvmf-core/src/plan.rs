@@ -123,10 +123,8 @@ impl Namespace {
 #[cfg(test)]
 mod tests {
     use bdev::Geometry;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::namespace::DeviceIndex;
     use crate::transport::RemoteBuffer;
 
     const LEN_MAX: u32 = 128 * 1024;
@@ -138,7 +136,7 @@ mod tests {
             writes_uncorrectable: true,
             ..Geometry::plain(512, 1000, 512)
         };
-        Namespace { nsid: 1, device: DeviceIndex(0), geometry, uuid: Uuid::nil(), nguid: [0; 16], standing: None }
+        Namespace::blank(geometry)
     }
 
     fn keyed(len: u32) -> DataPointer {

@@ -27,7 +27,7 @@ mod withdraw;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use bdev::Completion;
+use bdev::{Channel, Completion};
 use reactor::{Cpu, Full, Grace, Handle, Limbo, Progress, Rest, Segment, Slab, Turn, Unlinked};
 
 use crate::controller::Controller;
@@ -56,6 +56,8 @@ pub struct PollGroupOptions {
     pub qpair_count_max: usize,
     /// Memory for data buffers, registered with the transport. At least a few times the largest transfer.
     pub data_memory: Segment,
+    /// Its ways into the target's devices: [`crate::Target::open_channels`].
+    pub channels: Vec<Box<dyn Channel>>,
     /// What is shared.
     pub directory: Arc<Directory>,
 }
@@ -93,15 +95,12 @@ pub struct PollGroup {
 }
 
 impl PollGroup {
-    /// Opens the devices' channels, so it may make system calls: not on a polling CPU that is already serving.
-    ///
-    /// # Errors
-    /// If a device refuses a channel.
-    pub fn new(options: PollGroupOptions) -> Result<Self, bdev::BdevError> {
+    /// With no qpairs.
+    #[must_use]
+    pub fn new(options: PollGroupOptions) -> Self {
         let qpair_count_max = options.qpair_count_max.clamp(1, QPAIR_COUNT_MAX);
         let directory = options.directory;
-        let devices = Devices::open(directory.devices().iter().map(|device| &**device))?;
-        Ok(Self {
+        Self {
             cpu: options.cpu,
             control: options.control,
             counters: directory.counters(options.cpu),
@@ -110,7 +109,7 @@ impl PollGroup {
             headers: Limbo::new(Grace::Messages, HEADER_COUNT_MAX),
             controllers: Slab::new(qpair_count_max),
             buffers: Buffers::new(options.cpu, options.data_memory, directory.transfer_len_max()),
-            devices,
+            devices: Devices::new(options.channels),
             parking: Parking::default(),
             orders: Vec::new(),
             withdrawals: Vec::new(),
@@ -123,7 +122,7 @@ impl PollGroup {
             completed: Vec::new(),
             scratch: Vec::new(),
             directory,
-        })
+        }
     }
 
     /// Steps 1 to 9, once.

@@ -1,10 +1,11 @@
 //! What every CPU knows of the target's subsystems: a snapshot that the control plane replaces whole and that others read by reference for
 //! one turn.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::namespace::Namespace;
-use crate::spec::ControllerSpec;
+use crate::spec::{AnaState, ControllerSpec};
 use crate::wire::Nqn;
 
 /// Names a subsystem for as long as the target runs. It is never used again, also where a later subsystem has the same NQN: what names one that was
@@ -48,14 +49,40 @@ pub(crate) struct Subsystem {
     pub(crate) listeners: Vec<SubsystemPort>,
     /// By nsid - 1.
     pub(crate) namespaces: Vec<Option<Namespace>>,
+    /// NN: the highest namespace id that there may be.
+    pub(crate) nsid_max: u32,
+    /// Whether hosts are told of ANA.
+    #[allow(dead_code, reason = "told by Identify and the ANA log page")]
+    pub(crate) reports_ana: bool,
+    /// Whether some group is not optimized at some address: only then is an I/O command's group looked at.
+    pub(crate) is_asymmetric: bool,
+    /// How often the ANA log page has changed.
+    #[allow(dead_code, reason = "told by Identify and the ANA log page")]
+    pub(crate) ana_change_count: u64,
+    /// Whether other targets offer it too: what is not shared with them is said not to be there.
+    #[allow(dead_code, reason = "asked by what Identify says of reservations and fused commands")]
+    pub(crate) is_shared: bool,
 }
 
 /// An address at which a subsystem is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SubsystemPort {
     pub(crate) address: SocketAddr,
     /// PORTID: stays with the address while others come and go.
     pub(crate) id: u16,
+    /// By ANA group - 1; those beyond the end are optimized.
+    pub(crate) ana: Vec<AnaState>,
+}
+
+/// One ANA group at one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "read by the ANA log page")]
+pub(crate) struct AnaGroup {
+    /// ANAGRPID.
+    pub(crate) id: u32,
+    pub(crate) state: AnaState,
+    /// NSIDs of its namespaces that the controller sees, ascending.
+    pub(crate) nsids: Vec<u32>,
 }
 
 impl Snapshot {
@@ -98,13 +125,50 @@ impl Subsystem {
         self.namespaces.get(index)?.as_ref()
     }
 
-    /// The highest namespace id.
+    /// NN.
     pub(crate) fn nsid_max(&self) -> u32 {
-        u32::try_from(self.namespaces.len()).unwrap_or(u32::MAX)
+        self.nsid_max
     }
 
     /// All of them, by id.
     pub(crate) fn active_namespaces(&self) -> impl Iterator<Item = &Namespace> {
         self.namespaces.iter().flatten()
+    }
+
+    /// The namespace with this id, if a controller's host sees it: to all others it is as if there were none.
+    pub(crate) fn visible_namespace(&self, nsid: u32, controller_id: u16) -> Option<&Namespace> {
+        self.namespace(nsid).filter(|namespace| namespace.shows_to(controller_id))
+    }
+
+    /// Those that a controller's host sees, by id.
+    pub(crate) fn visible_namespaces(&self, controller_id: u16) -> impl Iterator<Item = &Namespace> {
+        self.active_namespaces().filter(move |namespace| namespace.shows_to(controller_id))
+    }
+
+    /// The state of a group for hosts that came by this address.
+    pub(crate) fn ana_state(&self, listener: SocketAddr, group: u32) -> AnaState {
+        if !self.is_asymmetric {
+            return AnaState::Optimized;
+        }
+        let port = self.listeners.iter().find(|port| port.address == listener);
+        port.map_or(AnaState::Optimized, |port| port.ana_state(group))
+    }
+
+    /// The groups that have namespaces which a controller sees, by id, for a host that came by this address.
+    #[allow(dead_code, reason = "read by the ANA log page")]
+    pub(crate) fn ana_groups(&self, listener: SocketAddr, controller_id: u16) -> Vec<AnaGroup> {
+        let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for namespace in self.visible_namespaces(controller_id) {
+            groups.entry(namespace.ana_group).or_default().push(namespace.nsid);
+        }
+        let group = |(id, nsids)| AnaGroup { id, state: self.ana_state(listener, id), nsids };
+        groups.into_iter().map(group).collect()
+    }
+}
+
+impl SubsystemPort {
+    fn ana_state(&self, group: u32) -> AnaState {
+        let place = group.checked_sub(1).and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| self.ana.get(place)).copied().unwrap_or_default()
     }
 }

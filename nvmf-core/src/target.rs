@@ -8,17 +8,23 @@
 //! | `edit`, `pause` | the changes that may be asked for |
 //! | [`Amendment`] | most of them as plain data |
 //! | `facts` | what is told of subsystems, controllers and qpairs |
-//! | `change` | what a change waits for |
+//! | `change`, `advance` | what a change waits for, and how it goes on |
+//! | `devices`, `device_changes` | devices, and how they come and go |
 //! | `subsystems`, `check` | the list, and what may stand in it |
 //! | `controllers`, `ids` | leases that are out |
 //! | [`Directory`] | what all CPUs share |
 
 mod amend;
+mod ana;
+mod device_changes;
 mod edit;
 mod facts;
+mod namespaces;
 mod pause;
 
+mod advance;
 mod change;
+mod devices;
 mod subsystems;
 
 mod check;
@@ -27,19 +33,20 @@ mod directory;
 mod hosts;
 mod ids;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bdev::Device;
-use reactor::{Cpu, Domain, Full, Gathering, Grace, Limbo, Turn, Unlinked};
+use reactor::{Cpu, Domain, Full, Grace, Limbo, Turn, Unlinked};
 
 pub use amend::Amendment;
 pub use change::{ChangeError, ChangeId};
 pub use check::SpecError;
 pub use controllers::ControllerFacts;
+pub use devices::{DeviceFacts, MadeDevice, RetiredDevice};
 pub use directory::Directory;
 pub use facts::QpairFacts;
+pub use namespaces::NamespaceRequest;
 
 use crate::ControllerKind;
 use crate::membership::{Host, Remote};
@@ -51,9 +58,9 @@ use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
 use crate::trace::{Step, place};
 use crate::wire::ConnectRefusal;
-use crate::withdrawal::Audience;
-use change::{Change, Changes, Task, Wait};
+use change::Changes;
 use controllers::Controllers;
+use devices::Devices;
 use hosts::Hosts;
 use subsystems::Subsystems;
 
@@ -64,6 +71,8 @@ const SNAPSHOT_LIMBO_MAX: usize = 16;
 pub struct Target {
     controller: ControllerSpec,
     subsystems: Subsystems,
+    devices: Devices,
+    retired: VecDeque<RetiredDevice>,
     directory: Arc<Directory>,
     controllers: Controllers,
     hosts: Hosts,
@@ -76,6 +85,7 @@ pub struct Target {
     is_closing: bool,
     changes: Changes,
     done: VecDeque<ChangeId>,
+    failures: BTreeMap<ChangeId, String>,
     /// What hosts are told once the snapshot says it.
     notices: Vec<Notice>,
 }
@@ -87,17 +97,19 @@ impl Target {
     /// [`SpecError`] names the field.
     pub fn new(domain: &Domain, cpu_count: u16, spec: TargetSpec) -> Result<Self, SpecError> {
         check::check(cpu_count, &spec)?;
-        let devices: Vec<_> =
-            spec.subsystems.iter().flat_map(|s| &s.namespaces).map(|n| Arc::clone(&n.device)).collect();
+        let of_namespaces = spec.subsystems.iter().flat_map(|s| &s.namespaces).map(|n| &n.device);
+        let mut devices = Devices::new(spec.devices.iter().chain(of_namespaces).map(Arc::clone));
         let mut subsystems = Subsystems::default();
         for subsystem in spec.subsystems {
-            subsystems.insert(subsystem, &devices)?;
+            subsystems.insert(subsystem, &mut devices)?;
         }
         let snapshot = Box::new(subsystems.snapshot(spec.controller, 1, false));
         Ok(Self {
             controller: spec.controller,
             subsystems,
-            directory: Arc::new(Directory::new(domain, cpu_count, snapshot, devices)),
+            devices,
+            retired: VecDeque::new(),
+            directory: Arc::new(Directory::new(domain, cpu_count, snapshot)),
             controllers: Controllers::new(),
             hosts: Hosts::new(),
             limbo: Limbo::new(Grace::Readers, SNAPSHOT_LIMBO_MAX),
@@ -106,6 +118,7 @@ impl Target {
             is_closing: false,
             changes: Changes::default(),
             done: VecDeque::new(),
+            failures: BTreeMap::new(),
             notices: Vec::new(),
         })
     }
@@ -114,12 +127,6 @@ impl Target {
     #[must_use]
     pub fn directory(&self) -> Arc<Directory> {
         Arc::clone(&self.directory)
-    }
-
-    /// The devices of all namespaces that the target was started with.
-    #[must_use]
-    pub fn devices(&self) -> &[Arc<dyn Device>] {
-        self.directory.devices()
     }
 
     /// Whether a subsystem is offered at this address.
@@ -142,7 +149,12 @@ impl Target {
                     tracing::error!(?change, ?from, "an answer to a change that does not wait for one");
                 }
             }
-            Letter::Obeyed { change } => {
+            Letter::Obeyed { change, way } => {
+                match (way, self.changes.device(change)) {
+                    (Some(way), Some(device)) => self.devices.came_home(device, *way),
+                    (Some(_), None) => tracing::error!(?change, ?from, "a channel came home that belongs nowhere"),
+                    (None, _) => {}
+                }
                 if !from.is_some_and(|from| self.changes.answered(change, from)) {
                     tracing::error!(?change, ?from, "an answer to an order that nobody gave");
                 }
@@ -186,6 +198,11 @@ impl Target {
         self.done.pop_front()
     }
 
+    /// Why a change that is done came to nothing. `None`: it did what it should, or this was asked before.
+    pub fn take_failure(&mut self, change: ChangeId) -> Option<String> {
+        self.failures.remove(&change)
+    }
+
     /// Refuses new controllers and changes from now on. Changes that are under way are done all the same.
     pub fn begin_shutdown(&mut self) {
         if !self.is_closing {
@@ -227,7 +244,13 @@ impl Target {
             Subject::Nvm(_) | Subject::Discovery => {
                 self.sweep_hosts();
                 let number = self.hosts.number(&host.id);
-                self.controllers.lease(subject, host, number).ok_or(busy)
+                let nqn = host.nqn.clone();
+                let ids = self.subsystems.controller_ids(subject);
+                let lease = self.controllers.lease(subject, host, number, &ids);
+                if let Some(lease) = &lease {
+                    self.show_namespaces(subject, lease.controller_id(), &nqn);
+                }
+                lease.ok_or(busy)
             }
         };
         let answer = match outcome {
@@ -271,64 +294,5 @@ impl Target {
                 turn.send(cpu, Message(Letter::Notify(Box::new(notice.clone()))).into());
             }
         }
-    }
-
-    /// Each change goes on whose wait is over. False if none could.
-    fn advance_changes<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>) -> bool {
-        let mut has_moved = false;
-        let mut under_way = std::mem::take(&mut self.changes.under_way);
-        for change in &mut under_way {
-            let Some(wait) = change.wait.take() else { continue };
-            match self.next_wait(turn, change, wait) {
-                Ok(next) => {
-                    change.wait = next;
-                    has_moved = true;
-                }
-                Err(same) => change.wait = Some(same),
-            }
-        }
-        self.done.extend(under_way.iter().filter(|change| change.wait.is_none()).map(|change| change.id));
-        under_way.retain(|change| change.wait.is_some());
-        self.changes.under_way = under_way;
-        has_moved
-    }
-
-    /// What it waits for next, `None` when it is done; or still for this.
-    fn next_wait<M: From<Message>>(
-        &mut self,
-        turn: &mut Turn<'_, M>,
-        change: &Change,
-        wait: Wait,
-    ) -> Result<Option<Wait>, Wait> {
-        match (wait, &change.task) {
-            (wait @ (Wait::Publishing | Wait::Forgetting), _) if self.is_stale => Err(wait),
-            (Wait::Telling(answers), _) if !answers.is_complete() => Err(Wait::Telling(answers)),
-            (Wait::Publishing, Task::Withdraw(withdrawal)) => {
-                let letter = || Letter::Withdraw { change: change.id, withdrawal: withdrawal.clone() };
-                Ok(Some(Wait::Telling(self.tell(turn, letter))))
-            }
-            (Wait::Publishing, Task::Order(order)) => {
-                let letter = || Letter::Order { change: change.id, order: Box::new(order.clone()) };
-                Ok(Some(Wait::Telling(self.tell(turn, letter))))
-            }
-            (Wait::Telling(_), Task::Withdraw(withdrawal)) if withdrawal.from == Audience::Everybody => {
-                Ok(Some(Wait::Emptying))
-            }
-            (Wait::Emptying, Task::Withdraw(withdrawal)) if self.controllers.count_of(withdrawal.subsystem) > 0 => {
-                Err(Wait::Emptying)
-            }
-            (Wait::Emptying, Task::Withdraw(withdrawal)) => {
-                self.subsystems.forget(withdrawal.subsystem);
-                self.is_stale = true;
-                Ok(Some(Wait::Forgetting))
-            }
-            (Wait::Publishing | Wait::Telling(_) | Wait::Emptying | Wait::Forgetting, _) => Ok(None),
-        }
-    }
-
-    /// Only the polling CPUs are told: a mesh may hold other programs too.
-    fn tell<M: From<Message>>(&self, turn: &mut Turn<'_, M>, letter: impl Fn() -> Letter) -> Gathering<()> {
-        let cpus = (0..self.directory.cpu_count()).map(Cpu);
-        Gathering::ask_some(turn, cpus, |_| Message(letter()).into())
     }
 }

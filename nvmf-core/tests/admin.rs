@@ -65,7 +65,7 @@ fn a_controller_says_what_it_is() {
     assert_eq!(trim_text(&page.subsystem_nqn), NQN);
     assert_eq!(page.command_capsule_16b.get(), (64 + 4096) / 16);
     assert_eq!(page.response_capsule_16b.get(), 1);
-    assert_eq!((page.namespace_count.get(), page.command_count_max.get()), (5, 256));
+    assert_eq!((page.namespace_count.get(), page.command_count_max.get()), (1024, 256));
     assert_eq!(page.keep_alive_granularity_100ms.get(), 10);
     assert_eq!(page.sgls.get() & 0x0010_0007, 0x0010_0005, "SGLs, keyed, offsets");
     assert_eq!(page.volatile_write_cache, 0b101);
@@ -108,7 +108,7 @@ fn namespaces_are_listed_and_described() {
     assert!(ids.uuid.is_some_and(|uuid| Some(uuid) != ids.nguid));
     assert!(identify(&mut world, admin, 0, 3).unwrap().iter().all(|byte| *byte == 0), "legal, not active");
     assert_eq!(identify(&mut world, admin, 3, 3), Err(Status::INVALID_NAMESPACE));
-    for nsid in [0, 6, 0xFFFF_FFFF] {
+    for nsid in [0, 1025, 0xFFFF_FFFF] {
         assert_eq!(identify(&mut world, admin, 0, nsid), Err(Status::INVALID_NAMESPACE), "{nsid}");
     }
     for structure in [4, 9, 0x10, 0x12, 0x14, 0x77] {

@@ -257,7 +257,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         ),
         (
             |target| target.create_subsystem(fresh("nqn.x:y", Some(Arc::new(TestDevice::new("later", 8))))),
-            "subsystem nqn.x:y: device is later: a device of a namespace that the target was started with",
+            "subsystem nqn.x:y: device is later: bdev is \"later\", and should be the name of a device: disk",
         ),
     ];
     for (order, text) in cases {

@@ -127,7 +127,7 @@ fn lock(file: &File, read_only: bool) -> io::Result<()> {
     }
 }
 
-fn check_len(device: &str, len: u64, block_len: u32) -> Result<(), BdevError> {
+pub(super) fn check_len(device: &str, len: u64, block_len: u32) -> Result<(), BdevError> {
     let allowed = match block_len {
         _ if len == 0 => "a file that is not empty: make it with `truncate -s SIZE FILE`",
         _ if len.is_multiple_of(u64::from(block_len)) => return Ok(()),

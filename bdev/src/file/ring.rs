@@ -24,6 +24,7 @@ use super::request::{Call, Next, Refused, Request};
 use crate::channel::{Channel, Completion, Operation};
 use crate::device::Geometry;
 use crate::extent;
+use crate::size::Size;
 
 /// The one registered file.
 const FILE: Fixed = Fixed(0);
@@ -53,6 +54,7 @@ pub(super) struct RingChannel {
     ring: IoUring,
     requests: Slab<Request>,
     geometry: Geometry,
+    size: Size,
     zeroes: Segment,
     refused: Refused,
     /// Ended without the kernel.
@@ -63,7 +65,7 @@ pub(super) struct RingChannel {
 }
 
 impl RingChannel {
-    pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, queue_depth: u32) -> io::Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, size: Size, queue_depth: u32) -> io::Result<Self> {
         // As many entries as requests, and twice as many completions: neither queue can overflow, since a request has one entry at most.
         let ring = IoUring::new(queue_depth)?;
         ring.submitter().register_files(&[shared.file.as_raw_fd()])?;
@@ -71,6 +73,7 @@ impl RingChannel {
             ring,
             requests: Slab::new(queue_depth as usize),
             geometry,
+            size,
             zeroes: shared.zeroes.segment(),
             refused: Refused::default(),
             finished: VecDeque::with_capacity(queue_depth as usize),
@@ -98,6 +101,7 @@ impl RingChannel {
 
 impl Channel for RingChannel {
     fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+        self.geometry.block_count = self.size.now();
         while self.outstanding_count() < self.requests.capacity()
             && let Some(operation) = operations.pop_front()
         {

@@ -18,6 +18,7 @@ use super::request::{Call, Next, Refused, Request};
 use crate::channel::{Channel, Completion, Operation};
 use crate::device::Geometry;
 use crate::extent;
+use crate::size::Size;
 
 /// Bytes of one call, and of the thread's buffer.
 const BUFFER_LEN: usize = 1 << 20;
@@ -25,6 +26,7 @@ const BUFFER_LEN: usize = 1 << 20;
 /// One CPU's way into a file, and the thread that does the work.
 pub(super) struct WorkerChannel {
     geometry: Geometry,
+    size: Size,
     queues: Arc<Queues>,
     worker: Thread,
     outstanding_count: usize,
@@ -41,7 +43,7 @@ struct Queues {
 }
 
 impl WorkerChannel {
-    pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, queue_depth: u32) -> io::Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, size: Size, queue_depth: u32) -> io::Result<Self> {
         let queues = Arc::new(Queues {
             requests: ArrayQueue::new(queue_depth as usize),
             completions: ArrayQueue::new(queue_depth as usize),
@@ -51,12 +53,13 @@ impl WorkerChannel {
         });
         let theirs = Arc::clone(&queues);
         let worker = std::thread::Builder::new().name("bdev-file".to_owned()).spawn(move || work(&shared, &theirs))?;
-        Ok(Self { geometry, queues, worker: worker.thread().clone(), outstanding_count: 0 })
+        Ok(Self { geometry, size, queues, worker: worker.thread().clone(), outstanding_count: 0 })
     }
 }
 
 impl Channel for WorkerChannel {
     fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+        self.geometry.block_count = self.size.now();
         let mut sent = false;
         while self.outstanding_count < self.queues.completions.capacity()
             && let Some(operation) = operations.pop_front()

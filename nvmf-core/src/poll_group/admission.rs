@@ -1,11 +1,14 @@
 //! Where an I/O command is let in or not, for reasons that have to do with its host and its namespace rather than with its blocks.
 
+use std::net::SocketAddr;
+
 use super::PollGroup;
 use super::buffers::RequestName;
 use super::parking::Cause;
 use crate::command::IoCommand;
 use crate::namespace::Namespace;
 use crate::reservation::HostNumber;
+use crate::spec::AnaState;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject, Subsystem};
 
@@ -37,18 +40,44 @@ impl PollGroup {
     }
 }
 
+/// By whom an I/O command comes, and by which way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    /// What its controller is of.
+    pub(super) subject: Subject,
+    /// Its controller.
+    pub(super) controller_id: u16,
+    /// Its host.
+    pub(super) host: HostNumber,
+    /// The address that its qpair came by.
+    pub(super) listener: SocketAddr,
+}
+
 /// The namespace that a command is for, if it may be carried out.
 ///
 /// # Errors
 /// The status that answers it.
 pub(super) fn admit_io<'t>(
     subsystem: &'t Subsystem,
-    host: HostNumber,
+    sender: Sender,
     command: &IoCommand,
 ) -> Result<&'t Namespace, Status> {
-    let namespace = subsystem.namespace(command.nsid).ok_or(Status::INVALID_NAMESPACE)?;
+    let namespace = subsystem.visible_namespace(command.nsid, sender.controller_id).ok_or(Status::INVALID_NAMESPACE)?;
+    if subsystem.is_asymmetric {
+        usable(subsystem.ana_state(sender.listener, namespace.ana_group))?;
+    }
     match &namespace.standing {
-        Some(standing) if !standing.admits(host, command.kind.access()) => Err(Status::RESERVATION_CONFLICT),
+        Some(standing) if !standing.admits(sender.host, command.kind.access()) => Err(Status::RESERVATION_CONFLICT),
         Some(_) | None => Ok(namespace),
+    }
+}
+
+/// Whether I/O commands are carried out in this state [NVMe Base 2.0, 8.1.3].
+fn usable(state: AnaState) -> Result<(), Status> {
+    match state {
+        AnaState::Optimized | AnaState::NonOptimized => Ok(()),
+        AnaState::Inaccessible => Err(Status::ANA_INACCESSIBLE),
+        AnaState::PersistentLoss => Err(Status::ANA_PERSISTENT_LOSS),
+        AnaState::Change => Err(Status::ANA_TRANSITION),
     }
 }

@@ -3,6 +3,7 @@
 use reactor::{Handle, Turn};
 
 use super::PollGroup;
+use super::admission::Sender;
 use super::buffers::RequestName;
 use super::fetch::data_pointer;
 use crate::ControllerKind;
@@ -72,8 +73,13 @@ impl PollGroup {
                 self.execute_fabrics(turn, name, controller, &command);
             }
             (Stage::Io { lease }, Command::Io(command)) => {
-                let served = (lease.subject(), lease.host());
-                self.begin_io(turn, transport, name, served, &command);
+                let sender = Sender {
+                    subject: lease.subject(),
+                    controller_id: lease.controller_id(),
+                    host: lease.host(),
+                    listener: qpair.spec.listener,
+                };
+                self.begin_io(turn, transport, name, sender, &command);
             }
             (Stage::Io { .. }, Command::Fabrics(FabricsCommand::Disconnect)) => {
                 // The connection ends when the host has been told so.

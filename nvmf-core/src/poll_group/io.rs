@@ -4,7 +4,7 @@ use bdev::{Completion, Operation, OperationKind};
 use reactor::{Handle, Progress, Segment, Turn};
 
 use super::PollGroup;
-use super::admission::admit_io;
+use super::admission::{Sender, admit_io};
 use super::buffers::{RequestName, Size};
 use super::fetch::data_pointer;
 use crate::Qpair;
@@ -13,9 +13,7 @@ use crate::message::Message;
 use crate::namespace::DeviceIndex;
 use crate::plan::{Once, Plan};
 use crate::qpair::request::{RequestEvent, RequestState};
-use crate::reservation::HostNumber;
 use crate::status::Status;
-use crate::subsystem::Subject;
 use crate::transport::{Slot, Transport};
 
 impl PollGroup {
@@ -54,12 +52,12 @@ impl PollGroup {
         turn: &Turn<'_, M>,
         transport: &mut T,
         name: RequestName,
-        (subject, host): (Subject, HostNumber),
+        sender: Sender,
         command: &IoCommand,
     ) {
         let snapshot = self.directory.snapshot(turn.guard());
-        let Some(subsystem) = self.open_subsystem(snapshot, name, subject) else { return };
-        let namespace = match admit_io(subsystem, host, command) {
+        let Some(subsystem) = self.open_subsystem(snapshot, name, sender.subject) else { return };
+        let namespace = match admit_io(subsystem, sender, command) {
             Ok(namespace) => namespace,
             Err(status) => return self.complete(name, status, 0),
         };
@@ -73,13 +71,16 @@ impl PollGroup {
         request.work = Some((device, plan));
         // While it waited for a buffer its namespace may have been taken away and made anew, of another device.
         let lease = match request.lease.take() {
-            Some(lease) if lease.is_on(device) => lease,
+            Some(lease) if lease.is_on(device) => Some(lease),
             other => {
                 other.into_iter().for_each(|lease| self.devices.give(lease));
                 self.devices.lease(device)
             }
         };
-        request.lease = Some(lease);
+        if lease.is_none() {
+            return self.complete(name, Status::NAMESPACE_NOT_READY, 0);
+        }
+        request.lease = lease;
         let data = data_pointer(&Command::Io(*command));
         let once = match plan {
             Plan::Nothing => return self.complete(name, Status::SUCCESS, 0),

@@ -6,7 +6,7 @@ use super::PollGroup;
 use super::parking::Cause;
 use crate::message::{Letter, Message};
 use crate::namespace::DeviceIndex;
-use crate::order::Order;
+use crate::order::{Order, Way};
 use crate::subsystem::SubsystemId;
 use crate::target::ChangeId;
 
@@ -33,11 +33,27 @@ impl PollGroup {
                         pending.devices.clear();
                     }
                 }
+                self.answer_orders(turn);
                 self.unpark(|cause| cause == Cause::Paused(subsystem));
-                self.orders.push(Pending { change, devices: Vec::new(), pauses: None });
+                self.answer(turn, change, None);
+            }
+            Order::Await(device) => {
+                self.orders.push(Pending { change, devices: vec![device], pauses: None });
                 self.answer_orders(turn);
             }
+            Order::Open(device, Way(channel)) => {
+                self.devices.open(device, channel);
+                self.answer(turn, change, None);
+            }
+            Order::Close(device) => {
+                let way = self.devices.close(device).map(|channel| Box::new(Way(channel)));
+                self.answer(turn, change, way);
+            }
         }
+    }
+
+    fn answer<M: From<Message>>(&self, turn: &mut Turn<'_, M>, change: ChangeId, way: Option<Box<Way>>) {
+        turn.send(self.control, Message(Letter::Obeyed { change, way }).into());
     }
 
     /// Answers the orders that wait for nothing any more.
@@ -49,7 +65,7 @@ impl PollGroup {
         self.orders.retain(|pending| {
             let is_due = pending.is_due(devices);
             if is_due {
-                turn.send(control, Message(Letter::Obeyed { change: pending.change }).into());
+                turn.send(control, Message(Letter::Obeyed { change: pending.change, way: None }).into());
             }
             !is_due
         });

@@ -1,9 +1,12 @@
 //! Changes that are the NVMe layer's alone, as plain data: whoever carries requests here need not know them.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use super::Target;
 use super::change::{ChangeError, ChangeId};
+use super::namespaces::NamespaceRequest;
+use crate::spec::AnaState;
 
 /// What can be amended.
 #[derive(Clone, Debug)]
@@ -18,6 +21,75 @@ pub enum Amendment {
         /// Which.
         nqn: String,
     },
+    /// [`Target::add_namespace`].
+    AddNamespace {
+        /// To which subsystem.
+        nqn: String,
+        /// What.
+        namespace: NamespaceRequest,
+    },
+    /// [`Target::remove_namespace`].
+    RemoveNamespace {
+        /// Of which subsystem.
+        nqn: String,
+        /// Which.
+        nsid: u32,
+    },
+    /// [`Target::add_namespace_host`].
+    AddNamespaceHost {
+        /// Of which subsystem.
+        nqn: String,
+        /// Which.
+        nsid: u32,
+        /// Who.
+        host: String,
+    },
+    /// [`Target::remove_namespace_host`].
+    RemoveNamespaceHost {
+        /// Of which subsystem.
+        nqn: String,
+        /// Which.
+        nsid: u32,
+        /// Who.
+        host: String,
+    },
+    /// [`Target::set_ana_state`].
+    SetAnaState {
+        /// Of which subsystem.
+        nqn: String,
+        /// Where.
+        listener: SocketAddr,
+        /// Of which group. `None`: of all.
+        group: Option<u32>,
+        /// What.
+        state: AnaState,
+    },
+    /// [`Target::set_ana_group`].
+    SetAnaGroup {
+        /// Of which subsystem.
+        nqn: String,
+        /// Which namespace.
+        nsid: u32,
+        /// To which.
+        group: u32,
+    },
+    /// [`Target::delete_device`].
+    DeleteDevice {
+        /// Which.
+        name: String,
+    },
+    /// [`Target::resize_device`].
+    ResizeDevice {
+        /// Which.
+        name: String,
+        /// To so many.
+        block_count: u64,
+    },
+    /// [`Target::rescan_device`].
+    RescanDevice {
+        /// Which.
+        name: String,
+    },
 }
 
 impl fmt::Display for Amendment {
@@ -25,6 +97,28 @@ impl fmt::Display for Amendment {
         match self {
             Self::PauseSubsystem { nqn } => write!(f, "subsystem {nqn} is being paused"),
             Self::ResumeSubsystem { nqn } => write!(f, "subsystem {nqn} is resumed"),
+            Self::AddNamespace { nqn, namespace } => {
+                write!(f, "namespace {} of subsystem {nqn} is made of device {}", namespace.nsid, namespace.device)
+            }
+            Self::RemoveNamespace { nqn, nsid } => write!(f, "namespace {nsid} of subsystem {nqn} is being removed"),
+            Self::AddNamespaceHost { nqn, nsid, host } => {
+                write!(f, "host {host} sees namespace {nsid} of subsystem {nqn}")
+            }
+            Self::RemoveNamespaceHost { nqn, nsid, host } => {
+                write!(f, "host {host} no longer sees namespace {nsid} of subsystem {nqn}")
+            }
+            Self::SetAnaState { nqn, listener, group: Some(group), state } => {
+                write!(f, "ANA group {group} of subsystem {nqn} is {state:?} at {listener}")
+            }
+            Self::SetAnaState { nqn, listener, group: None, state } => {
+                write!(f, "every ANA group of subsystem {nqn} is {state:?} at {listener}")
+            }
+            Self::SetAnaGroup { nqn, nsid, group } => {
+                write!(f, "namespace {nsid} of subsystem {nqn} is in ANA group {group}")
+            }
+            Self::DeleteDevice { name } => write!(f, "device {name} is being deleted"),
+            Self::ResizeDevice { name, block_count } => write!(f, "device {name} has {block_count} blocks"),
+            Self::RescanDevice { name } => write!(f, "device {name} has looked how large it is"),
         }
     }
 }
@@ -38,6 +132,17 @@ impl Target {
         match amendment {
             Amendment::PauseSubsystem { nqn } => self.pause_subsystem(nqn),
             Amendment::ResumeSubsystem { nqn } => self.resume_subsystem(nqn),
+            Amendment::AddNamespace { nqn, namespace } => self.add_namespace(nqn, namespace),
+            Amendment::RemoveNamespace { nqn, nsid } => self.remove_namespace(nqn, *nsid),
+            Amendment::AddNamespaceHost { nqn, nsid, host } => self.add_namespace_host(nqn, *nsid, host),
+            Amendment::RemoveNamespaceHost { nqn, nsid, host } => self.remove_namespace_host(nqn, *nsid, host),
+            Amendment::SetAnaState { nqn, listener, group, state } => {
+                self.set_ana_state(nqn, *listener, *group, *state)
+            }
+            Amendment::SetAnaGroup { nqn, nsid, group } => self.set_ana_group(nqn, *nsid, *group),
+            Amendment::DeleteDevice { name } => self.delete_device(name),
+            Amendment::ResizeDevice { name, block_count } => self.resize_device(name, *block_count),
+            Amendment::RescanDevice { name } => self.rescan_device(name),
         }
     }
 }

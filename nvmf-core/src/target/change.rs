@@ -5,8 +5,10 @@
 //!
 //! | wait | for |
 //! |---|---|
+//! | Making | whoever opens the device |
 //! | Publishing | a place in limbo for the snapshot that it replaces |
 //! | Telling | every polling CPU: it has begun to end what was withdrawn, or has done what it was ordered to |
+//! | Collecting | every polling CPU: it has sent its channel home |
 //! | Emptying | the leases of the subsystem's controllers |
 //! | Forgetting | a place in limbo for the last snapshot that had the subsystem |
 
@@ -15,7 +17,8 @@ use std::net::SocketAddr;
 use reactor::{Cpu, Gathering};
 
 use super::check::SpecError;
-use crate::order::Order;
+use crate::namespace::DeviceIndex;
+use crate::subsystem::SubsystemId;
 use crate::withdrawal::Withdrawal;
 
 /// Names a change that was begun. Never used again.
@@ -98,6 +101,77 @@ pub enum ChangeError {
         /// What it is.
         state: &'static str,
     },
+    /// There is no such namespace.
+    #[error("nsid is {nsid}, and should be that of a namespace of {nqn}: {known}")]
+    NoNamespace {
+        /// The subsystem.
+        nqn: String,
+        /// What was asked for.
+        nsid: u32,
+        /// Those that there are.
+        known: String,
+    },
+    /// All ids are taken.
+    #[error("{nqn} has {limit} namespaces, as many as it may have: remove one first")]
+    TooManyNamespaces {
+        /// The subsystem.
+        nqn: String,
+        /// The limit.
+        limit: u32,
+    },
+    /// There is no list of hosts.
+    #[error(
+        "namespace {nsid} of {nqn} is seen by every host: only one that was added with no_auto_visible has a list of hosts"
+    )]
+    VisibleToAll {
+        /// The subsystem.
+        nqn: String,
+        /// Which.
+        nsid: u32,
+    },
+    /// The subsystem says nothing of ANA.
+    #[error(
+        "{nqn} does not report asymmetric namespace access: only one that was created with ana_reporting has states"
+    )]
+    NoAna {
+        /// The subsystem.
+        nqn: String,
+    },
+    /// There is no such device.
+    #[error("bdev is {name:?}, and should be the name of a device: {known}")]
+    NoDevice {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The name is taken.
+    #[error("name is {name:?}, and should be one that no device has: choose another, or delete that one first")]
+    DeviceThere {
+        /// The name.
+        name: String,
+    },
+    /// It is being made or deleted.
+    #[error("device {name:?} is being made or deleted: wait until that has been answered")]
+    DeviceChanges {
+        /// Which.
+        name: String,
+    },
+    /// A namespace or another device uses it.
+    #[error("device {name:?} is in use: each is used once")]
+    DeviceUsed {
+        /// Which.
+        name: String,
+    },
+    /// There are as many as there may be.
+    #[error("there are {limit} devices, as many as there may be: delete one first")]
+    TooManyDevices {
+        /// The limit.
+        limit: usize,
+    },
+    /// The device says no.
+    #[error("{0}")]
+    Device(String),
     /// Too many changes wait.
     #[error("{limit} changes are under way, as many as there may be: wait until one of them has been answered")]
     TooMany {
@@ -112,8 +186,10 @@ pub enum ChangeError {
 /// See the module.
 #[derive(Debug)]
 pub(super) enum Wait {
+    Making,
     Publishing,
     Telling(Gathering<()>),
+    Collecting(Gathering<()>),
     Emptying,
     Forgetting,
 }
@@ -125,8 +201,24 @@ pub(super) enum Task {
     Publish,
     /// This is taken away from hosts.
     Withdraw(Box<Withdrawal>),
-    /// Every polling CPU does this.
-    Order(Order),
+    /// I/O of the subsystem stops.
+    Pause {
+        /// Which.
+        subsystem: SubsystemId,
+        /// Of its namespaces.
+        devices: Vec<DeviceIndex>,
+    },
+    /// It goes on.
+    Resume {
+        /// Which.
+        subsystem: SubsystemId,
+    },
+    /// A namespace went: its device is free when nothing of it is under way any more.
+    RemoveNamespace(DeviceIndex),
+    /// A device is opened, and every polling CPU gets a channel.
+    MakeDevice(DeviceIndex),
+    /// A device goes, when nothing of it is under way and every channel is home.
+    CloseDevice(DeviceIndex),
 }
 
 /// One change.
@@ -136,6 +228,8 @@ pub(super) struct Change {
     pub(super) task: Task,
     /// `None` only while a step is being taken, and at the end.
     pub(super) wait: Option<Wait>,
+    /// Why it came to nothing.
+    pub(super) failure: Option<String>,
 }
 
 /// Those that are under way, oldest first.
@@ -148,21 +242,50 @@ pub(super) struct Changes {
 impl Changes {
     /// A new one.
     pub(super) fn begin(&mut self, task: Task) -> ChangeId {
+        self.begin_with(task, Wait::Publishing)
+    }
+
+    /// A new one that waits for something else first.
+    pub(super) fn begin_with(&mut self, task: Task, wait: Wait) -> ChangeId {
         self.last_id += 1;
         let id = ChangeId(self.last_id);
-        self.under_way.push(Change { id, task, wait: Some(Wait::Publishing) });
+        self.under_way.push(Change { id, task, wait: Some(wait), failure: None });
         id
+    }
+
+    /// The place of the device that somebody opens for this change.
+    pub(super) fn making(&self, id: ChangeId) -> Option<DeviceIndex> {
+        let change = self.under_way.iter().find(|change| change.id == id)?;
+        match (&change.task, &change.wait) {
+            (Task::MakeDevice(device), Some(Wait::Making)) => Some(*device),
+            _ => None,
+        }
+    }
+
+    /// The device that a change closes.
+    pub(super) fn device(&self, id: ChangeId) -> Option<DeviceIndex> {
+        match self.under_way.iter().find(|change| change.id == id)?.task {
+            Task::CloseDevice(device) => Some(device),
+            _ => None,
+        }
+    }
+
+    /// It comes to nothing.
+    pub(super) fn fail(&mut self, id: ChangeId, why: String) {
+        if let Some(change) = self.under_way.iter_mut().find(|change| change.id == id) {
+            change.failure = Some(why);
+        }
     }
 
     /// A CPU has begun to end what was withdrawn, or has obeyed. False if nobody waits for that.
     pub(super) fn answered(&mut self, id: ChangeId, from: Cpu) -> bool {
         let change = self.under_way.iter_mut().find(|change| change.id == id);
         match change.and_then(|change| change.wait.as_mut()) {
-            Some(Wait::Telling(gathering)) => {
+            Some(Wait::Telling(gathering) | Wait::Collecting(gathering)) => {
                 gathering.answer(from, ());
                 true
             }
-            Some(Wait::Publishing | Wait::Emptying | Wait::Forgetting) | None => false,
+            Some(Wait::Making | Wait::Publishing | Wait::Emptying | Wait::Forgetting) | None => false,
         }
     }
 

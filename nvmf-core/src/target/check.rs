@@ -1,11 +1,10 @@
 //! Checks a [`TargetSpec`]: what passes here needs no check later.
 
+use bdev::Device;
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::sync::Arc;
 
-use bdev::Device;
-
+use super::devices::Devices;
 use crate::limits as l;
 use crate::namespace::DeviceIndex;
 use crate::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
@@ -42,7 +41,7 @@ pub(super) fn check(cpu_count: u16, spec: &TargetSpec) -> Result<(), SpecError> 
 /// Whether `spec` can be served beside the others.
 pub(super) fn check_addition<'s>(
     others: impl Iterator<Item = &'s SubsystemSpec> + Clone,
-    spec: &SubsystemSpec,
+    spec: &'s SubsystemSpec,
     controller: &ControllerSpec,
 ) -> Result<(), SpecError> {
     within("target", "subsystems (their number)", others.clone().count() + 1, 0, l::SUBSYSTEM_COUNT_MAX)?;
@@ -50,28 +49,29 @@ pub(super) fn check_addition<'s>(
         return refuse(&spec.nqn, "nqn", &spec.nqn, "a name that no other subsystem has");
     }
     check_subsystem(spec, controller.transfer_len_max)?;
-    let mut devices: BTreeSet<&str> =
-        others.flat_map(|other| &other.namespaces).map(|namespace| namespace.device.name()).collect();
+    let mut devices = BTreeSet::new();
     for namespace in &spec.namespaces {
         if !devices.insert(namespace.device.name()) {
             let allowed = "a device that no other namespace of this target uses";
             return refuse(&named(spec, namespace), "device", namespace.device.name(), allowed);
         }
+        unlike_others(others.clone().chain([spec]), spec, namespace)?;
     }
     Ok(())
 }
 
-/// The device's number: only devices that the target was started with have one.
-pub(super) fn device_index(nqn: &str, name: &str, devices: &[Arc<dyn Device>]) -> Result<DeviceIndex, SpecError> {
-    let index = devices.iter().position(|device| device.name() == name);
-    match index.and_then(|index| u16::try_from(index).ok()) {
-        Some(index) => Ok(DeviceIndex(index)),
-        None => Err(SpecError::Field {
-            subject: format!("subsystem {nqn}"),
-            field: "device",
-            value: name.into(),
-            allowed: "a device of a namespace that the target was started with".into(),
-        }),
+/// The place of a device that nobody uses.
+pub(super) fn free_device(nqn: &str, name: &str, devices: &Devices) -> Result<DeviceIndex, SpecError> {
+    let refuse = |allowed: String| {
+        let subject = format!("subsystem {nqn}");
+        Err(SpecError::Field { subject, field: "device", value: name.into(), allowed })
+    };
+    match devices.find(name) {
+        Ok(index) if devices.claim(index).is_some() => {
+            refuse("a device that no other namespace and no other device uses".into())
+        }
+        Ok(index) => Ok(index),
+        Err(error) => refuse(error.to_string()),
     }
 }
 
@@ -110,20 +110,103 @@ fn check_subsystem(spec: &SubsystemSpec, transfer_len_max: u32) -> Result<(), Sp
             return refuse(&subject, "listeners", listener, "each address once");
         }
     }
-    let mut nsids = BTreeSet::new();
-    for namespace in &spec.namespaces {
-        let subject = named(spec, namespace);
-        within(&subject, "nsid", namespace.nsid, 1, l::NSID_MAX)?;
-        if !nsids.insert(namespace.nsid) {
-            return refuse(&subject, "nsid", namespace.nsid, "a number that no other namespace of the subsystem has");
+    within(&subject, "nsid_max", spec.nsid_max, 1, l::NSID_MAX)?;
+    controller_ids(&subject, spec)?;
+    for rule in &spec.ana {
+        if !spec.reports_ana {
+            return refuse(&subject, "ana", rule.listener, "nothing where ANA is not reported");
         }
-        check_device(&subject, namespace, transfer_len_max)?;
+        if !spec.listeners.contains(&rule.listener) {
+            return refuse(&subject, "ana", rule.listener, "a listener of the subsystem");
+        }
+        within(&subject, "ana (its group)", rule.group.unwrap_or(1), 1, spec.nsid_max)?;
+    }
+    let mut nsids = BTreeSet::new();
+    for candidate in &spec.namespaces {
+        if !nsids.insert(candidate.nsid) {
+            let allowed = "a number that no other namespace of the subsystem has";
+            return refuse(&named(spec, candidate), "nsid", candidate.nsid, allowed);
+        }
+        namespace(spec, candidate, transfer_len_max)?;
     }
     Ok(())
 }
 
-fn check_device(subject: &str, namespace: &NamespaceSpec, transfer_len_max: u32) -> Result<(), SpecError> {
-    let geometry = namespace.device.geometry();
+fn controller_ids(subject: &str, spec: &SubsystemSpec) -> Result<(), SpecError> {
+    let (first, last) = (*spec.controller_ids.start(), *spec.controller_ids.end());
+    within(subject, "min_cntlid", first, 1, l::CONTROLLER_ID_MAX)?;
+    within(subject, "max_cntlid", last, first, l::CONTROLLER_ID_MAX)
+}
+
+/// Whether a namespace can stand in its subsystem, whatever others there are.
+fn namespace(spec: &SubsystemSpec, candidate: &NamespaceSpec, transfer_len_max: u32) -> Result<(), SpecError> {
+    let subject = named(spec, candidate);
+    within(&subject, "nsid", candidate.nsid, 1, spec.nsid_max)?;
+    within(&subject, "anagrpid", candidate.ana_group(), 1, spec.nsid_max)?;
+    within(&subject, "hosts (their number)", candidate.hosts.len(), 0, l::HOST_COUNT_MAX)?;
+    for host in &candidate.hosts {
+        nqn(&subject, "hosts", host)?;
+    }
+    if candidate.is_auto_visible && !candidate.hosts.is_empty() {
+        return refuse(&subject, "hosts", candidate.hosts.len(), "none where every host sees the namespace");
+    }
+    // An identifier of zeroes is none [NVMe Base 2.0, 4.5.1].
+    if candidate.uuid.is_some_and(|uuid| uuid.is_nil()) {
+        return refuse(&subject, "uuid", "zero", "not zero, or left out: it is derived then");
+    }
+    if candidate.nguid == Some([0; 16]) || candidate.eui64 == Some([0; 8]) {
+        return refuse(&subject, "nguid or eui64", "zero", "not zero, or left out");
+    }
+    if spec.is_shared && (candidate.uuid.is_none() || candidate.nguid.is_none()) {
+        let allowed = "given where the subsystem is shared: both targets have to say the same, and what is derived depends on the device's name";
+        return refuse(&subject, "uuid and nguid", "left out", allowed);
+    }
+    device(&subject, &*candidate.device, transfer_len_max)
+}
+
+/// Whether a namespace can come into a subsystem that is there.
+pub(super) fn check_namespace_addition<'s>(
+    all: impl Iterator<Item = &'s SubsystemSpec>,
+    spec: &SubsystemSpec,
+    candidate: &NamespaceSpec,
+    transfer_len_max: u32,
+) -> Result<(), SpecError> {
+    namespace(spec, candidate, transfer_len_max)?;
+    if spec.namespaces.iter().any(|other| other.nsid == candidate.nsid) {
+        let allowed = "a number that no other namespace of the subsystem has";
+        return refuse(&named(spec, candidate), "nsid", candidate.nsid, allowed);
+    }
+    unlike_others(all, spec, candidate)
+}
+
+/// Identifiers are each namespace's own, in all subsystems [NVMe Base 2.0, 4.5.1].
+fn unlike_others<'s>(
+    all: impl Iterator<Item = &'s SubsystemSpec>,
+    spec: &SubsystemSpec,
+    candidate: &NamespaceSpec,
+) -> Result<(), SpecError> {
+    for (other_spec, other) in all.flat_map(|other| other.namespaces.iter().map(move |namespace| (other, namespace))) {
+        if other_spec.nqn == spec.nqn && other.nsid == candidate.nsid {
+            continue;
+        }
+        let field = if other.uuid.is_some() && other.uuid == candidate.uuid {
+            "uuid"
+        } else if other.nguid.is_some() && other.nguid == candidate.nguid {
+            "nguid"
+        } else if other.eui64.is_some() && other.eui64 == candidate.eui64 {
+            "eui64"
+        } else {
+            continue;
+        };
+        let allowed = format!("its own: {} has the same", named(other_spec, other));
+        return refuse(&named(spec, candidate), field, "taken", allowed);
+    }
+    Ok(())
+}
+
+/// Whether a device can be a namespace's.
+pub(super) fn device(subject: &str, device: &dyn Device, transfer_len_max: u32) -> Result<(), SpecError> {
+    let geometry = device.geometry();
     if !matches!(geometry.block_len, 512 | 4096) {
         return refuse(subject, "device's block length", geometry.block_len, "512 or 4096");
     }

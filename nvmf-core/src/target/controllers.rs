@@ -1,6 +1,7 @@
 //! The controllers of the whole target, as the control plane knows them: one record for each lease that is out.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::ids::ControllerIds;
 use crate::membership::{Host, SubsystemLease};
@@ -35,9 +36,15 @@ impl Controllers {
         Self { ids: ControllerIds::new(), records: BTreeMap::new() }
     }
 
-    /// A new one gets its id. `None`: there is none left.
-    pub(super) fn lease(&mut self, subject: Subject, host: Box<Host>, number: HostNumber) -> Option<SubsystemLease> {
-        let id = self.ids.allocate()?;
+    /// A new one gets its id, of these. `None`: there is none left.
+    pub(super) fn lease(
+        &mut self,
+        subject: Subject,
+        host: Box<Host>,
+        number: HostNumber,
+        ids: &RangeInclusive<u16>,
+    ) -> Option<SubsystemLease> {
+        let id = self.ids.allocate(ids)?;
         self.records.insert(id, Record { subject, host });
         Some(SubsystemLease::new(id, subject, number))
     }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bdev::Device;
 use reactor::{Cpu, Domain, Guard, Handle, Published, Table, Unlinked};
 
 use crate::ControllerKind;
 use crate::counters::PollGroupCounters;
-use crate::limits::{CONTROLLER_COUNT_MAX, QPAIR_COUNT_MAX};
+use crate::limits::{CONTROLLER_ID_MAX, QPAIR_COUNT_MAX};
 use crate::membership::Remote;
 use crate::qpair::header::QpairHeader;
 use crate::subsystem::{Snapshot, Subject};
@@ -16,7 +15,6 @@ use crate::subsystem::{Snapshot, Subject};
 /// Shared by all CPUs of a target. Nothing in it is written by two.
 pub struct Directory {
     snapshot: Published<Snapshot>,
-    devices: Vec<Arc<dyn Device>>,
     transfer_len_max: u32,
     cpus: Vec<PerCpu>,
     /// By controller id: a CPU plus one above a handle, 0 for none. The control plane writes. Relaxed throughout: an entry is a name, and a name that
@@ -43,7 +41,7 @@ fn subject_bits(subject: Subject) -> u64 {
 }
 
 impl Directory {
-    pub(super) fn new(domain: &Domain, cpu_count: u16, snapshot: Box<Snapshot>, devices: Vec<Arc<dyn Device>>) -> Self {
+    pub(super) fn new(domain: &Domain, cpu_count: u16, snapshot: Box<Snapshot>) -> Self {
         let per_cpu = || PerCpu {
             headers: Table::new(domain, QPAIR_COUNT_MAX),
             counters: Arc::new(PollGroupCounters::default()),
@@ -51,10 +49,9 @@ impl Directory {
         Self {
             transfer_len_max: snapshot.controller.transfer_len_max,
             snapshot: Published::new(domain, snapshot),
-            devices,
             cpus: (0..cpu_count).map(|_| per_cpu()).collect(),
-            controllers: (0..=CONTROLLER_COUNT_MAX).map(|_| AtomicU64::new(0)).collect(),
-            subjects: (0..=CONTROLLER_COUNT_MAX).map(|_| AtomicU64::new(0)).collect(),
+            controllers: (0..=CONTROLLER_ID_MAX).map(|_| AtomicU64::new(0)).collect(),
+            subjects: (0..=CONTROLLER_ID_MAX).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -84,11 +81,6 @@ impl Directory {
         self.transfer_len_max
     }
 
-    /// The devices of all namespaces, by index.
-    pub(crate) fn devices(&self) -> &[Arc<dyn Device>] {
-        &self.devices
-    }
-
     /// The target as it is in this turn.
     pub(crate) fn snapshot<'t>(&self, guard: Guard<'t>) -> &'t Snapshot {
         self.snapshot.load(guard)
@@ -109,12 +101,10 @@ impl Directory {
     /// The ids of a subject's controllers, ascending, as far as is known.
     pub(crate) fn controllers_of(&self, subject: Subject) -> impl Iterator<Item = u16> {
         let bits = subject_bits(subject);
-        (0..=CONTROLLER_COUNT_MAX).zip(self.controllers.iter().zip(&self.subjects)).filter_map(
-            move |(id, (place, of))| {
-                let is_there = place.load(Ordering::Relaxed) != 0 && of.load(Ordering::Relaxed) == bits;
-                is_there.then_some(id)
-            },
-        )
+        (0..=CONTROLLER_ID_MAX).zip(self.controllers.iter().zip(&self.subjects)).filter_map(move |(id, (place, of))| {
+            let is_there = place.load(Ordering::Relaxed) != 0 && of.load(Ordering::Relaxed) == bits;
+            is_there.then_some(id)
+        })
     }
 
     /// Only the control plane may. `id` is one that it has allocated.

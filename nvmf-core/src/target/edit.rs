@@ -23,7 +23,7 @@ impl Target {
             Err(error) => return Err(error),
         }
         check::check_addition(self.subsystems.iter().map(|entry| &entry.spec), &spec, &self.controller)?;
-        self.subsystems.insert(spec, self.directory.devices())?;
+        self.subsystems.insert(spec, &mut self.devices)?;
         Ok(self.begin(Task::Publish))
     }
 

@@ -1,6 +1,8 @@
 //! Controller ids, unique in the whole target.
 
-use crate::limits::CONTROLLER_COUNT_MAX;
+use std::ops::RangeInclusive;
+
+use crate::limits::{CONTROLLER_COUNT_MAX, CONTROLLER_ID_MAX};
 
 /// Which ids are taken. An id is given again as late as possible, so that a host's late Connect with an old one is likely to find none.
 pub(super) struct ControllerIds {
@@ -12,16 +14,17 @@ pub(super) struct ControllerIds {
 
 impl ControllerIds {
     pub(super) fn new() -> Self {
-        Self { taken: vec![false; usize::from(CONTROLLER_COUNT_MAX) + 1], last: 0, count: 0 }
+        Self { taken: vec![false; usize::from(CONTROLLER_ID_MAX) + 1], last: 0, count: 0 }
     }
 
-    /// The next free id after the one given last.
-    pub(super) fn allocate(&mut self) -> Option<u16> {
-        let after = (1..=CONTROLLER_COUNT_MAX).map(|step| {
-            let id = (u32::from(self.last) + u32::from(step) - 1) % u32::from(CONTROLLER_COUNT_MAX) + 1;
-            u16::try_from(id).unwrap_or(CONTROLLER_COUNT_MAX)
-        });
-        let id = after.into_iter().find(|id| !self.taken[usize::from(*id)])?;
+    /// The next free id of a range after the one given last.
+    pub(super) fn allocate(&mut self, range: &RangeInclusive<u16>) -> Option<u16> {
+        if self.count >= usize::from(CONTROLLER_COUNT_MAX) {
+            return None;
+        }
+        let (first, last) = (*range.start(), *range.end());
+        let middle = self.last.checked_add(1).filter(|next| range.contains(next)).unwrap_or(first);
+        let id = (middle..=last).chain(first..middle).find(|id| self.taken.get(usize::from(*id)) == Some(&false))?;
         self.taken[usize::from(id)] = true;
         self.last = id;
         self.count += 1;
@@ -53,19 +56,36 @@ mod tests {
     #[test]
     fn ids_are_unique_and_reused_late() {
         let mut ids = ControllerIds::new();
-        assert_eq!(ids.allocate(), Some(1));
-        assert_eq!(ids.allocate(), Some(2));
+        let range = 1..=CONTROLLER_COUNT_MAX;
+        assert_eq!(ids.allocate(&range), Some(1));
+        assert_eq!(ids.allocate(&range), Some(2));
         assert!(ids.free(1));
         assert!(!ids.free(1));
-        assert_eq!(ids.allocate(), Some(3));
+        assert_eq!(ids.allocate(&range), Some(3));
         for id in 4..=CONTROLLER_COUNT_MAX {
-            assert_eq!(ids.allocate(), Some(id));
+            assert_eq!(ids.allocate(&range), Some(id));
         }
-        assert_eq!(ids.allocate(), Some(1), "wraps to the freed one");
-        assert_eq!(ids.allocate(), None);
+        assert_eq!(ids.allocate(&range), Some(1), "wraps to the freed one");
+        assert_eq!(ids.allocate(&range), None);
+        assert_eq!(ids.allocate(&(5000..=6000)), None, "there are as many as there may be");
         assert!(ids.free(CONTROLLER_COUNT_MAX));
-        assert_eq!(ids.allocate(), Some(CONTROLLER_COUNT_MAX));
+        assert_eq!(ids.allocate(&range), Some(CONTROLLER_COUNT_MAX));
         assert_eq!(ids.count(), usize::from(CONTROLLER_COUNT_MAX));
         assert!(!ids.free(0xFFFF));
+    }
+
+    #[test]
+    fn a_range_gives_its_own_only() {
+        let mut ids = ControllerIds::new();
+        let (low, high) = (1..=2, 3..=CONTROLLER_ID_MAX);
+        assert_eq!(ids.allocate(&high), Some(3));
+        assert_eq!(ids.allocate(&low), Some(1));
+        assert_eq!(ids.allocate(&high), Some(4));
+        assert_eq!(ids.allocate(&low), Some(2));
+        assert_eq!(ids.allocate(&low), None);
+        assert!(ids.free(1));
+        assert_eq!(ids.allocate(&low), Some(1));
+        assert_eq!(ids.allocate(&(CONTROLLER_ID_MAX..=CONTROLLER_ID_MAX)), Some(CONTROLLER_ID_MAX));
+        assert_eq!(ids.allocate(&high), Some(5), "from the range's start again");
     }
 }

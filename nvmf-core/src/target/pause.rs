@@ -2,7 +2,6 @@
 
 use super::Target;
 use super::change::{ChangeError, ChangeId, Task};
-use crate::order::Order;
 
 impl Target {
     /// I/O commands of the subsystem that come from now on are held back; those that were begun end. Done when none is with a device or on its way to or
@@ -17,8 +16,8 @@ impl Target {
             return Err(ChangeError::PausedAlready { nqn: nqn.into(), state: "paused already" });
         }
         entry.is_paused = true;
-        let order = Order::Pause { subsystem: entry.id, devices: entry.devices.clone() };
-        Ok(self.begin(Task::Order(order)))
+        let task = Task::Pause { subsystem: entry.id, devices: entry.devices.clone() };
+        Ok(self.begin(task))
     }
 
     /// The subsystem's I/O commands go on, those first that were held back. A pause that was not done yet is done with it.
@@ -32,8 +31,8 @@ impl Target {
             return Err(ChangeError::PausedAlready { nqn: nqn.into(), state: "not paused" });
         }
         entry.is_paused = false;
-        let order = Order::Resume { subsystem: entry.id };
-        Ok(self.begin(Task::Order(order)))
+        let task = Task::Resume { subsystem: entry.id };
+        Ok(self.begin(task))
     }
 
     /// Whether the subsystem is paused. `None`: there is no such subsystem.

@@ -75,6 +75,10 @@ impl Device for TestDevice {
             ..Geometry::plain(BLOCK_LEN, block_count, 1 << 16)
         }
     }
+    fn resize(&self, block_count: u64) -> Result<(), BdevError> {
+        self.state.lock().unwrap().blocks.resize(block_count as usize * BLOCK_LEN as usize, 0);
+        Ok(())
+    }
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
         Ok(Box::new(TestChannel {
             state: Arc::clone(&self.state),

@@ -386,9 +386,9 @@ impl World {
                 control: Cpu(CPU_COUNT),
                 qpair_count_max: 16,
                 data_memory: data.segment(),
+                channels: target.open_channels().unwrap(),
                 directory: Arc::clone(&directory),
-            })
-            .unwrap();
+            });
             sim.install(Cpu(cpu), PollingCpu { group, path: Path(Rc::clone(&wire)) });
             wires.push(wire);
         }

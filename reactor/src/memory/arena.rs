@@ -103,6 +103,16 @@ impl Arena {
         self.node
     }
 
+    /// Gives the pages back to the machine and keeps the addresses: what was there reads as zeroes from now on, and whoever still has a segment reads
+    /// and writes memory that is there. What a device holds stays until it is deregistered.
+    ///
+    /// # Errors
+    /// If the kernel cannot (hugepages before Linux 5.18): then all is as it was.
+    pub fn discard(&self) -> Result<(), MemoryError> {
+        // SAFETY: invariant 1; the mapping stays, and its contents are bytes of which any value is one.
+        unsafe { mapping::discard(std::ptr::with_exposed_provenance_mut(self.address), self.len) }
+    }
+
     /// Unmaps it.
     ///
     /// # Safety

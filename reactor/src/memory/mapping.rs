@@ -73,6 +73,16 @@ pub(super) unsafe fn unmap(address: *mut u8, len: usize) {
     assert!(result == 0, "munmap of {len} bytes: {}", io::Error::last_os_error());
 }
 
+/// Gives the memory of every page back, and keeps the mapping.
+///
+/// # Safety
+/// `len` bytes from `address` are a private mapping whose contents may become zeroes at any moment.
+pub(super) unsafe fn discard(address: *mut u8, len: usize) -> Result<(), MemoryError> {
+    // SAFETY: the caller's promise.
+    let result = unsafe { libc::madvise(address.cast(), len, libc::MADV_DONTNEED) };
+    if result == 0 { Ok(()) } else { Err(failed("madvise(MADV_DONTNEED)", len)) }
+}
+
 /// Gives every page its memory now, so that running out is an error here and not a signal later.
 ///
 /// # Safety

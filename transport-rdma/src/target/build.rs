@@ -70,14 +70,9 @@ pub fn build_in<P: Provider>(
     assert_eq!(memory.cpus.len(), usize::from(options.cpu_count), "memory for as many CPUs as there are");
     let listeners: BTreeSet<SocketAddr> =
         spec.subsystems.iter().flat_map(|subsystem| subsystem.listeners.iter().copied()).collect();
-    let devices: Vec<Segment> = spec
-        .subsystems
-        .iter()
-        .flat_map(|subsystem| &subsystem.namespaces)
-        .filter_map(|namespace| namespace.device.memory())
-        .collect();
     let controller = spec.controller;
     let core = nvmf_core::Target::new(domain, options.cpu_count, spec)?;
+    let devices: Vec<Segment> = core.devices().filter_map(|facts| facts.device.memory()).collect();
 
     let limits =
         Limits::new(controller, provider.attributes(), options.queue_pair_count_max, options.shared_receive_count);
@@ -100,8 +95,9 @@ pub fn build_in<P: Provider>(
             control: Cpu(options.cpu_count),
             qpair_count_max: options.queue_pair_count_max,
             data_memory: memory.data.segment(),
+            channels: core.open_channels()?,
             directory: Arc::clone(&directory),
-        })?;
+        });
         let counters = Arc::new(CpuCounters::default());
         let (shared, receive_pool) = receives(memory, Cpu(number), &limits);
         ports.push(id);

@@ -87,6 +87,11 @@ pub(super) fn begin(view: View<'_>, parameters: &Parameters<'_>, change: Change)
             | E::NoListener { .. }
             | E::HostThere { .. }
             | E::NoHost { .. }
+            | E::NoNamespace { .. }
+            | E::VisibleToAll { .. }
+            | E::NoAna { .. }
+            | E::NoDevice { .. }
+            | E::Device(_)
             | E::Spec(_),
         )
         | ControlError::Listen { .. } => parameters.impossible(&error.to_string()),
@@ -95,6 +100,11 @@ pub(super) fn begin(view: View<'_>, parameters: &Parameters<'_>, change: Change)
             | E::BeingDeleted { .. }
             | E::BeingRemoved { .. }
             | E::PausedAlready { .. }
+            | E::TooManyNamespaces { .. }
+            | E::DeviceThere { .. }
+            | E::DeviceChanges { .. }
+            | E::DeviceUsed { .. }
+            | E::TooManyDevices { .. }
             | E::TooMany { .. }
             | E::ShuttingDown,
         )

@@ -1,0 +1,118 @@
+//! Devices that are made and deleted while the target runs.
+//!
+//! Opening a device and its channels can take long, so somebody else does that: [`Target::begin_device`] keeps a name and a place,
+//! [`Target::device_made`] or [`Target::device_failed`] goes on. Closing is left to somebody else as well: [`Target::next_retired`].
+
+use std::sync::Arc;
+
+use bdev::{BdevError, Channel, Device};
+
+use super::change::{ChangeError, ChangeId, Task, Wait};
+use super::devices::{Claim, DeviceFacts, MadeDevice, RetiredDevice};
+use super::{Target, check};
+
+impl Target {
+    /// Every polling CPU's channels into the devices that are there from the start, to make its poll group with. May make system calls.
+    ///
+    /// # Errors
+    /// If a device refuses.
+    pub fn open_channels(&self) -> Result<Vec<Box<dyn Channel>>, BdevError> {
+        self.devices.iter().map(|facts| facts.device.open_channel()).collect()
+    }
+
+    /// The devices that can be used.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceFacts<'_>> {
+        self.devices.iter()
+    }
+
+    /// Keeps `name` for a device that somebody is going to open, and claims the device that it is made of. Done when the device can be used; failed where
+    /// [`Self::device_failed`] says so.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn begin_device(&mut self, name: &str, base: Option<&str>) -> Result<ChangeId, ChangeError> {
+        self.may_change()?;
+        let index = self.devices.keep(name, base)?;
+        Ok(self.changes.begin_with(Task::MakeDevice(index), Wait::Making))
+    }
+
+    /// The device of [`Self::begin_device`] is open.
+    pub fn device_made(&mut self, change: ChangeId, made: MadeDevice) {
+        let fault = if self.is_closing {
+            Some(ChangeError::ShuttingDown.to_string())
+        } else {
+            check::device("bdev", &*made.device, self.controller.transfer_len_max).err().map(|error| error.to_string())
+        };
+        match (fault, self.changes.making(change)) {
+            (None, Some(index)) => self.devices.made(index, made),
+            (fault, _) => {
+                self.retired.push_back(RetiredDevice { device: made.device, channels: made.channels });
+                self.device_failed(change, fault.unwrap_or_default());
+            }
+        }
+    }
+
+    /// It could not be opened.
+    pub fn device_failed(&mut self, change: ChangeId, why: String) {
+        let Some(index) = self.changes.making(change) else {
+            return tracing::error!(?change, why, "a device failed that nobody waits for");
+        };
+        drop(self.devices.remove(index));
+        self.changes.fail(change, why);
+    }
+
+    /// The device goes, and with it the namespace that is made of it. Done when no CPU has anything of it any more.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn delete_device(&mut self, name: &str) -> Result<ChangeId, ChangeError> {
+        self.may_change()?;
+        let index = self.devices.find(name)?;
+        match self.devices.claim(index).cloned() {
+            Some(Claim::Device(user)) => {
+                return Err(ChangeError::DeviceUsed { name: format!("{name} (by {user})") });
+            }
+            Some(Claim::Namespace(subsystem, nsid)) => self.take_namespace(subsystem, nsid),
+            None => {}
+        }
+        self.devices.begin_close(index);
+        Ok(self.begin(Task::CloseDevice(index)))
+    }
+
+    /// The device has `block_count` blocks from now on, at least as many as it had. Done when hosts can use them; they are told.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn resize_device(&mut self, name: &str, block_count: u64) -> Result<ChangeId, ChangeError> {
+        self.grow(name, |device| device.resize(block_count))
+    }
+
+    /// The device looks how large it is.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn rescan_device(&mut self, name: &str) -> Result<ChangeId, ChangeError> {
+        self.grow(name, |device| device.rescan())
+    }
+
+    /// A device that is gone from the target, each once.
+    pub fn next_retired(&mut self) -> Option<RetiredDevice> {
+        self.retired.pop_front()
+    }
+
+    fn grow(
+        &mut self,
+        name: &str,
+        grow: impl FnOnce(&Arc<dyn Device>) -> Result<(), BdevError>,
+    ) -> Result<ChangeId, ChangeError> {
+        self.may_change()?;
+        let index = self.devices.find(name)?;
+        if let Some(device) = self.devices.device(index) {
+            grow(device).map_err(|error| ChangeError::Device(error.to_string()))?;
+        }
+        if let Some(Claim::Namespace(subsystem, nsid)) = self.devices.claim(index).cloned() {
+            self.tell_of_namespace(subsystem, nsid);
+        }
+        Ok(self.begin(Task::Publish))
+    }
+}

@@ -1,0 +1,224 @@
+//! The target's devices: which place each has, who uses it, and how far it has come or gone.
+//!
+//! A place is an index that every CPU uses for its channel. It is free again when every CPU has given its channel back, so that what names a device by
+//! its place never means a later one.
+
+use std::sync::Arc;
+
+use bdev::{Channel, Device};
+
+use super::change::ChangeError;
+use crate::limits::DEVICE_COUNT_MAX;
+use crate::namespace::DeviceIndex;
+use crate::order::Way;
+use crate::subsystem::SubsystemId;
+
+/// Who uses a device. One at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// A namespace.
+    Namespace(SubsystemId, u32),
+    /// Another device, which is made of it.
+    Device(String),
+}
+
+/// How far it has come.
+enum State {
+    /// Somebody opens it.
+    Making,
+    /// It is on its way to every CPU.
+    Opening,
+    Open,
+    /// It is on its way back.
+    Closing,
+}
+
+/// One place.
+struct Place {
+    name: String,
+    /// `None` only while it is made.
+    device: Option<Arc<dyn Device>>,
+    state: State,
+    claim: Option<Claim>,
+    /// Ways into it that have not been sent, or have come home.
+    ways: Vec<Box<dyn Channel>>,
+}
+
+/// A device that was made, and a way into it for each polling CPU.
+pub struct MadeDevice {
+    /// It.
+    pub device: Arc<dyn Device>,
+    /// As many as there are polling CPUs.
+    pub channels: Vec<Box<dyn Channel>>,
+}
+
+/// A device that nothing of the target knows any more. Whoever takes it closes the channels, lets go of the device, and may take its memory back.
+pub struct RetiredDevice {
+    /// It.
+    pub device: Arc<dyn Device>,
+    /// All its channels. Nothing is outstanding on them.
+    pub channels: Vec<Box<dyn Channel>>,
+}
+
+/// A device, to list it.
+#[derive(Clone, Copy)]
+pub struct DeviceFacts<'t> {
+    /// It.
+    pub device: &'t Arc<dyn Device>,
+    /// Whether a namespace or another device uses it.
+    pub is_claimed: bool,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Devices {
+    places: Vec<Option<Place>>,
+}
+
+impl Devices {
+    /// Those that are there from the start: every CPU gets its channels when it is made.
+    pub(super) fn new(devices: impl Iterator<Item = Arc<dyn Device>>) -> Self {
+        let mut places: Vec<Option<Place>> = Vec::new();
+        for device in devices {
+            // One that is listed, and named by a namespace too.
+            if places.iter().flatten().any(|place| place.name == device.name()) {
+                continue;
+            }
+            let name = device.name().to_owned();
+            places.push(Some(Place { name, device: Some(device), state: State::Open, claim: None, ways: Vec::new() }));
+        }
+        Self { places }
+    }
+
+    /// Those that can be used, by place.
+    pub(super) fn iter(&self) -> impl Iterator<Item = DeviceFacts<'_>> {
+        self.places.iter().flatten().filter(|place| matches!(place.state, State::Open)).filter_map(|place| {
+            let device = place.device.as_ref()?;
+            Some(DeviceFacts { device, is_claimed: place.claim.is_some() })
+        })
+    }
+
+    /// The place of a device that can be used.
+    pub(super) fn find(&self, name: &str) -> Result<DeviceIndex, ChangeError> {
+        let is_it = |place: &Option<Place>| place.as_ref().is_some_and(|place| place.name == name);
+        let Some(index) = self.places.iter().position(is_it) else {
+            return Err(ChangeError::NoDevice { name: name.into(), known: self.names() });
+        };
+        match self.place(DeviceIndex(index_of(index))).map(|place| &place.state) {
+            Some(State::Open) => Ok(DeviceIndex(index_of(index))),
+            _ => Err(ChangeError::DeviceChanges { name: name.into() }),
+        }
+    }
+
+    /// The device in a place.
+    pub(super) fn device(&self, index: DeviceIndex) -> Option<&Arc<dyn Device>> {
+        self.place(index)?.device.as_ref()
+    }
+
+    /// Who uses it.
+    pub(super) fn claim(&self, index: DeviceIndex) -> Option<&Claim> {
+        self.place(index)?.claim.as_ref()
+    }
+
+    /// Somebody uses it from now on.
+    pub(super) fn take(&mut self, index: DeviceIndex, claim: Claim) {
+        if let Some(place) = self.place_mut(index) {
+            debug_assert!(place.claim.is_none(), "{} is claimed once", place.name);
+            place.claim = Some(claim);
+        }
+    }
+
+    /// Nobody does any more.
+    pub(super) fn free(&mut self, index: DeviceIndex) {
+        if let Some(place) = self.place_mut(index) {
+            place.claim = None;
+        }
+    }
+
+    /// Keeps a place for a device that is being made, and the device that it is made of.
+    pub(super) fn keep(&mut self, name: &str, base: Option<&str>) -> Result<DeviceIndex, ChangeError> {
+        if self.places.iter().flatten().any(|place| place.name == name) {
+            return Err(ChangeError::DeviceThere { name: name.into() });
+        }
+        let free = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
+        if free >= DEVICE_COUNT_MAX {
+            return Err(ChangeError::TooManyDevices { limit: DEVICE_COUNT_MAX });
+        }
+        if let Some(base) = base {
+            let index = self.find(base)?;
+            if self.claim(index).is_some() {
+                return Err(ChangeError::DeviceUsed { name: base.into() });
+            }
+            self.take(index, Claim::Device(name.into()));
+        }
+        if free == self.places.len() {
+            self.places.push(None);
+        }
+        let (name, ways) = (name.to_owned(), Vec::new());
+        self.places[free] = Some(Place { name, device: None, state: State::Making, claim: None, ways });
+        Ok(DeviceIndex(index_of(free)))
+    }
+
+    /// It was made.
+    pub(super) fn made(&mut self, index: DeviceIndex, made: MadeDevice) {
+        if let Some(place) = self.place_mut(index) {
+            place.device = Some(made.device);
+            place.ways = made.channels;
+            place.state = State::Opening;
+        }
+    }
+
+    /// Every CPU has its channel.
+    pub(super) fn opened(&mut self, index: DeviceIndex) {
+        if let Some(place) = self.place_mut(index) {
+            place.state = State::Open;
+        }
+    }
+
+    /// It goes: nothing is begun with it any more.
+    pub(super) fn begin_close(&mut self, index: DeviceIndex) {
+        if let Some(place) = self.place_mut(index) {
+            place.state = State::Closing;
+        }
+    }
+
+    /// A way into it, to send it.
+    pub(super) fn next_way(&mut self, index: DeviceIndex) -> Option<Way> {
+        self.place_mut(index)?.ways.pop().map(Way)
+    }
+
+    /// A way into it that came home.
+    pub(super) fn came_home(&mut self, index: DeviceIndex, way: Way) {
+        if let Some(place) = self.place_mut(index) {
+            place.ways.push(way.0);
+        }
+    }
+
+    /// Its place is free. What it was made of is, too.
+    pub(super) fn remove(&mut self, index: DeviceIndex) -> Option<RetiredDevice> {
+        let place = self.places.get_mut(usize::from(index.0))?.take()?;
+        let claim = Claim::Device(place.name);
+        for other in self.places.iter_mut().flatten().filter(|other| other.claim.as_ref() == Some(&claim)) {
+            other.claim = None;
+        }
+        Some(RetiredDevice { device: place.device?, channels: place.ways })
+    }
+
+    fn place(&self, index: DeviceIndex) -> Option<&Place> {
+        self.places.get(usize::from(index.0))?.as_ref()
+    }
+
+    fn place_mut(&mut self, index: DeviceIndex) -> Option<&mut Place> {
+        self.places.get_mut(usize::from(index.0))?.as_mut()
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.iter().map(|facts| facts.device.name()).collect();
+        if names.is_empty() { "there is none".into() } else { super::subsystems::list(&names) }
+    }
+}
+
+/// Places are fewer than [`DEVICE_COUNT_MAX`].
+fn index_of(place: usize) -> u16 {
+    u16::try_from(place).unwrap_or(u16::MAX)
+}
