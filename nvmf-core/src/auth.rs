@@ -28,14 +28,14 @@ mod group;
 mod hash;
 mod primes;
 
-pub(crate) use exchange::{Delivery, Exchange, Taken};
+pub(crate) use exchange::{Delivered, Delivery, Exchange, Taken};
 pub use group::GroupSet;
 pub use hash::HashSet;
-pub(crate) use job::{Answer, Question, Work};
+pub(crate) use job::{Answer, Outcome, Question, Work};
 pub use job::{Done, Job};
 pub(crate) use queue::Queue;
 pub use secret::{Secret, SecretError};
-pub use supplicant::{Credentials, Entropy, Supplicant, SupplicantError, Turn};
+pub use supplicant::{Credentials, Entropy, RandomSource, Supplicant, SupplicantError, Turn};
 
 pub use crate::wire::auth::{Failure, GroupId, HashId};
 

@@ -12,7 +12,7 @@ mod reservation;
 
 pub use admin::{AdminCommand, GetFeatures, GetLogPage, Identify, IdentifyKind, SetFeatures};
 pub use error::CommandError;
-pub use fabrics::{Connect, FabricsCommand, PropertyGet, PropertySet};
+pub use fabrics::{Connect, FabricsCommand, Message, PropertyGet, PropertySet};
 pub use io::{BlockRange, Fuse, IoCommand, IoKind};
 pub(crate) use io::{COPY_RANGE_LEN, DATASET_RANGE_LEN, cdw11, cdw12};
 pub use reservation::ReservationCommand;

@@ -35,6 +35,14 @@ pub struct PollGroupCounters {
     pub connect_timeout_count: Counter,
     /// Connects answered with an error status.
     pub connect_refused_count: Counter,
+    /// Authentications that succeeded: one for each queue and each time.
+    pub authenticated_count: Counter,
+    /// Authentications that failed, with which their connections ended.
+    pub authentication_failed_count: Counter,
+    /// Qpairs that ended because their host did not authenticate in time.
+    pub authentication_timeout_count: Counter,
+    /// Authentication commands whose host was told to try again, since too many waited.
+    pub authentication_busy_count: Counter,
     /// Gauge: qpairs, draining ones included.
     pub qpairs_live: Counter,
     /// Gauge: controllers, closing ones included.

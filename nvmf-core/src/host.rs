@@ -5,6 +5,7 @@
 //! has a bound, and what is wrong ends as [`HostError`]. Calling `next` again after its end, or with an outcome that no command
 //! was submitted for, is the caller's bug and panics. The functions that make commands are pure; any CPU may call them.
 
+mod authenticate;
 mod bring_up;
 mod discover;
 mod identity;
@@ -14,6 +15,7 @@ mod request;
 mod response;
 mod step;
 
+pub use authenticate::Authenticate;
 pub use discover::{DISCOVERED_COUNT_MAX, Discover, Discovered};
 pub use identity::HostIdentity;
 pub use initialise::{Attached, Initialise};
@@ -22,7 +24,7 @@ pub use request::{
     async_event_request, compare, connect_io, copy, copy_list, deallocate, deallocation_list, disconnect, fill, flush,
     fuse, keep_alive, read, shutdown, verify, write, write_uncorrectable, write_zeroes,
 };
-pub use response::{HostCompletion, connect_outcome};
+pub use response::{Connected, HostCompletion, connect_outcome};
 pub use step::{AdminData, HostError, Outcome, Step};
 
 pub use crate::command::{BlockRange, DataPointer, Fuse};

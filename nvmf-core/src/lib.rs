@@ -26,7 +26,6 @@ mod order;
 mod visibility;
 mod withdrawal;
 
-#[expect(dead_code, unused_imports, reason = "the poll group does not ask yet")]
 pub mod auth;
 
 mod subsystem;

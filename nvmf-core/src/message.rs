@@ -5,6 +5,7 @@
 
 use reactor::{Handle, Name};
 
+use crate::auth::{Answer, Question};
 use crate::membership::{ControllerLease, Host, Join, Remote, SubsystemLease};
 use crate::notice::Notice;
 use crate::order::{Order, Way};
@@ -35,6 +36,8 @@ impl Message {
             Letter::End { .. } => &"end",
             Letter::Withdraw { .. } => &"withdraw",
             Letter::Withdrawn { .. } => &"withdrawn",
+            Letter::Authenticate(_) => &"authenticate",
+            Letter::Authenticated(_) => &"authenticated",
             Letter::Notify(_) => &"notify",
             Letter::Order { .. } => &"order",
             Letter::Obeyed { .. } => &"obeyed",
@@ -60,6 +63,10 @@ pub(crate) enum Letter {
         /// For whom.
         host: Box<Host>,
     },
+    /// Poll group to control plane: somebody has to compute. At most one for each qpair at a time; answered by `Authenticated` unless its time is over.
+    Authenticate(Box<Question>),
+    /// Control plane to poll group: what came of it.
+    Authenticated(Box<Answer>),
     /// Poll group to control plane: the controller is gone. Its lease comes home, and its id is free.
     Retire {
         /// By value.

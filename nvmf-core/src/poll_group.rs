@@ -11,6 +11,7 @@
 
 mod admission;
 mod association;
+mod authenticate;
 mod buffers;
 mod connect;
 mod control;

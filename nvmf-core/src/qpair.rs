@@ -3,6 +3,7 @@
 //! Invariants: every change of a request's state goes through [`QpairBody::advance`], which keeps the count of what is awaited; a qpair is
 //! closed only when that count is zero and every request is free.
 
+pub(crate) mod authentication;
 pub(crate) mod header;
 pub(crate) mod request;
 
@@ -15,7 +16,8 @@ use crate::command::{Connect, QueueKind};
 use crate::limits::SLOTS_PER_ENTRY;
 use crate::membership::ControllerLease;
 use crate::subsystem::Subject;
-use crate::transport::{QpairSpec, Slot};
+use crate::transport::{DisconnectReason, QpairSpec, Slot};
+use authentication::Authentication;
 use request::{Request, RequestEvent, RequestState};
 
 /// Where a qpair is in its life. Consumed by value at each step.
@@ -107,8 +109,10 @@ pub(crate) struct QpairBody {
     pub(crate) stage: Stage,
     /// Commands that came while a Connect was not answered, in order.
     pub(crate) stalled: VecDeque<Slot>,
-    /// Disconnect was answered in this slot: when that response is sent, the qpair ends.
-    pub(crate) last_slot: Option<Slot>,
+    /// Disconnect or the end of an authentication was answered in this slot: when that response is sent, the qpair ends, for this reason.
+    pub(crate) last_slot: Option<(Slot, DisconnectReason)>,
+    /// Where the host has to authenticate.
+    pub(crate) authentication: Option<Box<Authentication>>,
     head: SubmissionHead,
     requests: Box<[Request]>,
     awaited_count: usize,
@@ -125,6 +129,7 @@ impl QpairBody {
             stage: Stage::AwaitingConnect { timer },
             stalled: VecDeque::with_capacity(slot_count),
             last_slot: None,
+            authentication: None,
             head: SubmissionHead::Counted { head: 0, size: spec.depth },
             requests: requests.into_boxed_slice(),
             awaited_count: 0,

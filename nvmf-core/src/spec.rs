@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use crate::auth::{GroupSet, HashSet, Secret};
 use crate::limits::{CONTROLLER_ID_MAX, NSID_MAX};
 
 /// A whole target.
@@ -15,6 +16,45 @@ pub struct TargetSpec {
     pub subsystems: Vec<SubsystemSpec>,
     /// Limits and defaults of controllers.
     pub controller: ControllerSpec,
+    /// How hosts that have keys authenticate.
+    pub authentication: AuthenticationSpec,
+}
+
+/// How hosts that have keys authenticate, by DH-HMAC-CHAP [NVMe Base 2.0, 8.13.5].
+#[derive(Clone, Copy, Debug)]
+pub struct AuthenticationSpec {
+    /// Hash functions that may be used.
+    pub hashes: HashSet,
+    /// Groups that may be used.
+    pub groups: GroupSet,
+    /// S1 of the first challenge: a random number. 0 is taken as 1.
+    pub first_sequence: u32,
+}
+
+impl Default for AuthenticationSpec {
+    fn default() -> Self {
+        Self { hashes: HashSet::ALL, groups: GroupSet::ALL, first_sequence: 1 }
+    }
+}
+
+/// A key, and the name by which people speak of it.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: String,
+    /// Itself.
+    pub secret: Secret,
+}
+
+/// The keys of one host of one subsystem.
+#[derive(Clone, Debug)]
+pub struct HostKeys {
+    /// Its NQN.
+    pub host: String,
+    /// What it proves itself with.
+    pub key: Key,
+    /// What the controller proves itself with, where the host asks for that.
+    pub controller_key: Option<Key>,
 }
 
 /// One NVM subsystem.
@@ -30,6 +70,8 @@ pub struct SubsystemSpec {
     pub allow_any_host: bool,
     /// Otherwise these.
     pub hosts: Vec<String>,
+    /// Those of them that have to authenticate, and with what: also where every host may connect.
+    pub host_keys: Vec<HostKeys>,
     /// Where it can be reached: each of these is an address that the transport listens on.
     pub listeners: Vec<SocketAddr>,
     /// Its namespaces.
@@ -56,6 +98,7 @@ impl SubsystemSpec {
             model_number: "Quiesce".into(),
             allow_any_host: false,
             hosts: Vec::new(),
+            host_keys: Vec::new(),
             listeners: Vec::new(),
             namespaces: Vec::new(),
             nsid_max: NSID_MAX,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::auth::{GroupSet, HashSet};
 use crate::namespace::Namespace;
 use crate::spec::{AnaState, ControllerSpec};
 use crate::wire::Nqn;
@@ -28,6 +29,8 @@ pub(crate) struct Snapshot {
     pub(crate) generation: u64,
     /// Whether Connect is refused, since the target shuts down.
     pub(crate) is_closing: bool,
+    /// Hash functions and groups that authentications may use.
+    pub(crate) authentication: (HashSet, GroupSet),
     /// Limits of every controller.
     pub(crate) controller: ControllerSpec,
     /// In the order of their ids.
@@ -46,6 +49,8 @@ pub(crate) struct Subsystem {
     pub(crate) model_number: String,
     /// `None`: every host.
     pub(crate) hosts: Option<Vec<String>>,
+    /// Those that have to authenticate.
+    pub(crate) authenticated_hosts: Vec<String>,
     pub(crate) listeners: Vec<SubsystemPort>,
     /// By nsid - 1.
     pub(crate) namespaces: Vec<Option<Namespace>>,
@@ -117,6 +122,11 @@ impl Subsystem {
     /// Whether this host may connect.
     pub(crate) fn allows(&self, host_nqn: &str) -> bool {
         self.hosts.as_ref().is_none_or(|hosts| hosts.iter().any(|host| host == host_nqn))
+    }
+
+    /// Whether this host has to authenticate. Also where every host may connect: whoever has a key is nobody else.
+    pub(crate) fn must_authenticate(&self, host_nqn: &str) -> bool {
+        self.authenticated_hosts.iter().any(|host| host == host_nqn)
     }
 
     /// The namespace with this id. 0 and FFFFFFFFh are none's.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | here | messages, publishing, how changes go on |
 //! | `edit`, `pause` | the changes that may be asked for |
+//! | `authenticate` | keys, and the work of authentications |
 //! | [`Amendment`] | most of them as plain data |
 //! | `facts` | what is told of subsystems, controllers and qpairs |
 //! | `change`, `advance` | what a change waits for, and how it goes on |
@@ -16,6 +17,7 @@
 
 mod amend;
 mod ana;
+mod authenticate;
 mod device_changes;
 mod edit;
 mod facts;
@@ -49,6 +51,7 @@ pub use facts::QpairFacts;
 pub use namespaces::NamespaceRequest;
 
 use crate::ControllerKind;
+use crate::auth::Queue;
 use crate::membership::{Host, Remote};
 use crate::message::{Letter, Message};
 use crate::notice::Notice;
@@ -75,6 +78,10 @@ pub struct Target {
     retired: VecDeque<RetiredDevice>,
     directory: Arc<Directory>,
     controllers: Controllers,
+    /// Authentications that wait for somebody who computes.
+    questions: Queue,
+    /// S1 of the next challenge.
+    next_sequence: u32,
     hosts: Hosts,
     limbo: Limbo<Unlinked<Snapshot>>,
     /// Of the snapshot that is published.
@@ -99,7 +106,7 @@ impl Target {
         check::check(cpu_count, &spec)?;
         let of_namespaces = spec.subsystems.iter().flat_map(|s| &s.namespaces).map(|n| &n.device);
         let mut devices = Devices::new(spec.devices.iter().chain(of_namespaces).map(Arc::clone));
-        let mut subsystems = Subsystems::default();
+        let mut subsystems = Subsystems::new((spec.authentication.hashes, spec.authentication.groups));
         for subsystem in spec.subsystems {
             subsystems.insert(subsystem, &mut devices)?;
         }
@@ -111,6 +118,8 @@ impl Target {
             retired: VecDeque::new(),
             directory: Arc::new(Directory::new(domain, cpu_count, snapshot)),
             controllers: Controllers::new(),
+            questions: Queue::default(),
+            next_sequence: spec.authentication.first_sequence.max(1),
             hosts: Hosts::new(),
             limbo: Limbo::new(Grace::Readers, SNAPSHOT_LIMBO_MAX),
             generation: 1,
@@ -139,6 +148,7 @@ impl Target {
     pub fn receive<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, from: Option<Cpu>, message: Message) {
         match message.0 {
             Letter::Admit { controller, subject, host } => self.admit(turn, controller, subject, host),
+            Letter::Authenticate(question) => self.ask(turn, question),
             Letter::Retire { lease } => {
                 self.directory.set_controller(lease.controller_id(), None);
                 Step::IdFreed.trace(turn, 0, lease.controller_id().into());
@@ -160,6 +170,7 @@ impl Target {
                 }
             }
             letter @ (Letter::Admitted { .. }
+            | Letter::Authenticated(_)
             | Letter::NotAdmitted { .. }
             | Letter::Join(_)
             | Letter::Joined { .. }

@@ -73,6 +73,10 @@ traced_words! {
     IdGiven = 0x130, "controller id given";
     /// A controller id is free again. On the control plane. Subject: 0. Detail: the id.
     IdFreed = 0x131, "controller id freed";
+    /// A host has proven who it is. Subject: the qpair's handle. Detail: 0.
+    HostAuthenticated = 0x150, "host authenticated";
+    /// A host has not, and the qpair ends. Subject: the qpair's handle. Detail: why, as AUTH_Failure names it.
+    HostRefused = 0x151, "host refused";
     /// A message or a call named a qpair that is gone. Subject: the handle. Detail: 0.
     QpairMissed = 0x140, "qpair missed";
     /// A message named a controller that is gone. Subject: its place. Detail: 0.

@@ -95,11 +95,13 @@ pub enum DisconnectReason {
     SubsystemDeleted,
     /// Its host may not use the subsystem any more.
     HostRemoved,
+    /// Its host did not authenticate, or not in time.
+    Authentication,
 }
 
 impl DisconnectReason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Host,
         Self::Protocol,
         Self::TransportError,
@@ -113,6 +115,7 @@ impl DisconnectReason {
         Self::ListenerRemoved,
         Self::SubsystemDeleted,
         Self::HostRemoved,
+        Self::Authentication,
     ];
 }
 

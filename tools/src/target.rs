@@ -244,7 +244,12 @@ fn controller_spec(config: &Config) -> ControllerSpec {
 fn target_spec(config: &Config, devices: &[Arc<dyn Device>]) -> Result<TargetSpec> {
     let subsystems =
         config.subsystems.iter().map(|section| subsystem_spec(section, devices)).collect::<Result<Vec<_>>>()?;
-    Ok(TargetSpec { devices: devices.to_vec(), subsystems, controller: controller_spec(config) })
+    Ok(TargetSpec {
+        devices: devices.to_vec(),
+        subsystems,
+        controller: controller_spec(config),
+        ..TargetSpec::default()
+    })
 }
 
 fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Result<SubsystemSpec> {

@@ -31,7 +31,7 @@ pub use error::HostFailure;
 pub use io_queues::{IoQueues, QueueFull};
 pub use memory::HostMemory;
 pub use message::Message;
-pub use options::{HostOptions, OptionError};
+pub use options::{HostAuthentication, HostOptions, OptionError};
 pub use workload::{Ended, IoCommand, Start, Workload};
 
 /// Why a host could not be built.

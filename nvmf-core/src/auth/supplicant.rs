@@ -3,6 +3,7 @@
 //! Its steps are a flat table, kept whole in the test below. The key exchange is done here, in the call that has the challenge: a host waits for it anyway.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -69,6 +70,32 @@ impl Entropy {
 impl fmt::Debug for Entropy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Entropy(…)")
+    }
+}
+
+/// Where a host's random bytes come from: the system's generator, or a test's sequence.
+#[derive(Clone)]
+pub struct RandomSource(Arc<Fill>);
+
+type Fill = dyn Fn(&mut [u8]) + Send + Sync;
+
+impl RandomSource {
+    /// Fills what it is given.
+    #[must_use]
+    pub fn new(fill: impl Fn(&mut [u8]) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(fill))
+    }
+
+    /// For one exchange.
+    #[must_use]
+    pub fn entropy(&self) -> Entropy {
+        Entropy::draw(&mut |bytes| (self.0)(bytes))
+    }
+}
+
+impl fmt::Debug for RandomSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RandomSource(…)")
     }
 }
 

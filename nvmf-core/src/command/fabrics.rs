@@ -1,6 +1,8 @@
 //! Fabrics commands [NVMe Base 2.0, 6].
 
-use super::{CommandError, DataPointer, QueueKind, Sgl, data_from_host, exact};
+use super::{CommandError, DataPointer, QueueKind, Sgl, data_from_host, data_to_host, exact};
+use crate::limits::AUTHENTICATION_MESSAGE_LEN_MAX;
+use crate::wire::auth::AuthenticationEntry;
 use crate::wire::{ConnectData, ConnectEntry, DisconnectEntry, FabricsType, PropertyEntry};
 
 /// A Fabrics command.
@@ -12,10 +14,10 @@ pub enum FabricsCommand {
     PropertySet(PropertySet),
     /// Reads a property. On the admin queue only.
     PropertyGet(PropertyGet),
-    /// Authentication, host to controller. Its data is not parsed: authentication is not supported.
-    AuthenticationSend,
+    /// Authentication, host to controller.
+    AuthenticationSend(Message),
     /// Authentication, controller to host.
-    AuthenticationReceive,
+    AuthenticationReceive(Message),
     /// Ends an I/O queue.
     Disconnect,
 }
@@ -55,6 +57,15 @@ pub struct PropertyGet {
     pub is_wide: bool,
 }
 
+/// Authentication Send or Receive: a message, or room for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Bytes, at least one.
+    pub len: u32,
+    /// As many bytes.
+    pub data: DataPointer,
+}
+
 /// The type decides; flags are checked already.
 pub(super) fn parse(queue: QueueKind, bytes: &[u8; 64], sgl: Sgl) -> Result<FabricsCommand, CommandError> {
     let property = PropertyEntry::from_bytes(*bytes);
@@ -76,8 +87,14 @@ pub(super) fn parse(queue: QueueKind, bytes: &[u8; 64], sgl: Sgl) -> Result<Fabr
             admin_only?;
             Ok(FabricsCommand::PropertyGet(PropertyGet { offset: property.offset.get(), is_wide: is_wide(&property)? }))
         }
-        FabricsType::AuthenticationSend => Ok(FabricsCommand::AuthenticationSend),
-        FabricsType::AuthenticationReceive => Ok(FabricsCommand::AuthenticationReceive),
+        FabricsType::AuthenticationSend => {
+            let len = message_len(&AuthenticationEntry::from_bytes(*bytes), AUTHENTICATION_MESSAGE_LEN_MAX)?;
+            Ok(FabricsCommand::AuthenticationSend(Message { len, data: exact(data_from_host(sgl)?, len)? }))
+        }
+        FabricsType::AuthenticationReceive => {
+            let len = message_len(&AuthenticationEntry::from_bytes(*bytes), u32::MAX)?;
+            Ok(FabricsCommand::AuthenticationReceive(Message { len, data: exact(data_to_host(sgl)?, len)? }))
+        }
         FabricsType::Disconnect => match queue {
             // The admin queue ends with its controller [NVMe Base 2.0, 6.4].
             QueueKind::Admin => Err(CommandError::QueueKind),
@@ -100,6 +117,20 @@ fn connect(entry: &ConnectEntry, sgl: Sgl) -> Result<FabricsCommand, CommandErro
         keep_alive_ms: entry.keep_alive_ms.get(),
         data: exact(data_from_host(sgl)?, ConnectData::LEN)?,
     }))
+}
+
+/// TL or AL, of the one protocol that there is [NVMe Base 2.0, 6.1, 6.2].
+fn message_len(entry: &AuthenticationEntry, len_max: u32) -> Result<u32, CommandError> {
+    for (byte, value, known) in [
+        (41, entry.specific_0, AuthenticationEntry::SPECIFIC),
+        (42, entry.specific_1, AuthenticationEntry::SPECIFIC),
+        (43, entry.security_protocol, AuthenticationEntry::SECURITY_PROTOCOL),
+    ] {
+        if value != known {
+            return Err(CommandError::Field { byte });
+        }
+    }
+    Some(entry.len.get()).filter(|len| (1..=len_max).contains(len)).ok_or(CommandError::Field { byte: 44 })
 }
 
 fn is_wide(entry: &PropertyEntry) -> Result<bool, CommandError> {
@@ -203,6 +234,40 @@ mod tests {
             Ok(FabricsCommand::PropertySet(PropertySet { offset: 0x14, is_wide: false, value: 0x0046_0001 }))
         );
         assert_eq!(fabrics(QueueKind::Io, &bytes), Err(Status::INVALID_OPCODE));
+    }
+
+    #[test]
+    fn authentication_as_a_linux_host_sends_it() {
+        let bytes = |fabrics_type: u8, len: u32| {
+            let mut bytes = linux_connect();
+            bytes[4] = fabrics_type;
+            bytes[32..35].copy_from_slice(&len.to_le_bytes()[..3]);
+            bytes[40..44].copy_from_slice(&[0, 1, 1, 0xE9]);
+            bytes[44..48].copy_from_slice(&len.to_le_bytes());
+            bytes[48..52].fill(0);
+            bytes
+        };
+        for queue in [QueueKind::Admin, QueueKind::Io] {
+            let Ok(FabricsCommand::AuthenticationSend(send)) = fabrics(queue, &bytes(5, 72)) else { panic!() };
+            assert_eq!((send.len, send.data.len()), (72, 72));
+            let Ok(FabricsCommand::AuthenticationReceive(receive)) = fabrics(queue, &bytes(6, 4096)) else { panic!() };
+            assert_eq!(receive.len, 4096);
+        }
+        // No message is of 0 bytes, none that a host sends is of more than a page; receives may have any room.
+        for (fabrics_type, len, refused) in
+            [(5, 0, true), (6, 0, true), (5, 4096, false), (5, 4097, true), (6, 4097, false)]
+        {
+            let parsed = fabrics(QueueKind::Admin, &bytes(fabrics_type, len));
+            assert_eq!(parsed.err(), refused.then_some(Status::INVALID_FIELD), "{fabrics_type} {len}");
+        }
+        for byte in [41, 42, 43] {
+            let mut wrong = bytes(5, 72);
+            wrong[byte] = 2;
+            assert_eq!(fabrics(QueueKind::Admin, &wrong), Err(Status::INVALID_FIELD), "byte {byte}");
+        }
+        let mut wrong = bytes(5, 72);
+        wrong[32] = 71;
+        assert_eq!(fabrics(QueueKind::Admin, &wrong), Err(Status::SGL_LENGTH_INVALID));
     }
 
     #[test]

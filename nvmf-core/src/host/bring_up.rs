@@ -1,8 +1,10 @@
 //! The first part of what every admin queue goes through: Connect, CAP, VS, CC, CSTS.RDY [NVMe Base 2.0, 3.5.3].
 
+use crate::auth::{Credentials, Entropy};
+use crate::host::authenticate::Authenticate;
 use crate::host::identity::HostIdentity;
 use crate::host::request;
-use crate::host::response::connect_outcome;
+use crate::host::response::{Connected, connect_outcome};
 use crate::host::step::{AdminData, HostError, Outcome, Step};
 use crate::wire::{Capabilities, Configuration, ControllerStatus, DYNAMIC_CONTROLLER_ID, Nqn, Property, Version};
 
@@ -22,6 +24,8 @@ pub(super) struct Connection {
     pub(super) subsystem_nqn: String,
     pub(super) admin_depth: u16,
     pub(super) keep_alive_ms: u32,
+    /// What to prove ourselves with, if we are asked.
+    pub(super) proof: Option<(Credentials, Entropy)>,
 }
 
 /// A controller that is enabled and ready.
@@ -35,8 +39,12 @@ pub(super) struct Enabled {
 /// From a connected admin queue to CSTS.RDY.
 #[derive(Debug)]
 pub(super) enum BringUp {
-    Start(Connection),
-    Connect,
+    Start(Box<Connection>),
+    Connect(Box<Connection>),
+    Authenticate {
+        controller_id: u16,
+        authenticate: Box<Authenticate>,
+    },
     Capabilities {
         controller_id: u16,
     },
@@ -64,10 +72,10 @@ pub(super) enum Progress {
 impl BringUp {
     pub(super) fn next(self, outcome: Option<Outcome<'_>>) -> Result<Progress, HostError> {
         match (self, outcome) {
-            (Self::Start(connection), None) => connect(&connection),
-            (Self::Connect, Some(outcome)) => {
-                let controller_id = connect_outcome(&outcome.completion)?;
-                Ok(property_get(Property::Capabilities, Self::Capabilities { controller_id }))
+            (Self::Start(connection), None) => connect(connection),
+            (Self::Connect(connection), Some(outcome)) => connected(connection, connect_outcome(&outcome.completion)?),
+            (Self::Authenticate { controller_id, authenticate }, outcome) => {
+                authenticating(controller_id, authenticate, outcome)
             }
             (Self::Capabilities { controller_id }, Some(outcome)) => {
                 let capabilities = Capabilities(outcome.success("Property Get of CAP")?.result);
@@ -95,14 +103,45 @@ impl BringUp {
     }
 }
 
-fn connect(connection: &Connection) -> Result<Progress, HostError> {
-    let Connection { identity, subsystem_nqn, admin_depth, keep_alive_ms } = connection;
+fn connect(connection: Box<Connection>) -> Result<Progress, HostError> {
+    let Connection { identity, subsystem_nqn, admin_depth, keep_alive_ms, .. } = &*connection;
     for (field, value) in [("subsystem NQN", subsystem_nqn), ("host NQN", &identity.nqn)] {
         Nqn::new(value).map_err(|error| HostError::Name { field, value: value.clone(), error })?;
     }
     let (command, data) =
         request::connect(identity, subsystem_nqn, DYNAMIC_CONTROLLER_ID, 0, *admin_depth, *keep_alive_ms);
-    Ok(Progress::Step(Step::Submit { command, data: AdminData::Out(data) }, BringUp::Connect))
+    Ok(Progress::Step(Step::Submit { command, data: AdminData::Out(data) }, BringUp::Connect(connection)))
+}
+
+fn connected(connection: Box<Connection>, connected: Connected) -> Result<Progress, HostError> {
+    let Connected { controller_id, must_authenticate } = connected;
+    let Connection { identity, subsystem_nqn, proof, .. } = *connection;
+    match (proof, must_authenticate) {
+        (None, false) => Ok(property_get(Property::Capabilities, BringUp::Capabilities { controller_id })),
+        (None, true) => Err(HostError::peer("the controller asks for authentication: give this host's secret")),
+        (Some((credentials, _)), false) if credentials.controller_secret.is_some() => Err(HostError::peer(
+            "the controller does not ask for authentication, and so cannot prove that it knows its secret: give the host a key there",
+        )),
+        (Some(_), false) => Ok(property_get(Property::Capabilities, BringUp::Capabilities { controller_id })),
+        (Some((credentials, entropy)), true) => {
+            let authenticate = Authenticate::new(&credentials, &identity, &subsystem_nqn, 0, entropy);
+            authenticating(controller_id, Box::new(authenticate), None)
+        }
+    }
+}
+
+fn authenticating(
+    controller_id: u16,
+    mut authenticate: Box<Authenticate>,
+    outcome: Option<Outcome<'_>>,
+) -> Result<Progress, HostError> {
+    let state = |authenticate| BringUp::Authenticate { controller_id, authenticate };
+    match authenticate.next(outcome) {
+        Step::Submit { command, data } => Ok(Progress::Step(Step::Submit { command, data }, state(authenticate))),
+        Step::Wait { delay_ns } => Ok(Progress::Step(Step::Wait { delay_ns }, state(authenticate))),
+        Step::Done(_) => Ok(property_get(Property::Capabilities, BringUp::Capabilities { controller_id })),
+        Step::Failed(error) => Err(error),
+    }
 }
 
 fn enable(enabled: Enabled) -> Result<Progress, HostError> {

@@ -97,8 +97,9 @@ impl Discover {
             admin_depth,
             // Read once and gone: no keep-alive [NVMe Base 2.0, 3.1.2.3].
             keep_alive_ms: 0,
+            proof: None,
         };
-        Self { attempt_count: 0, state: State::BringUp(BringUp::Start(connection)) }
+        Self { attempt_count: 0, state: State::BringUp(BringUp::Start(Box::new(connection))) }
     }
 
     /// What to do next. First call and after a wait: `None`.

@@ -1,5 +1,6 @@
 //! From a connected admin queue to a ready controller whose namespaces are known [NVMe Base 2.0, 3.5.3].
 
+use crate::auth::{Credentials, Entropy};
 use crate::host::bring_up::{BringUp, Connection, Enabled, Progress};
 use crate::host::identity::HostIdentity;
 use crate::host::namespaces::{NamespaceInfo, Scan, ScanProgress};
@@ -70,8 +71,18 @@ impl Initialise {
             subsystem_nqn: subsystem_nqn.to_owned(),
             admin_depth,
             keep_alive_ms,
+            proof: None,
         };
-        Self { io_queue_count, keep_alive_ms, state: State::BringUp(BringUp::Start(connection)) }
+        Self { io_queue_count, keep_alive_ms, state: State::BringUp(BringUp::Start(Box::new(connection))) }
+    }
+
+    /// The same, with what to prove ourselves with where the controller asks. `entropy` is for this one time.
+    #[must_use]
+    pub fn authenticating(mut self, credentials: Credentials, entropy: Entropy) -> Self {
+        if let State::BringUp(BringUp::Start(connection)) = &mut self.state {
+            connection.proof = Some((credentials, entropy));
+        }
+        self
     }
 
     /// What to do next. First call and after a wait: `None`.

@@ -7,15 +7,24 @@ use crate::wire::{CompletionEntry, ConnectRefusal, ConnectResult};
 /// Controller ids from here on are reserved [NVMe Base 2.0, 3.1.1].
 const CONTROLLER_ID_RESERVED: u16 = 0xFFF0;
 
-/// How a Connect ended, of any queue: the controller's id.
+/// What a Connect came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// The controller's id.
+    pub controller_id: u16,
+    /// The queue carries nothing else until the host has authenticated on it ([`crate::host::Authenticate`]).
+    pub must_authenticate: bool,
+}
+
+/// How a Connect ended, of any queue.
 ///
 /// # Errors
 /// [`HostError`] names the parameter that was refused, or what the controller asks for that this host cannot do.
-pub fn connect_outcome(completion: &[u8; 16]) -> Result<u16, HostError> {
+pub fn connect_outcome(completion: &[u8; 16]) -> Result<Connected, HostError> {
     let completion = HostCompletion::parse(completion).success("Connect")?;
     let result = ConnectResult::from_result(completion.result);
-    if result.authentication != 0 {
-        return Err(HostError::peer("the controller asks for authentication, which this host cannot do"));
+    if result.authentication & ConnectResult::AUTHENTICATION_CHANNEL != 0 {
+        return Err(HostError::peer("the controller asks for a secure channel (ASCR), which this host cannot make"));
     }
     if result.controller_id >= CONTROLLER_ID_RESERVED {
         return Err(HostError::peer(format!(
@@ -23,7 +32,8 @@ pub fn connect_outcome(completion: &[u8; 16]) -> Result<u16, HostError> {
             result.controller_id
         )));
     }
-    Ok(result.controller_id)
+    let must_authenticate = result.authentication & ConnectResult::AUTHENTICATION_TRANSACTION != 0;
+    Ok(Connected { controller_id: result.controller_id, must_authenticate })
 }
 
 /// A response as the host reads it. Any 16 bytes are one: whether `command_id` is one that is out is the queue's matter.
@@ -107,9 +117,10 @@ mod tests {
     #[test]
     fn how_a_connect_ended() {
         let end = |status, result| connect_outcome(&CompletionEntry::new(1, status).with_result(result).to_bytes());
-        assert_eq!(end(Status::SUCCESS, 7), Ok(7));
+        assert_eq!(end(Status::SUCCESS, 7), Ok(Connected { controller_id: 7, must_authenticate: false }));
+        assert_eq!(end(Status::SUCCESS, 0x2_0007), Ok(Connected { controller_id: 7, must_authenticate: true }));
         let words = |status, result| end(status, result).unwrap_err().to_string();
-        assert!(words(Status::SUCCESS, 0x1_0007).contains("authentication"));
+        assert!(words(Status::SUCCESS, 0x4_0007).contains("secure channel"));
         assert!(words(Status::SUCCESS, 0xFFFF).contains("0xffff"));
         let refused = words(Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::QUEUE_SIZE.to_result());
         assert!(refused.starts_with("Connect failed") && refused.ends_with(": queue size"), "{refused}");

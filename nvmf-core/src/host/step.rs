@@ -1,5 +1,6 @@
 //! What a state machine of an admin queue asks of its caller, and what it is told.
 
+use crate::auth::SupplicantError;
 use crate::host::Attached;
 use crate::host::response::HostCompletion;
 use crate::wire::NqnError;
@@ -62,6 +63,9 @@ pub enum HostError {
         /// What.
         what: String,
     },
+    /// Host and controller did not come to know each other.
+    #[error("authentication failed: {0}")]
+    Authentication(SupplicantError),
     /// A name that we were to connect with is none.
     #[error("{field} is {value:?}: {error}")]
     Name {
@@ -77,11 +81,18 @@ pub enum HostError {
 impl Step<std::convert::Infallible> {
     /// A step that cannot be the end fits any machine.
     pub(super) fn retarget<T>(self) -> Step<T> {
+        self.map(|never| match *never {})
+    }
+}
+
+impl<T> Step<T> {
+    /// The same, with another end.
+    pub(super) fn map<U>(self, done: impl FnOnce(Box<T>) -> Box<U>) -> Step<U> {
         match self {
             Self::Submit { command, data } => Step::Submit { command, data },
             Self::Wait { delay_ns } => Step::Wait { delay_ns },
             Self::Failed(error) => Step::Failed(error),
-            Self::Done(never) => match *never {},
+            Self::Done(end) => Step::Done(done(end)),
         }
     }
 }

@@ -44,7 +44,9 @@ impl PollGroup {
             Letter::Withdraw { change, withdrawal } => self.withdraw(turn, transport, change, &withdrawal),
             Letter::Notify(notice) => self.notify(&notice),
             Letter::Order { change, order } => self.obey(turn, change, *order),
+            Letter::Authenticated(answer) => self.authentication_answered(turn, transport, *answer),
             letter @ (Letter::Admit { .. }
+            | Letter::Authenticate(_)
             | Letter::Retire { .. }
             | Letter::Withdrawn { .. }
             | Letter::Obeyed { .. }) => {

@@ -98,6 +98,7 @@ impl PollGroup {
         let Some(qpair) = self.qpairs.look(name.0) else { return Ok(()) };
         let subject = check(snapshot, &qpair.spec, connect, &parameters)?;
         let host = Host { nqn: parameters.host_nqn, id: parameters.host_id };
+        self.expect_authentication(snapshot, name.0, subject, &host);
         if connect.qid == 0 {
             self.make_controller(turn, name, connect, subject, host)
         } else {
@@ -184,7 +185,8 @@ impl PollGroup {
             header.set_controller_id(controller_id);
             header.set_stage(stage);
         }
-        let result = ConnectResult { controller_id, authentication: 0 }.to_result();
+        let authentication = self.require_authentication(turn, handle);
+        let result = ConnectResult { controller_id, authentication }.to_result();
         self.complete((handle, slot), Status::SUCCESS, result);
         self.unstall(handle);
     }

@@ -52,6 +52,11 @@ impl PollGroup {
             Ok(command) => command,
             Err(status) => return self.complete(name, status, 0),
         };
+        if let (Stage::Admin { .. } | Stage::Io { .. }, Some(authentication)) = (&qpair.stage, &qpair.authentication)
+            && authentication.bars(&command)
+        {
+            return self.complete(name, Status::AUTHENTICATION_REQUIRED, 0);
+        }
         match (&qpair.stage, command) {
             (Stage::Draining { .. }, _) => {}
             (Stage::Connecting { slot: connect, .. }, _) if *connect != slot => qpair.stalled.push_back(slot),
@@ -64,6 +69,13 @@ impl PollGroup {
             | (Stage::Admin { .. } | Stage::Io { .. }, Command::Fabrics(FabricsCommand::Connect(_))) => {
                 self.complete(name, Status::COMMAND_SEQUENCE_ERROR, 0);
             }
+            (Stage::Admin { .. } | Stage::Io { .. }, Command::Fabrics(FabricsCommand::AuthenticationSend(send))) => {
+                self.begin_authentication_send(turn, transport, name, &send);
+            }
+            (
+                Stage::Admin { .. } | Stage::Io { .. },
+                Command::Fabrics(FabricsCommand::AuthenticationReceive(receive)),
+            ) => self.begin_authentication_receive(turn, name, &receive),
             (Stage::Admin { controller }, Command::Admin(command)) => {
                 let controller = *controller;
                 self.begin_admin(turn, transport, name, controller, &command);
@@ -83,7 +95,7 @@ impl PollGroup {
             }
             (Stage::Io { .. }, Command::Fabrics(FabricsCommand::Disconnect)) => {
                 // The connection ends when the host has been told so.
-                qpair.last_slot = Some(slot);
+                qpair.last_slot = Some((slot, DisconnectReason::Host));
                 self.complete(name, Status::SUCCESS, 0);
             }
             // The parser lets no command of the other kind of queue through.
@@ -260,9 +272,8 @@ impl PollGroup {
                 Answer::Held | Answer::Abort { .. } => self.complete(name, Status::INTERNAL_ERROR, 0),
             },
             FabricsCommand::PropertySet(set) => self.set_property(turn, name, controller, set),
-            // Connect's AUTHREQ was 0: nobody has to authenticate, and nobody can.
-            FabricsCommand::AuthenticationSend
-            | FabricsCommand::AuthenticationReceive
+            FabricsCommand::AuthenticationSend(_)
+            | FabricsCommand::AuthenticationReceive(_)
             | FabricsCommand::Connect(_)
             | FabricsCommand::Disconnect => self.complete(name, Status::INVALID_OPCODE, 0),
         }

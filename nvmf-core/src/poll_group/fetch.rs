@@ -93,6 +93,9 @@ impl PollGroup {
             Ok(Command::Fabrics(FabricsCommand::Connect(connect))) => {
                 self.connect_data_is_here(turn, (handle, slot), &connect);
             }
+            Ok(Command::Fabrics(FabricsCommand::AuthenticationSend(send))) => {
+                self.authentication_message_is_here(turn, (handle, slot), &send);
+            }
             Ok(Command::Admin(command)) => self.admin_data_is_here(turn, (handle, slot), &command),
             Ok(Command::Fabrics(_)) | Err(_) => {
                 tracing::error!(?handle, slot, "data was pulled for a command that takes none");
@@ -105,14 +108,14 @@ impl PollGroup {
         let Some(qpair) = self.qpairs.look_mut(handle) else {
             return self.counters.stale_handle_count.add(1);
         };
-        let is_last = qpair.last_slot == Some(slot);
+        let ends = qpair.last_slot.filter(|(last, _)| *last == slot);
         // What was dropped is given back when its qpair releases its requests.
         if qpair.advance(slot, RequestEvent::Finish).is_none() {
             return;
         }
         self.give_back(transport, (handle, slot));
-        if is_last {
-            transport.disconnect(handle, DisconnectReason::Host);
+        if let Some((_, reason)) = ends {
+            transport.disconnect(handle, reason);
         }
     }
 
@@ -161,11 +164,10 @@ pub(super) fn data_pointer(command: &Command) -> Option<DataPointer> {
         },
         Command::Fabrics(FabricsCommand::Connect(connect)) => Some(connect.data),
         Command::Fabrics(
-            FabricsCommand::PropertySet(_)
-            | FabricsCommand::PropertyGet(_)
-            | FabricsCommand::AuthenticationSend
-            | FabricsCommand::AuthenticationReceive
-            | FabricsCommand::Disconnect,
+            FabricsCommand::AuthenticationSend(message) | FabricsCommand::AuthenticationReceive(message),
+        ) => Some(message.data),
+        Command::Fabrics(
+            FabricsCommand::PropertySet(_) | FabricsCommand::PropertyGet(_) | FabricsCommand::Disconnect,
         ) => None,
     }
 }

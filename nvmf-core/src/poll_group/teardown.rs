@@ -48,6 +48,7 @@ impl PollGroup {
         body.stage = Stage::Draining { membership };
         body.stalled.clear();
         body.last_slot = None;
+        Self::forget_authentication(turn, body.authentication.take());
         for slot in body.slots() {
             // Free slots and those of a second drain have no such step.
             let _dropped = body.advance(slot, RequestEvent::Drain);
@@ -110,6 +111,7 @@ impl PollGroup {
             // Its place was reserved when the qpair was opened.
             tracing::error!(?qpair, "a qpair's header found no place in limbo and is leaked");
         }
+        Self::forget_authentication(turn, body.authentication);
         match body.stage {
             Stage::Draining { membership } => self.send_home(turn, membership),
             Stage::AwaitingConnect { timer } => {

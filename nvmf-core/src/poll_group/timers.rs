@@ -16,6 +16,7 @@ const KIND_MASK: u64 = 0x7F;
 const CONNECT: u64 = 1;
 const KEEP_ALIVE: u64 = 2;
 const JOIN_WAIT: u64 = 3;
+const AUTHENTICATION: u64 = 4;
 
 /// A timer of this layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(super) enum Timer {
     KeepAlive(Handle<ControllerKind>),
     /// A Join of this controller has waited for its queue id.
     JoinWait(Handle<ControllerKind>),
+    /// The host of this qpair has not authenticated, or has begun to and not ended.
+    Authentication(Handle<Qpair>),
 }
 
 pub(super) fn token(timer: Timer) -> u64 {
@@ -33,6 +36,7 @@ pub(super) fn token(timer: Timer) -> u64 {
         Timer::Connect(qpair) => (CONNECT, qpair.to_bits()),
         Timer::KeepAlive(controller) => (KEEP_ALIVE, controller.to_bits()),
         Timer::JoinWait(controller) => (JOIN_WAIT, controller.to_bits()),
+        Timer::Authentication(qpair) => (AUTHENTICATION, qpair.to_bits()),
     };
     TIMER_BIT | kind << KIND_SHIFT | handle
 }
@@ -42,6 +46,7 @@ fn timer(token: u64) -> Option<Timer> {
         CONNECT => Some(Timer::Connect(Handle::from_bits(token))),
         KEEP_ALIVE => Some(Timer::KeepAlive(Handle::from_bits(token))),
         JOIN_WAIT => Some(Timer::JoinWait(Handle::from_bits(token))),
+        AUTHENTICATION => Some(Timer::Authentication(Handle::from_bits(token))),
         _ => None,
     }
 }
@@ -59,6 +64,7 @@ impl PollGroup {
             }
             Some(Timer::KeepAlive(controller)) => self.check_keep_alive(turn, transport, controller),
             Some(Timer::JoinWait(controller)) => self.expire_joins(turn, controller),
+            Some(Timer::Authentication(qpair)) => self.expire_authentication(transport, qpair),
             None => tracing::error!(token, "a timer that this layer never armed"),
         }
     }
@@ -105,6 +111,7 @@ mod tests {
             Timer::Connect(Handle::from_bits(bits)),
             Timer::KeepAlive(Handle::from_bits(bits)),
             Timer::JoinWait(Handle::from_bits(bits)),
+            Timer::Authentication(Handle::from_bits(bits)),
         ] {
             assert_ne!(token(made) & TIMER_BIT, 0);
             assert_eq!(timer(token(made)), Some(made));

@@ -4,7 +4,7 @@
 
 use reactor::{Buffer, Segment};
 
-use crate::command::Command;
+use crate::command::{Command, FabricsCommand};
 use crate::devices::DeviceLease;
 use crate::namespace::DeviceIndex;
 use crate::plan::Plan;
@@ -123,6 +123,11 @@ impl Request {
         })
     }
 
+    /// Whether it brings a message of an authentication.
+    pub(crate) fn is_authentication_send(&self) -> bool {
+        matches!(self.command, Ok(Command::Fabrics(FabricsCommand::AuthenticationSend(_))))
+    }
+
     /// Its end, as the host sees it.
     pub(crate) fn response(&self, sq_head: u16) -> [u8; 16] {
         CompletionEntry::new(self.command_id, self.status).with_result(self.result).with_sq_head(sq_head).to_bytes()
@@ -147,6 +152,8 @@ pub(crate) enum RequestState {
     Operating,
     /// Connect: the control plane or the controller's CPU has been asked. No data.
     WaitingController,
+    /// An authentication command: somebody computes. What that takes went with the question; here is no data.
+    Authenticating,
     /// Asynchronous Event Request: held until there is an event. No data.
     WaitingEvent,
     /// Its end is known; the response is posted before this turn ends. The walk owns the data.
@@ -179,6 +186,8 @@ pub(crate) enum RequestEvent {
     Operate,
     /// A message was sent for it.
     AwaitController,
+    /// A question was sent for it, with all that it takes.
+    AwaitProof,
     /// It is held for an event.
     AwaitEvent,
     /// Its end is known (for a dropped request: the device or the answer has come back).
@@ -202,13 +211,14 @@ impl RequestState {
         match (self, event) {
             (S::Free, E::Arrive) => Some(S::Admitted),
 
-            (S::Admitted, E::AwaitBuffer) => Some(S::WaitingBuffer),
+            (S::Admitted | S::Authenticating, E::AwaitBuffer) => Some(S::WaitingBuffer),
             (S::Admitted | S::WaitingBuffer, E::Park) => Some(S::Parked),
             (S::Parked, E::Unpark) => Some(S::Admitted),
             // A command that is worked off in pieces has several of these.
             (S::Admitted | S::WaitingBuffer | S::Operating, E::Pull) => Some(S::Pulling),
             (S::Admitted | S::WaitingBuffer | S::Pulling | S::Operating, E::Operate) => Some(S::Operating),
             (S::Admitted | S::Pulling, E::AwaitController) => Some(S::WaitingController),
+            (S::Admitted | S::WaitingBuffer | S::Pulling, E::AwaitProof) => Some(S::Authenticating),
             (S::Admitted, E::AwaitEvent) => Some(S::WaitingEvent),
 
             (
@@ -218,15 +228,24 @@ impl RequestState {
                 | S::Pulling
                 | S::Operating
                 | S::WaitingController
+                | S::Authenticating
                 | S::WaitingEvent,
                 E::Complete,
             ) => Some(S::Completed),
             (S::Completed, E::Respond) => Some(S::Responding),
             (S::Responding, E::Finish) => Some(S::Free),
 
-            (S::Admitted | S::WaitingBuffer | S::Parked | S::Pulling | S::WaitingEvent | S::Completed, E::Drain) => {
-                Some(S::Dropped)
-            }
+            // A question is not waited for: its answer finds nobody.
+            (
+                S::Admitted
+                | S::WaitingBuffer
+                | S::Parked
+                | S::Pulling
+                | S::Authenticating
+                | S::WaitingEvent
+                | S::Completed,
+                E::Drain,
+            ) => Some(S::Dropped),
             (S::Operating, E::Drain) => Some(S::DroppedOperating),
             (S::WaitingController, E::Drain) => Some(S::DroppedWaiting),
             // The transport reports or flushes it; what it does not report ends with the release.
@@ -248,7 +267,7 @@ impl RequestState {
 mod tests {
     use super::{RequestEvent as E, RequestState as S};
 
-    const STATES: [S; 13] = [
+    const STATES: [S; 14] = [
         S::Free,
         S::Admitted,
         S::WaitingBuffer,
@@ -256,6 +275,7 @@ mod tests {
         S::Pulling,
         S::Operating,
         S::WaitingController,
+        S::Authenticating,
         S::WaitingEvent,
         S::Completed,
         S::Responding,
@@ -263,7 +283,7 @@ mod tests {
         S::DroppedOperating,
         S::DroppedWaiting,
     ];
-    const EVENTS: [E; 13] = [
+    const EVENTS: [E; 14] = [
         E::Arrive,
         E::AwaitBuffer,
         E::Park,
@@ -271,6 +291,7 @@ mod tests {
         E::Pull,
         E::Operate,
         E::AwaitController,
+        E::AwaitProof,
         E::AwaitEvent,
         E::Complete,
         E::Respond,
@@ -287,12 +308,14 @@ Admitted Park Parked
 Admitted Pull Pulling
 Admitted Operate Operating
 Admitted AwaitController WaitingController
+Admitted AwaitProof Authenticating
 Admitted AwaitEvent WaitingEvent
 Admitted Complete Completed
 Admitted Drain Dropped
 WaitingBuffer Park Parked
 WaitingBuffer Pull Pulling
 WaitingBuffer Operate Operating
+WaitingBuffer AwaitProof Authenticating
 WaitingBuffer Complete Completed
 WaitingBuffer Drain Dropped
 Parked Unpark Admitted
@@ -300,6 +323,7 @@ Parked Complete Completed
 Parked Drain Dropped
 Pulling Operate Operating
 Pulling AwaitController WaitingController
+Pulling AwaitProof Authenticating
 Pulling Complete Completed
 Pulling Drain Dropped
 Operating Pull Pulling
@@ -308,6 +332,9 @@ Operating Complete Completed
 Operating Drain DroppedOperating
 WaitingController Complete Completed
 WaitingController Drain DroppedWaiting
+Authenticating AwaitBuffer WaitingBuffer
+Authenticating Complete Completed
+Authenticating Drain Dropped
 WaitingEvent Complete Completed
 WaitingEvent Drain Dropped
 Completed Respond Responding

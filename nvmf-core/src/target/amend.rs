@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use super::Target;
 use super::change::{ChangeError, ChangeId};
 use super::namespaces::NamespaceRequest;
+use crate::auth::{GroupSet, HashSet};
 use crate::spec::AnaState;
+use crate::spec::HostKeys;
 
 /// What can be amended.
 #[derive(Clone, Debug)]
@@ -15,6 +17,29 @@ pub enum Amendment {
     PauseSubsystem {
         /// Which.
         nqn: String,
+    },
+    /// [`Target::add_host_with_keys`].
+    AddHost {
+        /// To which subsystem.
+        nqn: String,
+        /// The host, and its keys.
+        keys: Box<HostKeys>,
+    },
+    /// [`Target::set_keys`].
+    SetKeys {
+        /// Of which subsystem.
+        nqn: String,
+        /// Whose.
+        host: String,
+        /// `None`: it need not authenticate.
+        keys: Option<Box<HostKeys>>,
+    },
+    /// [`Target::set_authentication`].
+    SetAuthentication {
+        /// Hash functions that may be used.
+        hashes: HashSet,
+        /// Groups that may be used.
+        groups: GroupSet,
     },
     /// [`Target::resume_subsystem`].
     ResumeSubsystem {
@@ -96,6 +121,14 @@ impl fmt::Display for Amendment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PauseSubsystem { nqn } => write!(f, "subsystem {nqn} is being paused"),
+            Self::AddHost { nqn, keys } => {
+                write!(f, "host {} may use subsystem {nqn}, and has to authenticate", keys.host)
+            }
+            Self::SetKeys { nqn, host, keys: Some(_) } => write!(f, "host {host} has new keys for subsystem {nqn}"),
+            Self::SetKeys { nqn, host, keys: None } => {
+                write!(f, "host {host} need not authenticate for subsystem {nqn}")
+            }
+            Self::SetAuthentication { .. } => f.write_str("authentications use other hash functions and groups"),
             Self::ResumeSubsystem { nqn } => write!(f, "subsystem {nqn} is resumed"),
             Self::AddNamespace { nqn, namespace } => {
                 write!(f, "namespace {} of subsystem {nqn} is made of device {}", namespace.nsid, namespace.device)
@@ -131,6 +164,9 @@ impl Target {
     pub fn amend(&mut self, amendment: &Amendment) -> Result<ChangeId, ChangeError> {
         match amendment {
             Amendment::PauseSubsystem { nqn } => self.pause_subsystem(nqn),
+            Amendment::AddHost { nqn, keys } => self.add_host_with_keys(nqn, (**keys).clone()),
+            Amendment::SetKeys { nqn, host, keys } => self.set_keys(nqn, host, keys.as_deref().cloned()),
+            Amendment::SetAuthentication { hashes, groups } => self.set_authentication(*hashes, *groups),
             Amendment::ResumeSubsystem { nqn } => self.resume_subsystem(nqn),
             Amendment::AddNamespace { nqn, namespace } => self.add_namespace(nqn, namespace),
             Amendment::RemoveNamespace { nqn, nsid } => self.remove_namespace(nqn, *nsid),

@@ -104,6 +104,15 @@ fn check_subsystem(spec: &SubsystemSpec, transfer_len_max: u32) -> Result<(), Sp
     for host in &spec.hosts {
         nqn(&subject, "hosts", host)?;
     }
+    for (index, keys) in spec.host_keys.iter().enumerate() {
+        nqn(&subject, "host_keys", &keys.host)?;
+        if spec.host_keys[..index].iter().any(|other| other.host == keys.host) {
+            return refuse(&subject, "host_keys", &keys.host, "each host once");
+        }
+        if !spec.hosts.contains(&keys.host) {
+            return refuse(&subject, "host_keys", &keys.host, "a host of the subsystem's list");
+        }
+    }
     within(&subject, "listeners (their number)", spec.listeners.len(), 0, l::LISTENER_COUNT_MAX)?;
     for (index, listener) in spec.listeners.iter().enumerate() {
         if spec.listeners[..index].contains(listener) {

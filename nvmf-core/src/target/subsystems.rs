@@ -10,6 +10,7 @@ use super::change::ChangeError;
 use super::check::{self, SpecError};
 use super::devices::{Claim, Devices};
 use super::namespaces::visibility_of;
+use crate::auth::{GroupSet, HashSet};
 use crate::limits as l;
 use crate::namespace::{DeviceIndex, Namespace};
 use crate::spec::{AnaSpec, AnaState, ControllerSpec, NamespaceSpec, SubsystemSpec};
@@ -37,13 +38,18 @@ pub(super) struct Entry {
 }
 
 /// All of them, in the order of their ids.
-#[derive(Default)]
 pub(super) struct Subsystems {
+    /// Hash functions and groups that authentications may use.
+    pub(super) authentication: (HashSet, GroupSet),
     entries: Vec<Entry>,
     last_id: u64,
 }
 
 impl Subsystems {
+    pub(super) fn new(authentication: (HashSet, GroupSet)) -> Self {
+        Self { authentication, entries: Vec::new(), last_id: 0 }
+    }
+
     /// Puts a checked one in.
     pub(super) fn insert(&mut self, mut spec: SubsystemSpec, devices: &mut Devices) -> Result<SubsystemId, SpecError> {
         let nqn = check::nqn(&spec.nqn, "nqn", &spec.nqn)?;
@@ -140,7 +146,7 @@ impl Subsystems {
     /// As CPUs see it.
     pub(super) fn snapshot(&self, controller: ControllerSpec, generation: u64, is_closing: bool) -> Snapshot {
         let subsystems = self.entries.iter().map(Entry::publish).collect();
-        Snapshot { generation, is_closing, controller, subsystems }
+        Snapshot { generation, is_closing, authentication: self.authentication, controller, subsystems }
     }
 
     fn names(&self) -> String {
@@ -202,13 +208,28 @@ impl Entry {
         Ok(())
     }
 
+    /// Whether the host is in the list.
+    pub(super) fn has_host(&self, host: &str) -> Result<(), ChangeError> {
+        if self.spec.hosts.iter().any(|listed| listed == host) { Ok(()) } else { Err(self.no_host(host)) }
+    }
+
+    /// Its name, checked.
+    pub(super) fn nqn(&self) -> &Nqn {
+        &self.nqn
+    }
+
+    fn no_host(&self, host: &str) -> ChangeError {
+        let known = if self.spec.hosts.is_empty() { "it is empty".into() } else { list(&self.spec.hosts) };
+        ChangeError::NoHost { nqn: self.spec.nqn.clone(), host: host.into(), known }
+    }
+
     /// The host is not in the list any more.
     pub(super) fn remove_host(&mut self, host: &str) -> Result<(), ChangeError> {
         let Some(place) = self.spec.hosts.iter().position(|listed| listed == host) else {
-            let known = if self.spec.hosts.is_empty() { "it is empty".into() } else { list(&self.spec.hosts) };
-            return Err(ChangeError::NoHost { nqn: self.spec.nqn.clone(), host: host.into(), known });
+            return Err(self.no_host(host));
         };
         self.spec.hosts.remove(place);
+        self.spec.host_keys.retain(|keys| keys.host != host);
         Ok(())
     }
 
@@ -360,6 +381,7 @@ impl Entry {
             model_number: spec.model_number.clone(),
             hosts: (!spec.allow_any_host).then(|| spec.hosts.clone()),
             listeners: ports.map(port).collect(),
+            authenticated_hosts: spec.host_keys.iter().map(|keys| keys.host.clone()).collect(),
             namespaces,
             nsid_max: spec.nsid_max,
             reports_ana: spec.reports_ana,

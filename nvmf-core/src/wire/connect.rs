@@ -179,6 +179,11 @@ pub struct ConnectResult {
 }
 
 impl ConnectResult {
+    /// AUTHREQ, ATR: a transaction of authentication is required on this queue.
+    pub const AUTHENTICATION_TRANSACTION: u16 = 1 << 1;
+    /// AUTHREQ, ASCR: and a secure channel after it.
+    pub const AUTHENTICATION_CHANNEL: u16 = 1 << 2;
+
     /// The result of the response.
     #[must_use]
     pub const fn to_result(self) -> u64 {

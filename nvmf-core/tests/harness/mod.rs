@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod device;
+pub mod jobs;
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
@@ -262,6 +263,8 @@ pub struct ControlState {
     pub shutdown: bool,
     /// Answers nothing while set.
     pub hold: bool,
+    /// Work of authentications.
+    pub jobs: jobs::Jobs,
     /// Changes that are done.
     pub done: Vec<ChangeId>,
     held: Vec<(Option<Cpu>, Message)>,
@@ -299,6 +302,7 @@ impl Program for ControlPlane {
             let outcome = order(&mut self.target);
             self.state.borrow_mut().outcomes.push(outcome);
         }
+        self.state.borrow_mut().jobs.run(turn, &mut self.target);
         self.target.poll(turn);
         while let Some(done) = self.target.next_done() {
             self.state.borrow_mut().done.push(done);

@@ -77,6 +77,8 @@ fn told_by_layer(step: layer::Step, record: &TraceRecord) -> String {
         layer::Step::MemberLeft => format!("qpair {} has left controller {}", place(subject), place(detail)),
         layer::Step::IdGiven => format!("controller id {detail} is given to {}", place(subject)),
         layer::Step::IdFreed => format!("controller id {detail} is free again"),
+        layer::Step::HostAuthenticated => format!("the host of qpair {} has authenticated", name(subject)),
+        layer::Step::HostRefused => format!("the host of qpair {} has not authenticated ({detail})", name(subject)),
         layer::Step::QpairMissed => format!("news for qpair {} come too late", name(subject)),
         layer::Step::ControllerMissed => format!("news for controller {} come too late", place(subject)),
     }

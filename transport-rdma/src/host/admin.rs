@@ -53,7 +53,13 @@ impl Admin {
         let task = if nqn == DISCOVERY_NQN {
             Task::Discover(Discover::new(identity, ADMIN_DEPTH + 1))
         } else {
-            Task::Initialise(Initialise::new(identity, nqn, ADMIN_DEPTH + 1, io_queue_count, options.keep_alive_ms))
+            let task = Initialise::new(identity, nqn, ADMIN_DEPTH + 1, io_queue_count, options.keep_alive_ms);
+            Task::Initialise(match &options.authentication {
+                Some(authentication) => {
+                    task.authenticating(authentication.credentials.clone(), authentication.random.entropy())
+                }
+                None => task,
+            })
         };
         Self { task, data, expected_len: 0, keep_alive_outstanding: false }
     }

@@ -3,6 +3,7 @@
 //! A turn: completions first (commands end, queues fail), then what the queues' set-up needs, then the workload submits, then the doorbell. What the control plane
 //! asks for by message only changes state: posting waits for the poll, when the port has seen the same change.
 
+mod authenticate;
 mod set_up;
 
 use std::os::fd::RawFd;
@@ -32,6 +33,8 @@ const TIMER_KEEP_ALIVE: u64 = 2 << 56;
 const TIMER_COMMANDS: u64 = 3 << 56;
 /// A queue's handle is below it.
 const TIMER_DRAIN: u64 = 4 << 56;
+/// A queue's handle is below it: an authentication command is to be tried again.
+const TIMER_AUTHENTICATE: u64 = 5 << 56;
 const TIMER_KIND: u64 = 0xFF << 56;
 /// The first three kinds: the association's, one of each at a time.
 const CHORE_COUNT: usize = 3;
@@ -70,6 +73,10 @@ pub struct HostCpu<P: Provider, W> {
     admin_due: bool,
     /// I/O queues whose Connect is to be sent.
     joining: Vec<Handle<Queue>>,
+    /// I/O queues that authenticate.
+    authenticating: Vec<authenticate::Authenticating>,
+    /// Those of them that are to try again.
+    authentication_due: Vec<Handle<Queue>>,
     controller_id: u16,
     /// Queues in [`Stage::Draining`], with the timers of their deadlines.
     draining: Vec<(Handle<Queue>, TimerId)>,
@@ -112,6 +119,8 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             admin,
             admin_due: false,
             joining: Vec::new(),
+            authenticating: Vec::new(),
+            authentication_due: Vec::new(),
             controller_id: 0,
             draining: Vec::with_capacity(queue_count),
             destroyed: Vec::with_capacity(queue_count),
@@ -299,6 +308,9 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         match result {
             Ok(None) => {}
             Ok(Some(finished)) if qid == 0 => self.admin_ended(turn, &finished),
+            Ok(Some(finished)) if self.is_authenticating(handle) => {
+                self.authentication_step(turn, handle, Some(&finished));
+            }
             Ok(Some(finished)) if is_joining => self.joined(turn, handle, &finished),
             Ok(Some(finished)) => {
                 self.ended.push(Ended { queue: number, tag: finished.tag, status: finished.status() });
@@ -437,6 +449,7 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
                     trace::missed(turn, handle, News::Deadline);
                 }
             }
+            TIMER_AUTHENTICATE => self.authentication_due.push(Handle::from_bits(token)),
             other => unreachable!("a timer of kind {other:#x}"),
         }
     }
@@ -449,6 +462,9 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
         }
         if !self.joining.is_empty() {
             self.send_connects(turn);
+        }
+        while let Some(handle) = self.authentication_due.pop() {
+            self.authentication_step(turn, handle, None);
         }
         progress = progress.or(self.poll_workload(turn));
         if !self.draining.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use nvmf_core::auth::{Credentials, RandomSource};
 use nvmf_core::host::{Attached, HostIdentity};
 
 use nvmf_core::wire::DISCOVERY_NQN;
@@ -25,6 +26,8 @@ pub struct HostOptions {
     pub subsystem_nqn: String,
     /// Who we are.
     pub identity: HostIdentity,
+    /// What to prove ourselves with where the target asks.
+    pub authentication: Option<HostAuthentication>,
     /// Polling CPUs: reactors 0 … n-1. The control plane is reactor n.
     pub cpu_count: u16,
     /// I/O queues of each CPU. With 0 on all there is only an admin queue.
@@ -50,6 +53,15 @@ pub struct HostOptions {
     pub stays: bool,
 }
 
+/// What a host proves itself with, on each of its queues.
+#[derive(Clone, Debug)]
+pub struct HostAuthentication {
+    /// Its secret, and perhaps the controller's.
+    pub credentials: Credentials,
+    /// Where its challenges and exponents come from.
+    pub random: RandomSource,
+}
+
 /// A field of [`HostOptions`] is out of range.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}, allowed are {min} to {max}")]
@@ -72,6 +84,7 @@ impl HostOptions {
             address,
             subsystem_nqn,
             identity,
+            authentication: None,
             cpu_count: 1,
             queue_count_per_cpu: 1,
             queue_depth: 32,

@@ -35,6 +35,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use nvmf_core::auth::{Done, Job};
 use nvmf_core::defect::{self, Defect};
 use reactor::{Cpu, Durations, Handle, Progress, Segment, Slab, Turn};
 
@@ -289,6 +290,16 @@ impl<P: Provider> Control<P> {
     #[must_use]
     pub fn core(&self) -> &nvmf_core::Target {
         &self.core
+    }
+
+    /// Work of authentications that may be begun, `running_max` at a time: see [`nvmf_core::Target::next_job`].
+    pub fn next_job(&mut self, turn: &mut Turn<'_, Message<P>>, running_max: usize) -> Option<Job> {
+        self.core.next_job(turn, running_max)
+    }
+
+    /// Such work is done.
+    pub fn job_done(&mut self, turn: &mut Turn<'_, Message<P>>, done: Done) {
+        self.core.job_done(turn, done);
     }
 
     /// Which CPUs connections may go to.

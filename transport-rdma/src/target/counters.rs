@@ -59,7 +59,7 @@ pub(crate) struct CpuCounters {
 }
 
 /// Every reason with its word.
-const REASONS: [(DisconnectReason, &str); 13] = [
+const REASONS: [(DisconnectReason, &str); 14] = [
     (DisconnectReason::Host, "host"),
     (DisconnectReason::Protocol, "protocol"),
     (DisconnectReason::TransportError, "transport_error"),
@@ -73,6 +73,7 @@ const REASONS: [(DisconnectReason, &str); 13] = [
     (DisconnectReason::ListenerRemoved, "listener_removed"),
     (DisconnectReason::SubsystemDeleted, "subsystem_deleted"),
     (DisconnectReason::HostRemoved, "host_removed"),
+    (DisconnectReason::Authentication, "authentication"),
 ];
 
 impl CpuCounters {

@@ -81,6 +81,8 @@ impl Outlives {
             | Step::IdGiven
             | Step::IdFreed
             | Step::QpairMissed
+            | Step::HostAuthenticated
+            | Step::HostRefused
             | Step::ControllerMissed => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nvmf_core::auth::Job;
 use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Choices, Cpu, Program, Progress, Rest, Simulation, TraceRecord, Turn, Wake};
 use transport_rdma::soft::in_process::{Fabric, MachineId};
@@ -96,6 +97,8 @@ impl Running {
             control: Rc::clone(&control),
             orders: Rc::clone(&orders),
             changes_under_way: Rc::clone(&changes_under_way),
+            jobs: VecDeque::new(),
+            drawn: 0,
         };
         mesh.install(Cpu(layout.cpu_count), program);
         let next_records = vec![0; usize::from(layout.cpu_count) + 1];
@@ -359,11 +362,18 @@ impl Program for PollingCpu {
     }
 }
 
+/// Authentications that are computed at a time.
+const JOB_COUNT_MAX: usize = 2;
+
 /// The control plane: as `nvmf-tgt`'s, without sockets.
 struct ControlProgram {
     control: Rc<RefCell<Control<P>>>,
     orders: Rc<RefCell<VecDeque<Order>>>,
     changes_under_way: Rc<Cell<usize>>,
+    /// Authentications that are being computed: each is done in some later turn, which the schedule chooses.
+    jobs: VecDeque<Job>,
+    /// What was drawn of random bytes.
+    drawn: u8,
 }
 
 impl Program for ControlProgram {
@@ -383,7 +393,21 @@ impl Program for ControlProgram {
         for order in orders {
             order(&mut control, turn);
         }
-        let progress = control.poll(turn);
+        if let Some(job) = self.jobs.pop_front() {
+            let drawn = &mut self.drawn;
+            let done = job.perform(&mut |bytes| {
+                bytes.fill_with(|| {
+                    *drawn = drawn.wrapping_mul(5).wrapping_add(17);
+                    *drawn
+                });
+            });
+            control.job_done(turn, done);
+        }
+        let mut progress = control.poll(turn);
+        while let Some(job) = control.next_job(turn, JOB_COUNT_MAX) {
+            self.jobs.push_back(job);
+        }
+        progress = progress.or(Progress::busy_if(!self.jobs.is_empty()));
         while control.next_done().is_some() {
             self.changes_under_way.set(self.changes_under_way.get() - 1);
         }

@@ -60,6 +60,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         self.admin = (self.cpu == 0).then(|| Admin::new(&self.options, self.data.part(0, ADMIN_DATA_LEN)));
         self.admin_due = false;
         self.joining.clear();
+        self.authenticating.clear();
         self.controller_id = 0;
         self.faults.clear();
         self.phase = Phase::Waiting;
@@ -198,26 +199,28 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
         }
     }
 
+    pub(super) fn go_live(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>) {
+        if self.queues.look_mut(handle).is_some_and(Queue::joined) {
+            turn.send(self.control(), Message(Kind::QueueReady));
+        }
+    }
+
     pub(super) fn joined(&mut self, turn: &mut Turn<'_, Message<P>>, handle: Handle<Queue>, finished: &Finished) {
-        let Some(queue) = self.queues.look_mut(handle) else { return };
-        let qid = queue.qid;
+        let Some(qid) = self.queues.look(handle).map(|queue| queue.qid) else { return };
         let outcome = connect_outcome(&finished.response);
         match outcome {
-            Ok(controller_id) if controller_id != self.controller_id => {
-                let what = format!("Connect for controller {} answered with {controller_id}", self.controller_id);
+            Ok(connected) if connected.controller_id != self.controller_id => {
+                let what =
+                    format!("Connect for controller {} answered with {}", self.controller_id, connected.controller_id);
                 self.report_failure(turn, handle, HostFailure::Protocol { qid, what });
             }
-            Ok(_) => {
-                if queue.joined() {
-                    turn.send(self.control(), Message(Kind::QueueReady));
-                }
-            }
+            Ok(connected) => self.prove(turn, handle, connected.must_authenticate),
             Err(error) => self.report_failure(turn, handle, HostFailure::Controller { qid, error }),
         }
     }
 }
 
-fn filled(mut command: [u8; COMMAND_LEN], id: u16, data: DataPointer) -> [u8; COMMAND_LEN] {
+pub(super) fn filled(mut command: [u8; COMMAND_LEN], id: u16, data: DataPointer) -> [u8; COMMAND_LEN] {
     fill(&mut command, id, data);
     command
 }
