@@ -25,6 +25,8 @@ pub struct PollGroupCounters {
     pub buffer_wait_count: Counter,
     /// Requests that were held back until something ended: a pause.
     pub park_count: Counter,
+    /// Commands that waited since their host had as much in flight as it may.
+    pub host_limit_count: Counter,
     /// Reads that went out of a device's own memory, without a copy.
     pub in_place_count: Counter,
     /// Messages and arrivals whose handle was stale.
@@ -51,6 +53,8 @@ pub struct PollGroupCounters {
     pub requests_live: Counter,
     /// Gauge: data buffers that are out.
     pub buffers_taken: Counter,
+    /// Gauge: commands that wait since their host has as much in flight as it may.
+    pub host_shares_awaited: Counter,
     /// Gauge: requests that wait for a buffer.
     pub buffers_awaited: Counter,
     /// Gauge: requests that are held back.

@@ -16,7 +16,9 @@ mod buffers;
 mod connect;
 mod control;
 mod course;
+mod fair;
 mod fetch;
+mod hosts;
 mod io;
 mod orders;
 mod parking;
@@ -43,6 +45,8 @@ use crate::trace::Step;
 use crate::transport::{Arrival, QpairSpec, Transport};
 use crate::{ControllerKind, Qpair};
 use buffers::{Buffers, RequestName};
+use hosts::Hosts;
+pub(crate) use hosts::{HostIndex, Share};
 use parking::Parking;
 pub use timers::TIMER_BIT;
 use timers::{Timer, token};
@@ -76,6 +80,7 @@ pub struct PollGroup {
     headers: Limbo<Unlinked<QpairHeader>>,
     controllers: Slab<Controller, ControllerKind>,
     buffers: Buffers,
+    hosts: Hosts,
     devices: Devices,
     parking: Parking,
     /// Of the control plane, not yet answered.
@@ -111,6 +116,7 @@ impl PollGroup {
             controllers: Slab::new(qpair_count_max),
             buffers: Buffers::new(options.cpu, options.data_memory, directory.transfer_len_max()),
             devices: Devices::new(options.channels),
+            hosts: Hosts::new(),
             parking: Parking::default(),
             orders: Vec::new(),
             withdrawals: Vec::new(),
@@ -134,6 +140,7 @@ impl PollGroup {
         self.fetch(turn, transport);
         // Buffers that came back go to those who wait longest.
         self.grant_buffers(turn, transport);
+        self.grant_shares(turn);
         // 4: Fabrics and admin commands.
         self.begin_control_batch(turn, transport);
         // 5, 6: I/O commands become block operations; what a write needs is pulled first.
@@ -229,7 +236,8 @@ impl PollGroup {
     /// Room for the requests of all qpairs in everything that they may queue in, so that no batch grows on the data path.
     fn reserve(&mut self) {
         let slot_count = self.slot_count;
-        self.buffers.reserve(slot_count);
+        // A stranger has one request that may wait: its Connect.
+        self.buffers.reserve(HostIndex::STRANGERS, self.qpairs.len());
         self.devices.reserve(slot_count);
         self.parking.reserve(slot_count);
         self.arrivals.reserve(slot_count);
@@ -252,6 +260,7 @@ impl PollGroup {
         counters.requests_live.set(self.requests_live);
         counters.buffers_taken.set(self.buffers.taken() as u64);
         counters.buffers_awaited.set(self.buffers.waiting_count() as u64);
+        counters.host_shares_awaited.set(self.hosts.waiting_count() as u64);
         counters.requests_parked.set(self.parking.len() as u64);
         counters.device_leases.set(self.devices.lease_count());
         counters.headers_in_limbo.set(self.headers.len() as u64);

@@ -15,6 +15,7 @@ use crate::ControllerKind;
 use crate::command::{Connect, QueueKind};
 use crate::limits::SLOTS_PER_ENTRY;
 use crate::membership::ControllerLease;
+use crate::poll_group::HostIndex;
 use crate::subsystem::Subject;
 use crate::transport::{DisconnectReason, QpairSpec, Slot};
 use authentication::Authentication;
@@ -107,6 +108,8 @@ pub(crate) struct QpairBody {
     pub(crate) spec: QpairSpec,
     /// Where it is.
     pub(crate) stage: Stage,
+    /// Whose commands its own count with on this CPU.
+    pub(crate) host: HostIndex,
     /// Commands that came while a Connect was not answered, in order.
     pub(crate) stalled: VecDeque<Slot>,
     /// Disconnect or the end of an authentication was answered in this slot: when that response is sent, the qpair ends, for this reason.
@@ -127,6 +130,7 @@ impl QpairBody {
         requests.resize_with(slot_count, Request::new);
         Self {
             stage: Stage::AwaitingConnect { timer },
+            host: HostIndex::STRANGERS,
             stalled: VecDeque::with_capacity(slot_count),
             last_slot: None,
             authentication: None,

@@ -195,6 +195,8 @@ pub struct ControllerSpec {
     pub transfer_len_max: u32,
     /// In-capsule data of an I/O queue, in bytes: a multiple of 16.
     pub in_capsule_len: u32,
+    /// What one host may have in flight.
+    pub host: HostLimits,
 }
 
 impl Default for ControllerSpec {
@@ -206,6 +208,37 @@ impl Default for ControllerSpec {
             admin_queue_depth_max: 32,
             transfer_len_max: 128 * 1024,
             in_capsule_len: 4096,
+            host: HostLimits::default(),
         }
+    }
+}
+
+/// What the I/O commands of one host, on all its queues together, may use on each CPU. One that would be too many waits, and those of its host behind it.
+/// One command is always let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostLimits {
+    /// Commands in flight.
+    pub command_count_max: u32,
+    /// Bytes that they move together.
+    pub data_len_max: u64,
+}
+
+impl std::fmt::Display for HostLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.command_count_max {
+            u32::MAX => write!(f, "any number of commands")?,
+            count => write!(f, "{count} commands")?,
+        }
+        match self.data_len_max {
+            u64::MAX => write!(f, ", any amount of data"),
+            len => write!(f, ", {len} bytes"),
+        }
+    }
+}
+
+impl Default for HostLimits {
+    /// None.
+    fn default() -> Self {
+        Self { command_count_max: u32::MAX, data_len_max: u64::MAX }
     }
 }

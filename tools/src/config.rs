@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use nvmf_core::spec::HostLimits;
 use reactor::PollMode;
 use transport_rdma::target::Origin;
 use uuid::Uuid;
@@ -36,6 +37,8 @@ pub struct Config {
     pub target: TargetSection,
     /// Which CPUs connections may go to, in the file's order.
     pub placement: Vec<PlacementSection>,
+    /// What one host may take.
+    pub limits: LimitsSection,
     /// What is logged, and how.
     pub log: LogSection,
     /// How hosts reach the target.
@@ -107,6 +110,15 @@ pub struct PlacementSection {
     pub origin: Origin,
     /// Polling CPUs, as [`ReactorSection::numbers`] names them.
     pub cpus: Vec<usize>,
+}
+
+/// What one host may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsSection {
+    /// Most queue pairs, by its address.
+    pub host_queue_pair_count_max: u32,
+    /// What it may have in flight.
+    pub host: HostLimits,
 }
 
 /// Logging.

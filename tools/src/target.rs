@@ -209,6 +209,7 @@ fn target_options(config: &Config) -> Result<TargetOptions> {
         shared_receive_count: config.transport.shared_receive_count,
         nodes: nodes(config),
         placement: placement_rules(config),
+        host_queue_pair_count_max: config.limits.host_queue_pair_count_max,
     })
 }
 
@@ -238,6 +239,7 @@ fn controller_spec(config: &Config) -> ControllerSpec {
         admin_queue_depth_max: config.transport.admin_queue_depth,
         transfer_len_max: config.transport.transfer_len_max,
         in_capsule_len: config.transport.in_capsule_len,
+        host: config.limits.host,
     }
 }
 

@@ -139,6 +139,7 @@ fn target_options() -> TargetOptions {
         shared_receive_count: 0,
         nodes: Vec::new(),
         placement: Vec::new(),
+        host_queue_pair_count_max: u32::MAX,
     }
 }
 

@@ -59,6 +59,8 @@ pub struct TargetOptions {
     pub nodes: Vec<Option<NumaNode>>,
     /// Which CPUs connections may go to. None: all.
     pub placement: Vec<PlacementRule>,
+    /// Most queue pairs of one host, by its address.
+    pub host_queue_pair_count_max: u32,
 }
 
 /// Why a target could not be built.

@@ -132,6 +132,7 @@ impl Target {
             shared_receive_count: 0,
             nodes: Vec::new(),
             placement: Vec::new(),
+            host_queue_pair_count_max: u32::MAX,
         };
         let namespaces =
             (1..).zip(directory.devices()).map(|(nsid, device)| NamespaceSpec::new(nsid, device)).collect();

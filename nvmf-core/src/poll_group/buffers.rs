@@ -1,12 +1,12 @@
-//! The data buffers of one CPU: two pools, each with a queue of the requests that found it empty.
+//! The data buffers of one CPU: two pools, each with the requests that found it empty.
 //!
-//! Strictly first come, first served in each pool, so that a stream of small commands cannot starve one that waits. Owned by the poll group;
-//! nothing here allocates once a qpair is open ([`Buffers::reserve`]).
-
-use std::collections::VecDeque;
+//! Hosts take turns in each pool, and nobody takes a buffer while another waits, so that a stream of commands cannot starve one that does. Owned by the
+//! poll group; nothing here allocates once a qpair is connected ([`Buffers::reserve`]).
 
 use reactor::{Buffer, Cpu, Handle, Home, Pool, Segment};
 
+use super::fair::FairQueue;
+use super::hosts::HostIndex;
 use crate::Qpair;
 use crate::limits::{BUFFER_ALIGNMENT, SMALL_BUFFER_LEN};
 use crate::transport::Slot;
@@ -24,7 +24,7 @@ pub(crate) enum Size {
 
 struct Shelf {
     pool: Pool,
-    waiting: VecDeque<RequestName>,
+    waiting: FairQueue,
 }
 
 /// Both pools.
@@ -47,15 +47,15 @@ impl Buffers {
         let (small, large) = (memory.part(0, half), memory.part(half, memory.len() - half));
         let shelf = |size, memory, len| {
             let home = Home { cpu, pool: size as u16 };
-            Shelf { pool: Pool::new(home, memory, len), waiting: VecDeque::new() }
+            Shelf { pool: Pool::new(home, memory, len), waiting: FairQueue::default() }
         };
         Self { small: shelf(Size::Small, small, small_len), large: shelf(Size::Large, large, large_len) }
     }
 
-    /// Makes sure that `request_count` requests in all can wait without an allocation.
-    pub(crate) fn reserve(&mut self, request_count: usize) {
+    /// Makes sure that so many requests of a host can wait without an allocation.
+    pub(crate) fn reserve(&mut self, host: HostIndex, request_count: usize) {
         for shelf in [&mut self.small, &mut self.large] {
-            shelf.waiting.reserve(request_count.saturating_sub(shelf.waiting.len()));
+            shelf.waiting.reserve(host, request_count);
         }
     }
 
@@ -72,28 +72,35 @@ impl Buffers {
     /// A buffer of at least `len` bytes, unless others wait for one already.
     pub(crate) fn take(&mut self, len: usize) -> Option<Buffer> {
         let shelf = self.shelf(self.size_for(len));
-        if shelf.waiting.is_empty() { shelf.pool.take() } else { None }
+        if shelf.waiting.len() == 0 { shelf.pool.take() } else { None }
     }
 
-    /// Puts a request at the end of the queue for `len` bytes.
-    pub(crate) fn wait(&mut self, len: usize, request: RequestName) {
+    /// Puts a request of this host in the queue for `len` bytes.
+    pub(crate) fn wait(&mut self, host: HostIndex, len: usize, request: RequestName) {
         let size = self.size_for(len);
-        self.shelf(size).waiting.push_back(request);
+        self.shelf(size).waiting.push(host, request);
     }
 
-    /// The request that waits longest in this pool and a buffer for it, if there are both.
+    /// The request whose turn it is in this pool and a buffer for it, if there are both.
     pub(crate) fn grant(&mut self, size: Size) -> Option<(RequestName, Buffer)> {
         let shelf = self.shelf(size);
-        let request = *shelf.waiting.front()?;
+        if shelf.waiting.len() == 0 {
+            return None;
+        }
         let buffer = shelf.pool.take()?;
-        shelf.waiting.pop_front();
-        Some((request, buffer))
+        match shelf.waiting.pop() {
+            Some(request) => Some((request, buffer)),
+            None => {
+                shelf.pool.give(buffer);
+                None
+            }
+        }
     }
 
     /// Requests that match wait no longer.
     pub(crate) fn forget(&mut self, matches: impl Fn(RequestName) -> bool) {
         for shelf in [&mut self.small, &mut self.large] {
-            shelf.waiting.retain(|request| !matches(*request));
+            shelf.waiting.forget(&matches);
         }
     }
 

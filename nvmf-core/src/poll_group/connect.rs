@@ -20,7 +20,7 @@ use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
 use crate::trace::{Step, place};
 use crate::transport::{QpairSpec, Transport};
-use crate::wire::{ConnectData, ConnectParameters, ConnectRefusal, ConnectResult, DYNAMIC_CONTROLLER_ID};
+use crate::wire::{ConnectData, ConnectParameters, ConnectRefusal, ConnectResult, DYNAMIC_CONTROLLER_ID, Nqn};
 
 /// Status and result of a refused Connect.
 pub(super) type Refusal = (Status, u64);
@@ -97,6 +97,7 @@ impl PollGroup {
         let snapshot = self.directory.snapshot(turn.guard());
         let Some(qpair) = self.qpairs.look(name.0) else { return Ok(()) };
         let subject = check(snapshot, &qpair.spec, connect, &parameters)?;
+        self.count_with_host(name.0, &parameters.host_nqn);
         let host = Host { nqn: parameters.host_nqn, id: parameters.host_id };
         self.expect_authentication(snapshot, name.0, subject, &host);
         if connect.qid == 0 {
@@ -104,6 +105,16 @@ impl PollGroup {
         } else {
             self.ask_to_join(turn, name, connect, subject, host, parameters.controller_id)
         }
+    }
+
+    /// From here on the qpair's commands count with those of its host.
+    fn count_with_host(&mut self, handle: Handle<Qpair>, host: &Nqn) {
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let slot_count = qpair.slots().count();
+        // An earlier Connect of this qpair may have been refused.
+        self.hosts.leave(qpair.host, slot_count);
+        qpair.host = self.hosts.enter(host, slot_count);
+        self.buffers.reserve(qpair.host, self.hosts.slot_count(qpair.host));
     }
 
     fn make_controller<M: From<Message>>(

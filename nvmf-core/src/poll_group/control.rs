@@ -340,7 +340,9 @@ impl PollGroup {
         if qpair.request(slot).state == RequestState::WaitingEvent {
             owner.release_event(slot);
         } else {
+            let host = qpair.host;
             self.buffers.forget(|request| request == (handle, slot));
+            self.hosts.forget(host, |request| request == (handle, slot));
             self.parking.forget(|request| request == (handle, slot));
         }
         self.complete((handle, slot), Status::ABORT_REQUESTED, 0);

@@ -46,6 +46,23 @@ impl PollGroup {
         }
     }
 
+    /// Begins the commands whose hosts have room again.
+    pub(super) fn grant_shares<M>(&mut self, turn: &Turn<'_, M>) {
+        if self.hosts.waiting_count() == 0 {
+            return;
+        }
+        let limits = self.directory.snapshot(turn.guard()).controller.host;
+        while let Some((name, share)) = self.hosts.grant(&limits) {
+            let Some(qpair) = self.qpairs.look_mut(name.0) else {
+                self.hosts.give(share);
+                continue;
+            };
+            qpair.must_advance(name.1, RequestEvent::Unpark);
+            qpair.request(name.1).share = Some(share);
+            self.io_batch.push(name);
+        }
+    }
+
     /// Plans an I/O command and starts it, or puts it in the queue for a buffer.
     pub(super) fn begin_io<M, T: Transport>(
         &mut self,
@@ -67,7 +84,22 @@ impl PollGroup {
         };
         let device = namespace.device;
         let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
+        let host = qpair.host;
         let request = qpair.request(name.1);
+        if request.share.is_none() {
+            let data_len = match plan {
+                Plan::Nothing => 0,
+                Plan::Once(once) => once.data_len,
+                // Its pieces go through one buffer.
+                Plan::Course(_) => snapshot.controller.transfer_len_max,
+            };
+            request.share = self.hosts.take(host, data_len, &snapshot.controller.host);
+            if request.share.is_none() {
+                qpair.must_advance(name.1, RequestEvent::Park);
+                self.hosts.wait(host, name, data_len);
+                return self.counters.host_limit_count.add(1);
+            }
+        }
         request.work = Some((device, plan));
         // While it waited for a buffer its namespace may have been taken away and made anew, of another device.
         let lease = match request.lease.take() {
@@ -211,7 +243,8 @@ impl PollGroup {
             return true;
         }
         qpair.must_advance(name.1, RequestEvent::AwaitBuffer);
-        self.buffers.wait(len, name);
+        let host = qpair.host;
+        self.buffers.wait(host, len, name);
         self.counters.buffer_wait_count.add(1);
         false
     }

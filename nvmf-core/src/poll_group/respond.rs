@@ -53,6 +53,9 @@ impl PollGroup {
         if let Some(lease) = request.lease.take() {
             self.devices.give(lease);
         }
+        if let Some(share) = request.share.take() {
+            self.hosts.give(share);
+        }
         if let Some(receive) = request.receive.take() {
             transport.consumed(receive);
         }

@@ -49,11 +49,13 @@ impl PollGroup {
         body.stalled.clear();
         body.last_slot = None;
         Self::forget_authentication(turn, body.authentication.take());
+        let host = body.host;
         for slot in body.slots() {
             // Free slots and those of a second drain have no such step.
             let _dropped = body.advance(slot, RequestEvent::Drain);
         }
         self.buffers.forget(|(handle, _)| handle == qpair);
+        self.hosts.forget(host, |(handle, _)| handle == qpair);
         self.parking.forget(|(handle, _)| handle == qpair);
         if let Some(header) = header {
             header.set_stage(QpairStage::Draining);
@@ -105,6 +107,7 @@ impl PollGroup {
         assert_eq!(body.live_count(), 0, "qpair {qpair:?} is closed before its requests were released");
         self.handles[qpair.index()] = None;
         self.slot_count -= body.slots().count();
+        self.hosts.leave(body.host, body.slots().count());
         if let Some(header) = self.directory.unlink_header(self.cpu, qpair.index())
             && let Err(Full(_leaked)) = self.headers.retire(turn, header)
         {

@@ -8,6 +8,7 @@ use crate::command::{Command, FabricsCommand};
 use crate::devices::DeviceLease;
 use crate::namespace::DeviceIndex;
 use crate::plan::Plan;
+use crate::poll_group::Share;
 use crate::status::Status;
 use crate::transport::{Receive, RemoteBuffer};
 use crate::wire::{CompletionEntry, DataPointer};
@@ -28,6 +29,8 @@ pub(crate) struct Request {
     pub(crate) buffer: Option<Buffer>,
     /// A device that must not go away.
     pub(crate) lease: Option<DeviceLease>,
+    /// Its part of what its host may have in flight.
+    pub(crate) share: Option<Share>,
     /// Data that goes to the host before the response, and where to.
     pub(crate) push: Option<(Segment, DataPointer)>,
     /// The key that the host wants invalidated with the response.
@@ -51,6 +54,7 @@ impl Request {
             capsule_data: None,
             buffer: None,
             lease: None,
+            share: None,
             push: None,
             invalidate: None,
             work: None,

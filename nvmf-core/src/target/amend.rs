@@ -7,8 +7,7 @@ use super::Target;
 use super::change::{ChangeError, ChangeId};
 use super::namespaces::NamespaceRequest;
 use crate::auth::{GroupSet, HashSet};
-use crate::spec::AnaState;
-use crate::spec::HostKeys;
+use crate::spec::{AnaState, HostKeys, HostLimits};
 
 /// What can be amended.
 #[derive(Clone, Debug)]
@@ -41,6 +40,8 @@ pub enum Amendment {
         /// Groups that may be used.
         groups: GroupSet,
     },
+    /// [`Target::limit_hosts`].
+    LimitHosts(HostLimits),
     /// [`Target::resume_subsystem`].
     ResumeSubsystem {
         /// Which.
@@ -120,6 +121,7 @@ pub enum Amendment {
 impl fmt::Display for Amendment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::LimitHosts(limits) => write!(f, "what a host may have in flight: {limits}"),
             Self::PauseSubsystem { nqn } => write!(f, "subsystem {nqn} is being paused"),
             Self::AddHost { nqn, keys } => {
                 write!(f, "host {} may use subsystem {nqn}, and has to authenticate", keys.host)
@@ -163,6 +165,7 @@ impl Target {
     /// [`ChangeError`].
     pub fn amend(&mut self, amendment: &Amendment) -> Result<ChangeId, ChangeError> {
         match amendment {
+            Amendment::LimitHosts(limits) => self.limit_hosts(*limits),
             Amendment::PauseSubsystem { nqn } => self.pause_subsystem(nqn),
             Amendment::AddHost { nqn, keys } => self.add_host_with_keys(nqn, (**keys).clone()),
             Amendment::SetKeys { nqn, host, keys } => self.set_keys(nqn, host, keys.as_deref().cloned()),

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use super::devices::Devices;
 use crate::limits as l;
 use crate::namespace::DeviceIndex;
-use crate::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use crate::spec::{ControllerSpec, HostLimits, NamespaceSpec, SubsystemSpec, TargetSpec};
 use crate::wire::{DISCOVERY_NQN, Nqn};
 
 /// Why a target cannot be made of a [`TargetSpec`].
@@ -75,8 +75,15 @@ pub(super) fn free_device(nqn: &str, name: &str, devices: &Devices) -> Result<De
     }
 }
 
+/// A host that may have nothing in flight would be refused, not limited.
+pub(super) fn host_limits(limits: &HostLimits) -> Result<(), SpecError> {
+    within("hosts", "commands in flight", limits.command_count_max, 1, u32::MAX)?;
+    within("hosts", "bytes in flight", limits.data_len_max, 1, u64::MAX)
+}
+
 fn controller(spec: &ControllerSpec) -> Result<(), SpecError> {
     let subject = "controller";
+    host_limits(&spec.host)?;
     within(subject, "io_queue_count_max", spec.io_queue_count_max, 1, l::IO_QUEUE_COUNT_MAX)?;
     within(subject, "queue_depth_max", spec.queue_depth_max, l::QUEUE_DEPTH_MIN, l::QUEUE_DEPTH_MAX)?;
     let admin = spec.admin_queue_depth_max;

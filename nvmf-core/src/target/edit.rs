@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::change::{ChangeError, ChangeId, Task};
 use super::{Target, check};
 use crate::limits::CHANGE_COUNT_MAX;
-use crate::spec::SubsystemSpec;
+use crate::spec::{HostLimits, SubsystemSpec};
 use crate::wire::Nqn;
 use crate::withdrawal::{Audience, Withdrawal};
 
@@ -119,6 +119,23 @@ impl Target {
         self.may_change()?;
         self.subsystems.find_mut(nqn)?.spec.allow_any_host = is_allowed;
         Ok(self.begin(Task::Publish))
+    }
+
+    /// What one host may have in flight, for commands that are begun from the next snapshot on. Done when it holds.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn limit_hosts(&mut self, limits: HostLimits) -> Result<ChangeId, ChangeError> {
+        self.may_change()?;
+        check::host_limits(&limits)?;
+        self.controller.host = limits;
+        Ok(self.begin(Task::Publish))
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn host_limits(&self) -> HostLimits {
+        self.controller.host
     }
 
     pub(super) fn begin(&mut self, task: Task) -> ChangeId {

@@ -9,14 +9,17 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use nvmf_core::limits::{ADMIN_QUEUE_DEPTH_MIN, IO_QUEUE_COUNT_MAX, TRANSFER_LEN_MAX, TRANSFER_LEN_MIN};
-use nvmf_core::spec::ControllerSpec;
+use nvmf_core::spec::{ControllerSpec, HostLimits};
 use toml::Spanned;
 
 use super::log_level::{LOG_LEVELS, log_filter};
 use super::report::Report;
 use super::shape;
 use super::size::Size;
-use super::{Config, DeviceKind, DeviceSection, LogFormat, LogSection, ProviderKind, TargetSection, TransportSection};
+use super::{
+    Config, DeviceKind, DeviceSection, LimitsSection, LogFormat, LogSection, ProviderKind, TargetSection,
+    TransportSection,
+};
 use placement::check_placement;
 use subsystem::check_subsystems;
 pub use subsystem::serial_number;
@@ -31,6 +34,7 @@ pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Repo
     let data_memory_span = file.target.data_memory.as_ref().map(Spanned::span);
     let target = check_target(file.target, cpus_allowed, report);
     let placement = check_placement(file.placement, &target.reactors, report);
+    let limits = check_limits(file.limits, report);
     let log = check_log(file.log, report);
     let transport = check_transport(file.transport, report);
     check_data_memory(&target, &transport, data_memory_span, report);
@@ -38,7 +42,7 @@ pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Repo
     let subsystems = check_subsystems(file.subsystem, &devices, report);
     let metrics = file.metrics.and_then(|metrics| address(&metrics.listen, "metrics.listen", "127.0.0.1:9420", report));
     let rpc = file.rpc.and_then(|rpc| socket_path(&rpc.socket, report));
-    Config { target, placement, log, transport, devices, subsystems, metrics, rpc }
+    Config { target, placement, limits, log, transport, devices, subsystems, metrics, rpc }
 }
 
 /// A CPU that has no buffer for the largest transfer would let its host wait for ever.
@@ -56,6 +60,26 @@ fn check_data_memory(
         );
         let text = format!("target.data_memory is {}: {allowed}", Size(target.data_memory_len as u64));
         report.say(span, text);
+    }
+}
+
+/// What is left out is not limited.
+fn check_limits(section: shape::Limits, report: &mut Report<'_>) -> LimitsSection {
+    let none = HostLimits::default();
+    let (queue_pairs, commands) = (section.host_queue_pairs, section.host_commands);
+    let data_len_max = section.host_data.map(|len| size(Some(len), "limits.host_data", 0, 1..=1 << 40, report));
+    LimitsSection {
+        host_queue_pair_count_max: number(queue_pairs, "limits.host_queue_pairs", u32::MAX, 1..=u32::MAX - 1, report),
+        host: HostLimits {
+            command_count_max: number(
+                commands,
+                "limits.host_commands",
+                none.command_count_max,
+                1..=u32::MAX - 1,
+                report,
+            ),
+            data_len_max: data_len_max.unwrap_or(none.data_len_max),
+        },
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) placement: Vec<Placement>,
     #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
     pub(super) log: Log,
     #[serde(default)]
     pub(super) transport: Transport,
@@ -48,6 +50,14 @@ pub(super) struct Placement {
     pub(super) listener: Option<Spanned<String>>,
     pub(super) host: Option<Spanned<String>>,
     pub(super) cpus: Spanned<Vec<Spanned<i64>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) host_queue_pairs: Option<Spanned<i64>>,
+    pub(super) host_commands: Option<Spanned<i64>>,
+    pub(super) host_data: Option<Spanned<Size>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -1,7 +1,7 @@
 //! The target, as the methods of RPC reach it: the control plane's part of it, for the time of one request.
 
 use nvmf_core::ChangeId;
-use nvmf_core::spec::SubsystemSpec;
+use nvmf_core::spec::{HostLimits, SubsystemSpec};
 use nvmf_core::target::{ControllerFacts, QpairFacts};
 use reactor::Turn;
 use transport_rdma::target::{Change, Control, ControlError, Message, PlacementError, PlacementRule};
@@ -30,6 +30,18 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
 
     fn change(&mut self, change: Change) -> Result<ChangeId, ControlError> {
         self.control.change(self.turn, change)
+    }
+
+    fn host_limits(&self) -> HostLimits {
+        self.control.core().host_limits()
+    }
+
+    fn host_queue_pair_limit(&self) -> u32 {
+        self.control.host_queue_pair_limit()
+    }
+
+    fn set_host_queue_pair_limit(&mut self, limit: u32) {
+        self.control.set_host_queue_pair_limit(limit);
     }
 
     fn placement(&self) -> &[PlacementRule] {

@@ -113,6 +113,11 @@ impl Facts {
             ("command_errors", "Commands that ended with an error status.", &counters.error_count),
             ("buffer_waits", "Commands that found no data buffer and waited.", &counters.buffer_wait_count),
             ("parks", "Commands that were held back until something ended: a pause.", &counters.park_count),
+            (
+                "host_limit_waits",
+                "Commands that waited since their host had as much in flight as it may (limits.host_commands, limits.host_data).",
+                &counters.host_limit_count,
+            ),
             ("in_place_reads", "Reads out of a device's own memory, without a copy.", &counters.in_place_count),
             ("stale_handles", "Messages and arrivals for what was gone.", &counters.stale_handle_count),
             (
@@ -132,6 +137,11 @@ impl Facts {
             ("buffers_taken", "Data buffers that are out.", &counters.buffers_taken),
             ("buffers_awaited", "Requests that wait for a data buffer.", &counters.buffers_awaited),
             ("requests_parked", "Commands that are held back.", &counters.requests_parked),
+            (
+                "host_shares_awaited",
+                "Commands that wait since their host has as much in flight as it may.",
+                &counters.host_shares_awaited,
+            ),
             ("device_leases", "Leases on devices.", &counters.device_leases),
         ] {
             add(Value::Gauge, name, help, None, counter);

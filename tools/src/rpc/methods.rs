@@ -3,6 +3,7 @@
 
 mod bdev;
 mod framework;
+mod host_limits;
 mod log;
 mod nvmf;
 mod placement;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use ::bdev::Device;
 use nvmf_core::ChangeId;
-use nvmf_core::spec::SubsystemSpec;
+use nvmf_core::spec::{HostLimits, SubsystemSpec};
 use nvmf_core::target::{ControllerFacts, QpairFacts};
 use serde_json::{Value, json};
 use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule};
@@ -39,6 +40,15 @@ pub trait TargetAccess {
     /// # Errors
     /// Why it is refused.
     fn change(&mut self, change: Change) -> Result<ChangeId, ControlError>;
+
+    /// What one host may have in flight.
+    fn host_limits(&self) -> HostLimits;
+
+    /// Most queue pairs of one host.
+    fn host_queue_pair_limit(&self) -> u32;
+
+    /// The same, for connections to come.
+    fn set_host_queue_pair_limit(&mut self, limit: u32);
 
     /// Which CPUs connections may go to.
     fn placement(&self) -> &[PlacementRule];
@@ -89,8 +99,10 @@ const METHODS: &[(&str, &[&str], Method)] = &[
         Begin(subsystem::create_subsystem),
     ),
     ("nvmf_delete_subsystem", &["nqn", "tgt_name"], Begin(subsystem::delete_subsystem)),
+    ("nvmf_get_host_limits", &[], Tell(host_limits::get_host_limits)),
     ("nvmf_get_placement", &[], Tell(placement::get_placement)),
     ("nvmf_get_subsystems", &["nqn", "tgt_name"], Tell(nvmf::get_subsystems)),
+    ("nvmf_set_host_limits", &["queue_pairs", "commands", "data_size"], Begin(host_limits::set_host_limits)),
     ("nvmf_set_placement", &["rules"], Tell(placement::set_placement)),
     ("nvmf_subsystem_add_host", &["nqn", "host", "tgt_name"], Begin(subsystem::add_host)),
     ("nvmf_subsystem_add_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::add_listener)),

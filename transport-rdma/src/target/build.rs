@@ -135,6 +135,7 @@ pub fn build_in<P: Provider>(
         regions,
         cpu_counters,
         placement: options.placement,
+        host_queue_pair_count_max: options.host_queue_pair_count_max,
     };
     Ok((Control::new(parts), cpus))
 }

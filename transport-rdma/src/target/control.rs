@@ -8,6 +8,7 @@
 //! | `device`, `reopening` | a device that is removed and comes back, completion queues that break |
 //! | `overdue` | what takes longer than it should |
 //! | `renewal` | listeners whose address has changed |
+//! | `host_shares` | how many queue pairs each host has |
 //! | `placement` | on which CPU |
 //! | `admission` | whether it may be made, and on which terms |
 //! | `record` | what a connection waits for |
@@ -25,6 +26,7 @@ mod overdue;
 mod renewal;
 mod reopening;
 
+mod host_shares;
 mod placement;
 
 mod admission;
@@ -43,6 +45,7 @@ pub(super) use admission::{CpuLoad, Limits, depth_max};
 pub use changes::{Change, ControlError};
 use changes::{Listener, PendingAnswer};
 use device::{Device, PortState};
+use host_shares::HostShares;
 use overdue::Overdue;
 use placement::Placement;
 use record::Record;
@@ -83,6 +86,7 @@ pub(super) struct ControlParts<P: Provider> {
     pub(super) cpu_counters: Vec<Arc<CpuCounters>>,
     /// Checked.
     pub(super) placement: Vec<PlacementRule>,
+    pub(super) host_queue_pair_count_max: u32,
 }
 
 /// The target's part of the control plane. A program on the control plane's reactor owns it and passes everything on.
@@ -103,6 +107,7 @@ pub struct Control<P: Provider> {
     regions: Vec<RegisteredMemory>,
     loads: Vec<CpuLoad>,
     placement: Placement,
+    hosts: HostShares,
     records: Slab<Record, ConnectionRecord>,
     by_connection: BTreeMap<ConnectionId, Handle<ConnectionRecord>>,
     device: Device<P::Port>,
@@ -192,6 +197,7 @@ impl<P: Provider> Control<P> {
             provider: parts.provider,
             core: parts.core,
             limits: parts.limits,
+            hosts: HostShares::new(parts.host_queue_pair_count_max),
             placement: Placement::new(parts.placement, parts.ports.len()),
             loads: parts.ports.iter().map(|_| CpuLoad::new(&parts.limits)).collect(),
             ports: parts.ports,
@@ -318,6 +324,17 @@ impl<P: Provider> Control<P> {
         Ok(())
     }
 
+    /// Most queue pairs of one host.
+    #[must_use]
+    pub fn host_queue_pair_limit(&self) -> u32 {
+        self.hosts.limit
+    }
+
+    /// The same, for connections that are requested from now on.
+    pub fn set_host_queue_pair_limit(&mut self, limit: u32) {
+        self.hosts.limit = limit;
+    }
+
     /// Counters and gauges of the transport and the provider: name, labels, value. Names that end with `_live` are zero when nothing is connected
     /// (the provider's: when everything was destroyed).
     #[must_use]
@@ -330,6 +347,7 @@ impl<P: Provider> Control<P> {
         plain("connections_live", self.records.len() as u64);
         plain("connections_quarantined_live", self.counts.quarantined);
         plain("stale_events", self.counts.stale_events);
+        plain("host_limit_refusals", self.hosts.refused_count);
         plain("address_changes", self.counts.address_changes);
         plain("listeners_renewed_live", self.renewals.len() as u64);
         plain("device_removed", u64::from(!self.device.is_present()));

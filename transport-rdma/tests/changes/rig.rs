@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bdev::Device;
 use nvmf_core::ChangeId;
-use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use nvmf_core::spec::{ControllerSpec, HostLimits, NamespaceSpec, SubsystemSpec, TargetSpec};
 use nvmf_core::target::QpairFacts;
 use reactor::{Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
 use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
@@ -167,6 +167,7 @@ impl Rig {
                 admin_queue_depth_max: 32,
                 transfer_len_max: layout.transfer_len_max,
                 in_capsule_len: 512,
+                host: HostLimits::default(),
             },
             ..TargetSpec::default()
         };
@@ -178,6 +179,7 @@ impl Rig {
             shared_receive_count: layout.shared_receive_count,
             nodes: Vec::new(),
             placement: Vec::new(),
+            host_queue_pair_count_max: u32::MAX,
         };
         let mut machine = fabric.machine();
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| simulation.wake(Cpu(cpu))).collect();

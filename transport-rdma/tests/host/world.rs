@@ -119,6 +119,7 @@ impl Target {
             shared_receive_count,
             nodes: Vec::new(),
             placement: Vec::new(),
+            host_queue_pair_count_max: u32::MAX,
         };
         let (control, cpus) = target::build(fabric.machine(), mesh.domain(), spec(), options).unwrap();
         let (stop, told) = (Rc::default(), Rc::default());

@@ -48,6 +48,18 @@ impl TargetAccess for Fake {
         }
     }
 
+    fn host_limits(&self) -> HostLimits {
+        HostLimits { command_count_max: 64, ..HostLimits::default() }
+    }
+
+    fn host_queue_pair_limit(&self) -> u32 {
+        u32::MAX
+    }
+
+    fn set_host_queue_pair_limit(&mut self, limit: u32) {
+        self.changes.push(limit.to_string());
+    }
+
     fn placement(&self) -> &[PlacementRule] {
         &self.placement
     }
@@ -405,6 +417,22 @@ fn limits_are_set_and_told() {
         "Invalid parameters: framework_monitor_turns: stall_limit_ms is 5, and should be a number from 1000 to 3600000"
     );
     assert_eq!(reactors.watch().limit_ns(), 200_000, "what is refused changes nothing");
+}
+
+#[test]
+fn limits_of_hosts_are_told_and_changed_one_by_one() {
+    let told = call("nvmf_get_host_limits", json!({})).unwrap();
+    assert_eq!(told, json!({ "queue_pairs": 0, "commands": 64, "data_size": 0 }));
+    let set = |parameters| change("nvmf_set_host_limits", parameters, None);
+    assert_eq!(set(json!({ "data_size": 4096 })).unwrap(), "what a host may have in flight: 64 commands, 4096 bytes");
+    assert_eq!(
+        set(json!({ "commands": 0 })).unwrap(),
+        "what a host may have in flight: any number of commands, any amount of data"
+    );
+    assert_eq!(set(json!({ "queue_pairs": 8 })).unwrap(), "8", "and then the change");
+    assert!(
+        set(json!({ "commands": -1 })).unwrap_err().message.contains("commands is -1, and should be a number from 0")
+    );
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 fn hosts_come_and_go(run: &mut Run) -> Result<(), Failure> {
-    let layout = Layout::chosen(&run.choices);
+    let layout = Layout::chosen(&run.choices).limiting_hosts(&run.choices);
     let mut world = run.world(&layout);
     let host_count = run.choices.between("hosts", 1, 3);
     let mut observed = Vec::new();
@@ -67,7 +67,7 @@ fn hosts_come_and_go(run: &mut Run) -> Result<(), Failure> {
 }
 
 fn hosts_share_blocks(run: &mut Run) -> Result<(), Failure> {
-    let mut layout = roomy(run);
+    let mut layout = roomy(run).limiting_hosts(&run.choices);
     // A queue whose end the target never hears of keeps its id while its controller is kept alive: another Connect is told to come again, for ever.
     layout.fabric.loses_disconnected = false;
     let mut world = run.world(&layout);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use nvmf_core::spec::ControllerSpec;
+use nvmf_core::spec::{ControllerSpec, HostLimits};
 use reactor::{Choices, SimulationOptions};
 use transport_rdma::soft::in_process::FabricOptions;
 
@@ -56,6 +56,7 @@ impl Layout {
                 admin_queue_depth_max: 32,
                 transfer_len_max: 16 << 10,
                 in_capsule_len: 512,
+                host: HostLimits::default(),
             },
             fabric: FabricOptions { delay_max: 0, ..FabricOptions::default() },
             reactors: SimulationOptions { sleeps: true, ..SimulationOptions::default() },
@@ -84,6 +85,13 @@ impl Layout {
         layout.reactors.late_ns_max = choices.one_of("late messages", &[0, 5_000, 50_000]);
         layout.reactors.ring_capacity = choices.one_of("ring capacity", &[64, 1, 3]);
         layout
+    }
+
+    /// Hosts may have as many commands in flight as they like, or a few, or one at a time.
+    #[must_use]
+    pub fn limiting_hosts(mut self, choices: &Choices) -> Self {
+        self.controller.host.command_count_max = choices.one_of("commands of a host", &[u32::MAX, 4, 1]);
+        self
     }
 
     /// Whether every drain can end with the proof that all work came back.

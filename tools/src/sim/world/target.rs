@@ -75,6 +75,7 @@ impl Running {
             shared_receive_count: layout.shared_receive_count,
             nodes: Vec::new(),
             placement: Vec::new(),
+            host_queue_pair_count_max: u32::MAX,
         };
         let mut machine = fabric.machine();
         let id = machine.id();

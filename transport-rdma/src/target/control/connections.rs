@@ -121,7 +121,11 @@ impl<P: Provider> Control<P> {
         };
         let needs = Needs::of(&self.limits, terms);
         let asker = Asker { listener: request.local, peer: request.peer, is_io: data.queue_id > 0 };
+        let Some(host_share) = self.hosts.take(request.peer.ip()) else {
+            return self.reject(request, RejectStatus::NoResources);
+        };
         let Some((cpu, reservation)) = self.placement.choose(&mut self.loads, needs, asker) else {
+            self.hosts.give(host_share);
             return self.reject(request, RejectStatus::NoResources);
         };
         let id = request.connection.id();
@@ -133,6 +137,7 @@ impl<P: Provider> Control<P> {
             cpu: cpu_of(cpu).0,
             terms,
             reservation,
+            host_share,
             entered: stage.word(),
             entered_ns: turn.now_ns(),
             reported: None,
@@ -142,6 +147,7 @@ impl<P: Provider> Control<P> {
             Ok(handle) => handle,
             Err(reactor::Full(mut record)) => {
                 self.loads[cpu].give_back(record.reservation);
+                self.hosts.give(record.host_share);
                 if let Some(Stage::Creating { request, .. }) = record.stage.take() {
                     self.reject(request, RejectStatus::NoResources);
                 }
@@ -482,6 +488,7 @@ impl<P: Provider> Control<P> {
         if let Some(reported) = record.reported {
             self.overdue.has_come(reported);
         }
+        self.hosts.give(record.host_share);
         if defect::is(Defect::RoomIsNotGivenBack) {
             return std::mem::forget(record.reservation);
         }

@@ -20,6 +20,7 @@ use nvmf_core::{DisconnectReason, Qpair};
 use reactor::Handle;
 
 use super::admission::Reservation;
+use super::host_shares::HostShare;
 use crate::binding::RejectStatus;
 use crate::target::message::Terms;
 use crate::trace::ConnectionStage;
@@ -96,6 +97,8 @@ pub(super) struct Record {
     pub(super) terms: Terms,
     /// Its part of that room. Nothing, once it is quarantined.
     pub(super) reservation: Reservation,
+    /// And of its host's.
+    pub(super) host_share: HostShare,
     /// The stage that the trace was told of last.
     pub(super) entered: ConnectionStage,
     /// When.

@@ -107,6 +107,7 @@ impl Bench {
             regions: vec![RegisteredMemory { local_key: 7, remote_key: 0 }],
             cpu_counters: vec![std::sync::Arc::new(CpuCounters::default())],
             placement: Vec::new(),
+            host_queue_pair_count_max: u32::MAX,
         });
         let control = Rc::new(RefCell::new(control));
         let (jobs, heard) = (Rc::default(), Rc::default());
