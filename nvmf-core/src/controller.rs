@@ -4,6 +4,7 @@
 //! reaped and every member's lease has come home; only then may its id be used again.
 
 mod effects;
+mod errors;
 mod events;
 mod features;
 mod identify;
@@ -16,12 +17,15 @@ use reactor::{Handle, TimerId};
 use crate::Qpair;
 use crate::command::{AdminCommand, DataPointer, PropertyGet, PropertySet};
 use crate::defect::{self, Defect};
-use crate::limits::{KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
+use crate::limits::{DISCOVERY_TIMEOUT_MS, KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
 use crate::membership::{Host, SubsystemLease};
+use crate::qpair::header::Tally;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
 use crate::target::Directory;
 use crate::transport::Slot;
+use crate::wire::log::LogPageId;
+use errors::Errors;
 use events::Events;
 use features::Features;
 use members::Members;
@@ -106,7 +110,9 @@ impl From<Status> for Answer {
 pub(crate) struct KeepAlive {
     /// 0: no limit.
     timeout_ms: u32,
-    /// When the last Keep Alive was fetched: a stamp of the CPU's turns.
+    /// Without a limit: how long a host may send nothing; 0 is for ever.
+    idle_limit_ms: u32,
+    /// When the interval began: with a Keep Alive, or where one ended in which a command came. A stamp of the CPU's turns.
     seen_ns: u64,
     /// Armed while there is a limit.
     pub(crate) timer: Option<TimerId>,
@@ -115,7 +121,18 @@ pub(crate) struct KeepAlive {
 impl KeepAlive {
     /// When it is too late.
     pub(crate) fn deadline_ns(&self) -> Option<u64> {
-        (self.timeout_ms != 0).then(|| self.seen_ns + u64::from(self.timeout_ms) * 1_000_000)
+        let limit_ms = if self.timeout_ms == 0 { self.idle_limit_ms } else { self.timeout_ms };
+        (limit_ms != 0).then(|| self.seen_ns + u64::from(limit_ms) * 1_000_000)
+    }
+
+    /// The time is over, and the last command of any of the controller's queues came at `last_command_ns`. True if that was after the host was last
+    /// seen: then a new interval begins [NVMe Base 2.0, 3.9.1].
+    pub(crate) fn renew(&mut self, last_command_ns: u64, now_ns: u64) -> bool {
+        let is_alive = last_command_ns > self.seen_ns;
+        if is_alive {
+            self.seen_ns = now_ns;
+        }
+        is_alive
     }
 
     fn set_timeout(&mut self, timeout_ms: u32, now_ns: u64) {
@@ -145,6 +162,9 @@ pub(crate) struct Controller {
     properties: Properties,
     features: Features,
     events: Events,
+    errors: Errors,
+    /// Of members that have left.
+    pub(crate) left_tally: Tally,
 }
 
 /// What a command is executed in: the target as it is in this turn.
@@ -152,6 +172,10 @@ pub(crate) struct Surroundings<'t> {
     pub(crate) snapshot: &'t Snapshot,
     pub(crate) directory: &'t Directory,
     pub(crate) now_ns: u64,
+    /// When this CPU's first qpair was opened.
+    pub(crate) begun_ns: u64,
+    /// What the controller's queues have done, of those that are there.
+    pub(crate) tally: Tally,
 }
 
 /// A discovery controller has no I/O queues [NVMe Base 2.0, 3.1.2.3].
@@ -176,7 +200,8 @@ impl Controller {
     pub(crate) fn new(new: NewController, snapshot: &Snapshot) -> Self {
         let limits = &snapshot.controller;
         let io_queue_count = io_queue_count_max(new.subject, snapshot);
-        let mut keep_alive = KeepAlive { timeout_ms: 0, seen_ns: new.now_ns, timer: None };
+        let idle_limit_ms = if new.subject == Subject::Discovery { DISCOVERY_TIMEOUT_MS } else { 0 };
+        let mut keep_alive = KeepAlive { timeout_ms: 0, idle_limit_ms, seen_ns: new.now_ns, timer: None };
         keep_alive.set_timeout(new.keep_alive_ms, new.now_ns);
         Self {
             admin: new.admin,
@@ -189,6 +214,8 @@ impl Controller {
             properties: Properties::new(limits.queue_depth_max),
             features: Features::new(io_queue_count),
             events: Events::new(new.subject),
+            errors: Errors::default(),
+            left_tally: Tally::default(),
         }
     }
 
@@ -279,6 +306,11 @@ impl Controller {
             AdminCommand::GetFeatures(get) => self.read_feature(get, around, data),
             AdminCommand::SetFeatures(set) => self.change_feature(set, input, around),
         }
+    }
+
+    /// Whether what its queues have done is part of the answer.
+    pub(crate) fn needs_tally(command: &AdminCommand) -> bool {
+        matches!(command, AdminCommand::GetLogPage(page) if page.log_page == LogPageId::Smart.to_byte())
     }
 
     /// Property Get.

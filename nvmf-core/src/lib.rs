@@ -15,6 +15,7 @@ mod message;
 mod qpair;
 
 mod devices;
+mod failure;
 mod membership;
 mod notice;
 mod plan;

@@ -67,6 +67,8 @@ pub const COPY_BLOCK_COUNT_MAX: u32 = 1 << 17;
 
 /// Asynchronous Event Requests that a controller holds.
 pub const EVENT_REQUEST_COUNT_MAX: usize = 4;
+/// Entries of a controller's error log.
+pub const ERROR_ENTRY_COUNT: usize = 64;
 /// Reservation notifications that a controller keeps until its host reads them; the oldest makes room.
 pub const RESERVATION_NOTICE_COUNT_MAX: usize = 64;
 /// Abort commands that may be outstanding. Each is answered in the turn that fetches it.
@@ -89,6 +91,8 @@ pub const JOIN_WAIT_NS: u64 = 2_000_000_000;
 pub const KEEP_ALIVE_GRANULARITY_MS: u32 = 1000;
 /// Longest keep-alive timeout.
 pub const KEEP_ALIVE_MAX_MS: u32 = 24 * 60 * 60 * 1000;
+/// A discovery controller whose host asked for no keep-alive ends after this without a command [NVMe Base 2.0, 3.1.2.3: two minutes].
+pub const DISCOVERY_TIMEOUT_MS: u32 = 120_000;
 /// CAP.TO: how long a host waits for CSTS.RDY.
 pub const READY_TIMEOUT_NS: u64 = 15_000_000_000;
 
@@ -118,6 +122,8 @@ const _: () = assert!(COPY_RANGE_COUNT_MAX <= 256 && COPY_RANGE_BLOCK_COUNT_MAX 
 const _: () = assert!((SMALL_BUFFER_LEN as usize).is_multiple_of(BUFFER_ALIGNMENT));
 // A draining qpair's Connect is answered before a host would give up on the new one.
 const _: () = assert!(JOIN_WAIT_NS < CONNECT_TIMEOUT_NS && CONNECT_TIMEOUT_NS < READY_TIMEOUT_NS);
+// ELPE is zero-based in a byte.
+const _: () = assert!(ERROR_ENTRY_COUNT >= 1 && ERROR_ENTRY_COUNT <= 256);
 const _: () = assert!(KEEP_ALIVE_MAX_MS.is_multiple_of(KEEP_ALIVE_GRANULARITY_MS));
 // One host address cannot fill the line of all; what a message comes in is a small buffer.
 const _: () = assert!(AUTHENTICATION_WAITING_PER_ADDRESS_MAX * 4 <= AUTHENTICATION_WAITING_MAX);

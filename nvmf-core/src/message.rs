@@ -6,13 +6,16 @@
 use reactor::{Handle, Name};
 
 use crate::auth::{Answer, Question};
+use crate::failure::Failure;
 use crate::membership::{ControllerLease, Host, Join, Remote, SubsystemLease};
 use crate::notice::Notice;
 use crate::order::{Order, Way};
+use crate::poll_group::Aborter;
+use crate::qpair::header::Tally;
 use crate::status::Status;
 use crate::subsystem::Subject;
 use crate::target::ChangeId;
-use crate::transport::DisconnectReason;
+use crate::transport::{DisconnectReason, Slot};
 use crate::withdrawal::Withdrawal;
 use crate::{ControllerKind, Qpair};
 
@@ -32,7 +35,11 @@ impl Message {
             Letter::Join(_) => &"join",
             Letter::Joined { .. } => &"joined",
             Letter::NotJoined { .. } => &"not-joined",
-            Letter::Leave(_) => &"leave",
+            Letter::Leave { .. } => &"leave",
+            Letter::Failed { .. } => &"failed",
+            Letter::Abort { .. } => &"abort",
+            Letter::Aborted { .. } => &"aborted",
+            Letter::FailureTaken { .. } => &"failure-taken",
             Letter::End { .. } => &"end",
             Letter::Withdraw { .. } => &"withdraw",
             Letter::Withdrawn { .. } => &"withdrawn",
@@ -107,7 +114,44 @@ pub(crate) enum Letter {
         result: u64,
     },
     /// The qpair is reaped; its lease goes home.
-    Leave(ControllerLease),
+    Leave {
+        /// By value.
+        lease: ControllerLease,
+        /// What it has done.
+        tally: Tally,
+    },
+    /// From a member's CPU to the controller's: commands have failed. One for each qpair at a time; answered by `FailureTaken`.
+    Failed {
+        /// Whose error log.
+        controller: Handle<ControllerKind>,
+        /// Whose commands.
+        qpair: Remote<Qpair>,
+        /// The last of them, and how many.
+        report: (Failure, u64),
+    },
+    /// From the controller's CPU to a member's: a command is to be aborted. As many at a time as Identify's ACL says; each answered by `Aborted`.
+    Abort {
+        /// Of which queue.
+        qpair: Handle<Qpair>,
+        /// Which.
+        command_id: u16,
+        /// Who waits for the answer.
+        aborter: Aborter,
+    },
+    /// The end of the command is known.
+    Aborted {
+        /// The admin queue on which the Abort waits.
+        qpair: Handle<Qpair>,
+        /// Which of its requests that is.
+        slot: Slot,
+        /// Whether the command has ended because of it.
+        is_aborted: bool,
+    },
+    /// The next report may be sent.
+    FailureTaken {
+        /// Which.
+        qpair: Handle<Qpair>,
+    },
     /// From a controller's CPU to a member's: end that qpair. Once per member.
     End {
         /// Which.

@@ -9,6 +9,7 @@
 //!   releases everything;
 //! - on the data path nothing is allocated: batches keep their room, queues are reserved when a qpair opens.
 
+mod abort;
 mod admission;
 mod association;
 mod authenticate;
@@ -16,6 +17,7 @@ mod buffers;
 mod connect;
 mod control;
 mod course;
+mod failures;
 mod fair;
 mod fetch;
 mod hosts;
@@ -36,6 +38,7 @@ use reactor::{Cpu, Full, Grace, Handle, Limbo, Progress, Rest, Segment, Slab, Tu
 use crate::controller::Controller;
 use crate::counters::PollGroupCounters;
 use crate::devices::Devices;
+use crate::failure::Failure;
 use crate::limits::{CONNECT_TIMEOUT_NS, HEADER_COUNT_MAX, QPAIR_COUNT_MAX, SLOTS_PER_ENTRY};
 use crate::message::Message;
 use crate::qpair::QpairBody;
@@ -44,6 +47,7 @@ use crate::target::Directory;
 use crate::trace::Step;
 use crate::transport::{Arrival, QpairSpec, Transport};
 use crate::{ControllerKind, Qpair};
+pub(crate) use abort::Aborter;
 use buffers::{Buffers, RequestName};
 use hosts::Hosts;
 pub(crate) use hosts::{HostIndex, Share};
@@ -88,6 +92,8 @@ pub struct PollGroup {
     /// What was withdrawn from hosts whose qpairs have not all begun to drain.
     withdrawals: Vec<withdraw::Pending>,
     requests_live: u64,
+    /// When the first qpair was opened.
+    first_open_ns: Option<u64>,
     /// Request slots of all qpairs: what every queue of requests has room for.
     slot_count: usize,
 
@@ -97,6 +103,8 @@ pub struct PollGroup {
     io_batch: Vec<RequestName>,
     completions: Vec<Completion>,
     completed: Vec<RequestName>,
+    failures: Vec<(Handle<Qpair>, Failure)>,
+    abort_answers: Vec<(Aborter, bool)>,
     scratch: Vec<u8>,
 }
 
@@ -121,12 +129,15 @@ impl PollGroup {
             orders: Vec::new(),
             withdrawals: Vec::new(),
             requests_live: 0,
+            first_open_ns: None,
             slot_count: 0,
             arrivals: Vec::new(),
             control_batch: Vec::new(),
             io_batch: Vec::new(),
             completions: Vec::new(),
             completed: Vec::new(),
+            failures: Vec::new(),
+            abort_answers: Vec::new(),
             scratch: Vec::new(),
             directory,
         }
@@ -150,6 +161,8 @@ impl PollGroup {
         // 8, 9: data is pushed, responses are posted, one doorbell.
         progress = progress.or(self.respond(transport));
         transport.ring();
+        self.report_failures(turn);
+        self.answer_aborts(turn);
         self.answer_orders(turn);
         self.reap_headers(turn);
         self.publish_gauges();
@@ -164,6 +177,7 @@ impl PollGroup {
             || !self.io_batch.is_empty()
             || !self.completions.is_empty()
             || !self.completed.is_empty()
+            || !self.abort_answers.is_empty()
             || self.has_order_due();
         if has_begun { Rest::Poll } else { self.devices.arm() }
     }
@@ -193,6 +207,7 @@ impl PollGroup {
         let slot_count = usize::from(spec.depth) * usize::from(SLOTS_PER_ENTRY);
         let qid = spec.qid;
         let now_ns = turn.now_ns();
+        self.first_open_ns.get_or_insert(now_ns);
         let timer = turn.arm(now_ns + CONNECT_TIMEOUT_NS, token(Timer::Connect(handle)));
         let header = Box::new(QpairHeader::new(handle, &spec, now_ns));
         match self.qpairs.insert(QpairBody::new(spec, timer)) {
@@ -244,6 +259,7 @@ impl PollGroup {
         self.control_batch.reserve(slot_count);
         self.io_batch.reserve(slot_count);
         self.completed.reserve(slot_count);
+        self.failures.reserve(slot_count);
         self.completions.reserve(slot_count);
     }
 

@@ -13,6 +13,7 @@ use reactor::{Handle, TimerId};
 
 use crate::ControllerKind;
 use crate::command::{Connect, QueueKind};
+use crate::failure::FailureReports;
 use crate::limits::SLOTS_PER_ENTRY;
 use crate::membership::ControllerLease;
 use crate::poll_group::HostIndex;
@@ -116,6 +117,8 @@ pub(crate) struct QpairBody {
     pub(crate) last_slot: Option<(Slot, DisconnectReason)>,
     /// Where the host has to authenticate.
     pub(crate) authentication: Option<Box<Authentication>>,
+    /// What its controller's error log has still to be told.
+    pub(crate) failures: FailureReports,
     head: SubmissionHead,
     requests: Box<[Request]>,
     awaited_count: usize,
@@ -134,6 +137,7 @@ impl QpairBody {
             stalled: VecDeque::with_capacity(slot_count),
             last_slot: None,
             authentication: None,
+            failures: FailureReports::default(),
             head: SubmissionHead::Counted { head: 0, size: spec.depth },
             requests: requests.into_boxed_slice(),
             awaited_count: 0,

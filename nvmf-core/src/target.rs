@@ -175,7 +175,11 @@ impl Target {
             | Letter::Join(_)
             | Letter::Joined { .. }
             | Letter::NotJoined { .. }
-            | Letter::Leave(_)
+            | Letter::Leave { .. }
+            | Letter::Failed { .. }
+            | Letter::Abort { .. }
+            | Letter::Aborted { .. }
+            | Letter::FailureTaken { .. }
             | Letter::End { .. }
             | Letter::Withdraw { .. }
             | Letter::Notify(_)

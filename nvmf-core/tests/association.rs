@@ -289,11 +289,13 @@ fn a_host_that_is_silent_is_ended() {
         world.pass(1500);
         assert_eq!(world.execute(admin, keep_alive, &[]).status(), Status::SUCCESS);
     }
-    // Rounded up to 2 s; other traffic does not count.
+    // Rounded up to 2 s; other traffic counts, from the end of the interval on.
     world.pass(1900);
     assert!(world.ended(admin).is_none());
     world.execute(queue, io(OP_READ, 1, 0, 1, keyed(0, 512)), &[]);
-    world.pass(200);
+    world.pass(1900);
+    assert!(world.ended(admin).is_none());
+    world.pass(300);
     assert_eq!(world.ended(admin), Some(DisconnectReason::KeepAlive));
     assert_eq!(world.ended(queue), Some(DisconnectReason::KeepAlive));
     assert_eq!(world.counters(0).keep_alive_expired_count.value(), 1);

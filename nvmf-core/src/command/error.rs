@@ -54,6 +54,20 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Where in the command the field starts that is wrong, as the error log names it.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Opcode { .. } => 0,
+            Self::FabricsType { .. } | Self::QueueKind => 4,
+            Self::Field { byte } | Self::HostIdFormat { byte } => byte,
+            Self::RecordFormat => 40,
+            Self::SglType => 39,
+            Self::SglLength => 32,
+            Self::SglSegment | Self::SglCount | Self::SglOffset => 24,
+        }
+    }
+
     /// The answer.
     #[must_use]
     pub const fn status(self) -> Status {

@@ -6,7 +6,7 @@ use super::properties::VERSION;
 use super::{Controller, Surroundings, events, features};
 use crate::command::Identify;
 use crate::io_limits;
-use crate::limits::{ABORT_COUNT_MAX, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN};
+use crate::limits::{ABORT_COUNT_MAX, ERROR_ENTRY_COUNT, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN};
 use crate::namespace::Namespace;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject, Subsystem};
@@ -135,9 +135,11 @@ impl Controller {
         page.controller_id = U16::new(self.stage.id().unwrap_or(0));
         page.version = U32::new(VERSION.0);
         page.oaes = U32::new(events::optional(self.subject));
-        page.ctratt = U32::new(IdentifyController::CTRATT_HOST_ID_128);
+        page.ctratt =
+            U32::new(IdentifyController::CTRATT_HOST_ID_128 | IdentifyController::CTRATT_KEEP_ALIVE_BY_TRAFFIC);
         page.abort_limit_zero_based = ABORT_COUNT_MAX - 1;
         page.event_request_limit_zero_based = (EVENT_REQUEST_COUNT_MAX - 1).to_le_bytes()[0];
+        page.error_log_entries_zero_based = u8::try_from(ERROR_ENTRY_COUNT - 1).unwrap_or(u8::MAX);
         page.frmw = FIRMWARE_SLOTS;
         page.lpa =
             IdentifyController::LPA_OFFSET | IdentifyController::LPA_EFFECTS | IdentifyController::LPA_SUPPORTED_PAGES;

@@ -6,13 +6,16 @@ use super::{Controller, Surroundings, effects, features};
 use crate::command::GetLogPage;
 use crate::discovery;
 use crate::status::Status;
-use crate::wire::log::{ErrorEntry, FirmwareSlotLog, LogPageId, ManagementEffectsLog, SmartLog, window};
-use crate::wire::pad_text;
+use crate::wire::log::{FirmwareSlotLog, LogPageId, ManagementEffectsLog, SmartLog, window};
+use crate::wire::{U128, pad_text};
 
 /// NSID for the whole controller.
 const ALL_NAMESPACES: u32 = 0xFFFF_FFFF;
 /// CSI of the NVM command set.
 const COMMAND_SET_NVM: u8 = 0;
+/// A thousand units of 512 bytes [NVMe Base 2.0, 5.16.1.3].
+const DATA_UNIT_LEN: u64 = 512 * 1000;
+const NS_PER_HOUR: u64 = 3_600_000_000_000;
 /// Percent.
 const SPARE: u8 = 100;
 
@@ -36,15 +39,13 @@ impl Controller {
         let is_retained = command.retain_async_event;
         match page {
             LogPageId::Supported => part(effects::supported_logs(self.subject).as_bytes(), command.offset, data),
-            // No error is kept: ELPE says one entry, and an entry of zeroes is none [NVMe Base 2.0, 5.16.1.2].
-            LogPageId::Error => part(ErrorEntry::new_zeroed().as_bytes(), command.offset, data),
+            LogPageId::Error => part(&self.errors.page(), command.offset, data),
             LogPageId::Smart => {
                 // LPA bit 0 is 0: not by namespace.
                 if command.nsid != 0 && command.nsid != ALL_NAMESPACES {
                     return Err(Status::INVALID_FIELD);
                 }
-                let mut log = SmartLog::new_zeroed();
-                log.available_spare = SPARE;
+                let log = self.health(around);
                 part(log.as_bytes(), command.offset, data)
             }
             LogPageId::FirmwareSlot => {
@@ -71,6 +72,24 @@ impl Controller {
             LogPageId::Reservation => part(self.reservation_log(is_retained).as_bytes(), command.offset, data),
             LogPageId::Ana => Err(Status::INVALID_LOG_PAGE),
         }
+    }
+}
+
+impl Controller {
+    /// SMART: what its queues have done since they were connected. Commands count when they are fetched.
+    fn health(&self, around: &Surroundings<'_>) -> SmartLog {
+        let mut tally = self.left_tally;
+        tally += around.tally;
+        let thousands = |bytes: u64| U128::new(u128::from(bytes.div_ceil(DATA_UNIT_LEN)));
+        let mut log = SmartLog::new_zeroed();
+        log.available_spare = SPARE;
+        log.data_units_read = thousands(tally.read_bytes);
+        log.data_units_written = thousands(tally.written_bytes);
+        log.host_reads = U128::new(tally.read_count.into());
+        log.host_writes = U128::new(tally.write_count.into());
+        log.power_on_hours = U128::new((around.now_ns.saturating_sub(around.begun_ns) / NS_PER_HOUR).into());
+        log.error_log_entries = U128::new(self.errors.count().into());
+        log
     }
 }
 

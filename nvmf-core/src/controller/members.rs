@@ -129,6 +129,14 @@ impl Members {
         }
     }
 
+    /// All members.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Remote<Qpair>> {
+        self.queues.iter().filter_map(|queue| match *queue {
+            Queue::Joined(member) | Queue::Ending(member) => Some(member),
+            Queue::Free => None,
+        })
+    }
+
     /// Leases that are out.
     pub(crate) fn count(&self) -> usize {
         self.count

@@ -12,6 +12,7 @@ use crate::controller::{Controller, Stage as ControllerStage};
 use crate::defect::{self, Defect};
 use crate::membership::{ControllerLease, Join, Remote, SubsystemLease};
 use crate::message::{Letter, Message};
+use crate::qpair::header::Tally;
 use crate::qpair::request::RequestEvent;
 use crate::qpair::{Membership, Stage};
 use crate::status::Status;
@@ -35,7 +36,11 @@ impl PollGroup {
             Letter::Join(join) => self.join(turn, join),
             Letter::Joined { qpair, lease } => self.joined(turn, qpair, lease),
             Letter::NotJoined { qpair, status, result } => self.not_joined(turn, qpair, (status, result)),
-            Letter::Leave(lease) => self.left(turn, lease),
+            Letter::Leave { lease, tally } => self.left(turn, lease, tally),
+            Letter::Failed { controller, qpair, report } => self.take_failure_in(turn, controller, qpair, report),
+            Letter::Abort { qpair, command_id, aborter } => self.abort(qpair, command_id, aborter),
+            Letter::Aborted { qpair, slot, is_aborted } => self.abort_answered((qpair, slot), is_aborted),
+            Letter::FailureTaken { qpair } => self.failure_was_taken(turn, qpair),
             Letter::End { qpair, reason } => match self.qpairs.look(qpair) {
                 Some(body) if !body.is_draining() => transport.disconnect(qpair, reason),
                 Some(_) => {}
@@ -166,7 +171,8 @@ impl PollGroup {
         let Some(qpair) = self.qpairs.look_mut(handle) else {
             // Cannot be, since a qpair waits for this answer; nothing relies on that.
             self.miss(turn, Step::QpairMissed, handle.to_bits());
-            return turn.send(lease.controller().cpu, Message(Letter::Leave(lease)).into());
+            let tally = Tally::default();
+            return turn.send(lease.controller().cpu, Message(Letter::Leave { lease, tally }).into());
         };
         if qpair.is_draining() {
             qpair.stage = Stage::Draining { membership: Membership::Member(lease) };
@@ -186,7 +192,7 @@ impl PollGroup {
     }
 
     /// The answer to a Connect whose qpair drains: nothing is awaited any more.
-    fn answer_dropped_connect(&mut self, handle: Handle<Qpair>) {
+    pub(super) fn answer_dropped_connect(&mut self, handle: Handle<Qpair>) {
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
         use crate::qpair::request::RequestState;
         let waiting = qpair.slots().find(|slot| qpair.request(*slot).state == RequestState::DroppedWaiting);
@@ -196,7 +202,7 @@ impl PollGroup {
     }
 
     /// On the controller's CPU: a member is reaped.
-    fn left<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, lease: ControllerLease) {
+    fn left<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, lease: ControllerLease, tally: Tally) {
         let handle = lease.controller().handle;
         let Some(controller) = self.controllers.look_mut(handle) else {
             return self.miss(turn, Step::ControllerMissed, place(self.cpu, handle));
@@ -204,6 +210,7 @@ impl PollGroup {
         if let Some(member) = controller.members.member(lease.qid()) {
             Step::MemberLeft.trace(turn, place(member.cpu, member.handle), place(self.cpu, handle));
         }
+        controller.left_tally += tally;
         let next = controller.members.leave(lease);
         if controller.members.count() == 0 {
             controller.queues_ended();

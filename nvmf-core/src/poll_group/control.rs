@@ -11,13 +11,11 @@ use crate::command::{AdminCommand, Command, DataPointer, FabricsCommand, Propert
 use crate::controller::{Answer, Controller, Effect, Surroundings};
 use crate::message::Message;
 use crate::notice::Notice;
+use crate::qpair::header::Tally;
 use crate::qpair::request::{RequestEvent, RequestState};
 use crate::qpair::{QpairBody, Stage};
 use crate::status::Status;
 use crate::transport::{DisconnectReason, Transport};
-
-/// DW0 bit 0 of Abort's response: the command was not aborted [NVMe 1.4, 5.1].
-const NOT_ABORTED: u64 = 1;
 
 impl PollGroup {
     /// Starts what was fetched and is not I/O.
@@ -182,9 +180,15 @@ impl PollGroup {
         if data_len > 0 && !self.ensure_buffer(name, data_len) {
             return;
         }
+        let around = Surroundings {
+            snapshot,
+            directory: &self.directory,
+            now_ns: turn.now_ns(),
+            begun_ns: self.first_open_ns.unwrap_or_else(|| turn.now_ns()),
+            tally: if Controller::needs_tally(command) { self.tally_of(turn, controller) } else { Tally::default() },
+        };
         let Some(owner) = self.controllers.look_mut(controller) else { return };
         self.scratch.clear();
-        let around = Surroundings { snapshot, directory: &self.directory, now_ns: turn.now_ns() };
         match owner.execute(slot, command, input, &around, &mut self.scratch) {
             Answer::Done { status, result } => {
                 if status.is_success()
@@ -217,10 +221,7 @@ impl PollGroup {
                 // One that is due already.
                 self.tell_events(controller);
             }
-            Answer::Abort { sqid, command_id } => {
-                let aborted = self.abort(name, controller, sqid, command_id);
-                self.complete(name, Status::SUCCESS, if aborted { 0 } else { NOT_ABORTED });
-            }
+            Answer::Abort { sqid, command_id } => self.begin_abort(turn, name, controller, sqid, command_id),
         }
     }
 
@@ -311,41 +312,5 @@ impl PollGroup {
         for slot in owner.release_events() {
             self.complete((admin, slot), Status::ABORTED_QUEUE_DELETED, 0);
         }
-    }
-
-    /// Aborts a command that is held, parked, or waits for a buffer. Anything else is on its way already, here or on another CPU.
-    fn abort(
-        &mut self,
-        (admin, _): RequestName,
-        controller: Handle<ControllerKind>,
-        sqid: u16,
-        command_id: u16,
-    ) -> bool {
-        let Some(owner) = self.controllers.look_mut(controller) else { return false };
-        let handle = match owner.members.member(sqid) {
-            _ if sqid == 0 => admin,
-            Some(member) if member.cpu == self.cpu => member.handle,
-            Some(_) | None => return false,
-        };
-        let Some(qpair) = self.qpairs.look_mut(handle) else { return false };
-        let found = qpair.slots().find(|slot| {
-            let request = qpair.request(*slot);
-            request.command_id == command_id
-                && matches!(
-                    request.state,
-                    RequestState::WaitingEvent | RequestState::WaitingBuffer | RequestState::Parked
-                )
-        });
-        let Some(slot) = found else { return false };
-        if qpair.request(slot).state == RequestState::WaitingEvent {
-            owner.release_event(slot);
-        } else {
-            let host = qpair.host;
-            self.buffers.forget(|request| request == (handle, slot));
-            self.hosts.forget(host, |request| request == (handle, slot));
-            self.parking.forget(|request| request == (handle, slot));
-        }
-        self.complete((handle, slot), Status::ABORT_REQUESTED, 0);
-        true
     }
 }

@@ -4,11 +4,15 @@ use reactor::{Handle, Segment, Turn};
 
 use super::PollGroup;
 use crate::Qpair;
-use crate::command::{Command, DataPointer, FabricsCommand, IoKind, command_id};
+use crate::command::{Command, CommandError, DataPointer, FabricsCommand, IoKind, QueueKind, command_id};
 use crate::message::Message;
 use crate::plan::Plan;
-use crate::qpair::request::{RequestEvent, RequestState};
+use crate::qpair::header::QpairHeader;
+use crate::qpair::request::{RequestEvent, RequestState, Told};
+use crate::status::Status;
 use crate::transport::{Arrival, DisconnectReason, Receive, Slot, Transport};
+use crate::wire::log::ErrorEntry;
+use crate::wire::{OPCODE_FABRICS, SubmissionEntry};
 
 impl PollGroup {
     /// Takes all arrivals of this turn.
@@ -44,11 +48,14 @@ impl PollGroup {
             return transport.consumed(receive);
         }
         // Two commands with one id are not told apart: looking for one costs more than it would protect, since a host that does this harms itself alone.
-        let command = Command::parse_capsule(qpair.kind(), bytes, data).map_err(|error| error.status());
+        let parsed = Command::parse_capsule(qpair.kind(), bytes, data);
+        let told = told(qpair.kind(), bytes, parsed.err());
+        let command = parsed.map_err(|error| error.status());
         qpair.must_advance(slot, RequestEvent::Arrive);
         qpair.count_fetched();
         let request = qpair.request(slot);
         request.begin(command_id(bytes), command, receive, data);
+        request.told = told;
         request.invalidate = command.ok().and_then(|command| data_pointer(&command)?.invalidate_key());
         // A capsule with neither data nor a list of its own is read: the host's next command may use its place.
         let is_in_capsule = |pointer| matches!(pointer, DataPointer::InCapsule { .. } | DataPointer::Listed(_));
@@ -60,6 +67,8 @@ impl PollGroup {
         }
         if let Some(header) = header {
             header.command_count.add(1);
+            header.last_command_ns.set(turn.now_ns());
+            tally(header, &command);
         }
         self.requests_live += 1;
         self.count(&command);
@@ -85,6 +94,11 @@ impl PollGroup {
         if request.state != RequestState::Pulling {
             return;
         }
+        if self.abort_pulled((handle, slot)) {
+            return;
+        }
+        let Some(qpair) = self.qpairs.look_mut(handle) else { return };
+        let request = qpair.request(slot);
         match request.command {
             Ok(Command::Io(_)) if matches!(request.work, Some((_, Plan::Course(_)))) => {
                 self.proceed(transport, (handle, slot));
@@ -137,6 +151,43 @@ impl PollGroup {
             Ok(Command::Admin(_) | Command::Fabrics(_)) => counters.admin_count.add(1),
             Err(_) => counters.other_count.add(1),
         }
+    }
+}
+
+/// What the error log tells of these bytes, should they fail.
+fn told(queue: QueueKind, bytes: &[u8; 64], error: Option<CommandError>) -> Told {
+    let entry = SubmissionEntry::from_bytes(*bytes);
+    let lba = match queue {
+        QueueKind::Io => u64::from(entry.cdw11.get()) << 32 | u64::from(entry.cdw10.get()),
+        QueueKind::Admin => 0,
+    };
+    let location = error.map_or(ErrorEntry::NO_LOCATION, |error| u16::from(error.byte()));
+    // A Fabrics command has no NSID.
+    let nsid = if entry.opcode == OPCODE_FABRICS { 0 } else { entry.nsid.get() };
+    Told { nsid, lba, location }
+}
+
+/// Reads and writes as the SMART log counts them.
+fn tally(header: &QpairHeader, command: &Result<Command, Status>) {
+    let Ok(command @ Command::Io(io)) = command else { return };
+    let len = data_pointer(command).map_or(0, |data| u64::from(data.len()));
+    match io.kind {
+        IoKind::Read { .. } | IoKind::Compare { .. } => {
+            header.read_count.add(1);
+            header.read_bytes.add(len);
+        }
+        IoKind::Write { .. } => {
+            header.write_count.add(1);
+            header.written_bytes.add(len);
+        }
+        // None of these brings blocks to the host or takes any from it.
+        IoKind::Flush
+        | IoKind::WriteZeroes { .. }
+        | IoKind::WriteUncorrectable { .. }
+        | IoKind::Verify { .. }
+        | IoKind::DatasetManagement { .. }
+        | IoKind::Copy { .. }
+        | IoKind::Reservation(_) => {}
     }
 }
 

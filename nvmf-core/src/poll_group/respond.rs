@@ -5,7 +5,8 @@ use reactor::Progress;
 
 use super::PollGroup;
 use super::buffers::RequestName;
-use crate::qpair::request::{RequestEvent, RequestState};
+use crate::failure::Failure;
+use crate::qpair::request::{RequestEvent, RequestState, Told};
 use crate::transport::Transport;
 
 impl PollGroup {
@@ -33,7 +34,14 @@ impl PollGroup {
             }
             if !request.status.is_success() {
                 self.counters.error_count.add(1);
+                if Failure::is_worth_telling(request.status) {
+                    let Told { nsid, lba, location } = request.told;
+                    let (command_id, status) = (request.command_id, request.status);
+                    let sqid = qpair.spec.qid;
+                    self.failures.push((handle, Failure { sqid, command_id, status, location, nsid, lba }));
+                }
             }
+            let request = qpair.request(slot);
             transport.respond(handle, slot, request.response(sq_head), request.invalidate);
             qpair.must_advance(slot, RequestEvent::Respond);
         }

@@ -7,7 +7,7 @@ use crate::Qpair;
 use crate::defect::{self, Defect};
 use crate::membership::ControllerLease;
 use crate::message::{Letter, Message};
-use crate::qpair::header::QpairStage;
+use crate::qpair::header::{QpairHeader, QpairStage, Tally};
 use crate::qpair::request::{RequestEvent, RequestState};
 use crate::qpair::{Membership, QpairBody, Stage};
 use crate::trace::{Step, reason_number};
@@ -57,6 +57,7 @@ impl PollGroup {
         self.buffers.forget(|(handle, _)| handle == qpair);
         self.hosts.forget(host, |(handle, _)| handle == qpair);
         self.parking.forget(|(handle, _)| handle == qpair);
+        self.drop_aborts(qpair);
         if let Some(header) = header {
             header.set_stage(QpairStage::Draining);
         }
@@ -69,7 +70,7 @@ impl PollGroup {
             && matches!(membership, Membership::Member(_))
         {
             let membership = std::mem::replace(membership, Membership::None);
-            self.send_home(turn, membership);
+            self.send_home(turn, membership, Tally::default());
         }
         self.note_drain(turn, qpair);
     }
@@ -108,6 +109,7 @@ impl PollGroup {
         self.handles[qpair.index()] = None;
         self.slot_count -= body.slots().count();
         self.hosts.leave(body.host, body.slots().count());
+        let tally = self.header(turn, qpair).map_or_else(Tally::default, QpairHeader::tally);
         if let Some(header) = self.directory.unlink_header(self.cpu, qpair.index())
             && let Err(Full(_leaked)) = self.headers.retire(turn, header)
         {
@@ -116,32 +118,32 @@ impl PollGroup {
         }
         Self::forget_authentication(turn, body.authentication);
         match body.stage {
-            Stage::Draining { membership } => self.send_home(turn, membership),
+            Stage::Draining { membership } => self.send_home(turn, membership, tally),
             Stage::AwaitingConnect { timer } => {
                 turn.cancel(timer);
             }
             // A qpair that was never drained is closed only where its connection was never made.
             Stage::Connecting { timer, membership, .. } => {
                 turn.cancel(timer);
-                self.send_home(turn, membership);
+                self.send_home(turn, membership, tally);
             }
-            Stage::Admin { controller } => self.send_home(turn, Membership::Owner(controller)),
-            Stage::Io { lease } => self.send_home(turn, Membership::Member(lease)),
+            Stage::Admin { controller } => self.send_home(turn, Membership::Owner(controller), tally),
+            Stage::Io { lease } => self.send_home(turn, Membership::Member(lease), tally),
         }
         self.note_drain(turn, qpair);
     }
 
-    fn send_home<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, membership: Membership) {
+    fn send_home<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, membership: Membership, tally: Tally) {
         match membership {
             Membership::None => {}
             Membership::Owner(controller) => self.admin_is_reaped(turn, controller),
-            Membership::Member(lease) => Self::send_lease(turn, lease),
+            Membership::Member(lease) => Self::send_lease(turn, lease, tally),
         }
     }
 
-    fn send_lease<M: From<Message>>(turn: &mut Turn<'_, M>, lease: ControllerLease) {
+    fn send_lease<M: From<Message>>(turn: &mut Turn<'_, M>, lease: ControllerLease, tally: Tally) {
         let owner = lease.controller().cpu;
-        turn.send(owner, Message(Letter::Leave(lease)).into());
+        turn.send(owner, Message(Letter::Leave { lease, tally }).into());
     }
 
     /// Permits of requests whose capsule nobody reads any more, so that a shared receive queue is not short of them while the qpair drains.

@@ -3,8 +3,10 @@
 use reactor::{Handle, Turn};
 
 use super::PollGroup;
+use crate::membership::Remote;
 use crate::message::Message;
 use crate::qpair::Stage;
+use crate::qpair::header::{QpairHeader, Tally};
 use crate::transport::{DisconnectReason, Transport};
 use crate::{ControllerKind, Qpair};
 
@@ -89,14 +91,49 @@ impl PollGroup {
         let Some(controller) = self.controllers.look_mut(handle) else { return };
         // Keep Alive commands only stamp the time, so the timer may be early.
         controller.keep_alive.timer = None;
+        let is_over = controller.keep_alive.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= turn.now_ns());
+        // Any command of any of its queues is a sign of life, on whatever CPU: their stamps are read only now.
+        let last_command_ns = if is_over { self.last_command_ns(turn, handle) } else { 0 };
+        let Some(controller) = self.controllers.look_mut(handle) else { return };
+        let is_alive = is_over && controller.keep_alive.renew(last_command_ns, turn.now_ns());
         match controller.keep_alive.deadline_ns() {
-            Some(deadline_ns) if deadline_ns <= turn.now_ns() => {
+            Some(_) if is_over && !is_alive => {
                 self.counters.keep_alive_expired_count.add(1);
                 transport.disconnect(controller.admin, DisconnectReason::KeepAlive);
             }
             Some(_) => self.watch_keep_alive(turn, handle),
             None => {}
         }
+    }
+}
+
+impl PollGroup {
+    /// The queues of a controller of this CPU, as all CPUs see them.
+    fn headers_of<'t, M>(
+        &self,
+        turn: &Turn<'t, M>,
+        handle: Handle<ControllerKind>,
+    ) -> impl Iterator<Item = &'t QpairHeader> {
+        let controller = self.controllers.look(handle);
+        let admin = controller.map(|controller| Remote { cpu: self.cpu, handle: controller.admin });
+        let members = controller.into_iter().flat_map(|controller| controller.members.iter());
+        admin.into_iter().chain(members).filter_map(|qpair| {
+            let header = self.directory.header(turn.guard(), qpair.cpu, qpair.handle.index())?;
+            (header.handle == qpair.handle).then_some(header)
+        })
+    }
+
+    fn last_command_ns<M>(&self, turn: &Turn<'_, M>, handle: Handle<ControllerKind>) -> u64 {
+        self.headers_of(turn, handle).map(|header| header.last_command_ns.value()).max().unwrap_or(0)
+    }
+
+    /// What the queues of a controller of this CPU have done.
+    pub(super) fn tally_of<M>(&self, turn: &Turn<'_, M>, handle: Handle<ControllerKind>) -> Tally {
+        let mut tally = Tally::default();
+        for header in self.headers_of(turn, handle) {
+            tally += header.tally();
+        }
+        tally
     }
 }
 

@@ -3,6 +3,7 @@
 //! Headers stand in the [`crate::Directory`]'s table of their CPU, under their handle's index, and are read by reference for one turn.
 
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
 use reactor::{Counter, Handle};
@@ -24,6 +25,24 @@ pub enum QpairStage {
     Draining = 3,
 }
 
+/// What commands have done: as the SMART log counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) read_count: u64,
+    pub(crate) read_bytes: u64,
+    pub(crate) write_count: u64,
+    pub(crate) written_bytes: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.read_count += other.read_count;
+        self.read_bytes += other.read_bytes;
+        self.write_count += other.write_count;
+        self.written_bytes += other.written_bytes;
+    }
+}
+
 /// A qpair's public side.
 #[derive(Debug)]
 pub struct QpairHeader {
@@ -41,6 +60,16 @@ pub struct QpairHeader {
     pub opened_ns: u64,
     /// Commands fetched.
     pub command_count: Counter,
+    /// When the last command was fetched.
+    pub last_command_ns: Counter,
+    /// Commands fetched that read, and the bytes that they bring.
+    pub read_count: Counter,
+    /// See `read_count`.
+    pub read_bytes: Counter,
+    /// Commands fetched that write, and the bytes that they take.
+    pub write_count: Counter,
+    /// See `write_count`.
+    pub written_bytes: Counter,
     stage: AtomicU8,
     controller_id: AtomicU16,
 }
@@ -55,6 +84,11 @@ impl QpairHeader {
             depth: spec.depth,
             opened_ns: now_ns,
             command_count: Counter::new(),
+            last_command_ns: Counter::new(),
+            read_count: Counter::new(),
+            read_bytes: Counter::new(),
+            write_count: Counter::new(),
+            written_bytes: Counter::new(),
             stage: AtomicU8::new(QpairStage::Connecting as u8),
             controller_id: AtomicU16::new(0),
         }
@@ -76,6 +110,16 @@ impl QpairHeader {
     #[must_use]
     pub fn controller_id(&self) -> Option<u16> {
         Some(self.controller_id.load(Ordering::Relaxed)).filter(|id| *id != 0)
+    }
+
+    /// What it has done so far.
+    pub(crate) fn tally(&self) -> Tally {
+        Tally {
+            read_count: self.read_count.value(),
+            read_bytes: self.read_bytes.value(),
+            write_count: self.write_count.value(),
+            written_bytes: self.written_bytes.value(),
+        }
     }
 
     /// Only its CPU may.

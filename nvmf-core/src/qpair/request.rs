@@ -8,10 +8,21 @@ use crate::command::{Command, FabricsCommand};
 use crate::devices::DeviceLease;
 use crate::namespace::DeviceIndex;
 use crate::plan::Plan;
-use crate::poll_group::Share;
+use crate::poll_group::{Aborter, Share};
 use crate::status::Status;
 use crate::transport::{Receive, RemoteBuffer};
 use crate::wire::{CompletionEntry, DataPointer};
+
+/// What of a command the error log tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// NSID as sent.
+    pub(crate) nsid: u32,
+    /// SLBA as sent.
+    pub(crate) lba: u64,
+    /// Parameter Error Location.
+    pub(crate) location: u16,
+}
 
 /// One slot. Everything that it holds is given back in [`crate::PollGroup`]'s one place for that.
 pub(crate) struct Request {
@@ -37,6 +48,10 @@ pub(crate) struct Request {
     pub(crate) invalidate: Option<u32>,
     /// What its device is to do, and which that is.
     pub(crate) work: Option<(DeviceIndex, Plan)>,
+    /// Its data is on its way, and this Abort waits for it.
+    pub(crate) aborter: Option<Aborter>,
+    /// What the error log says of it, should it fail.
+    pub(crate) told: Told,
     /// How it ended.
     pub(crate) status: Status,
     /// What the response carries besides.
@@ -58,6 +73,8 @@ impl Request {
             push: None,
             invalidate: None,
             work: None,
+            aborter: None,
+            told: Told::default(),
             status: Status::SUCCESS,
             result: 0,
         }
@@ -71,7 +88,9 @@ impl Request {
         receive: Receive,
         capsule_data: Option<Segment>,
     ) {
-        debug_assert!(self.buffer.is_none() && self.lease.is_none() && self.receive.is_none());
+        debug_assert!(
+            self.aborter.is_none() && self.buffer.is_none() && self.lease.is_none() && self.receive.is_none()
+        );
         self.command_id = command_id;
         self.command = command;
         self.receive = Some(receive);
@@ -259,6 +278,11 @@ impl RequestState {
 
             _ => None,
         }
+    }
+
+    /// Whether an Abort may end it: nobody but the walk works on it, or a transfer that comes back by itself.
+    pub(crate) const fn is_abortable(self) -> bool {
+        matches!(self, Self::WaitingBuffer | Self::Parked | Self::Pulling | Self::WaitingEvent)
     }
 
     /// Whether something other than the transport must still come back before a draining qpair may give the request up.
