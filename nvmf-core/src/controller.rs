@@ -11,6 +11,7 @@ mod identify;
 mod log;
 pub(crate) mod members;
 mod properties;
+mod reservations;
 
 use reactor::{Handle, TimerId};
 
@@ -19,6 +20,7 @@ use crate::command::{AdminCommand, DataPointer, PropertyGet, PropertySet};
 use crate::defect::{self, Defect};
 use crate::limits::{DISCOVERY_TIMEOUT_MS, KEEP_ALIVE_GRANULARITY_MS, KEEP_ALIVE_MAX_MS};
 use crate::membership::{Host, SubsystemLease};
+use crate::petition::Plea;
 use crate::qpair::header::Tally;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
@@ -86,6 +88,13 @@ pub(crate) enum Answer {
     },
     /// It is held until there is an event.
     Held,
+    /// The control plane answers.
+    Petition {
+        /// On which namespace.
+        nsid: u32,
+        /// What for.
+        plea: Plea,
+    },
     /// Somebody looks for this command.
     Abort {
         /// On which queue.
@@ -303,6 +312,12 @@ impl Controller {
                 Ok(()) => Answer::SUCCESS,
                 Err(status) => status.into(),
             },
+            AdminCommand::GetFeatures(get) if self.asks_for(get.feature) => {
+                self.read_reservation_feature(get, around.snapshot)
+            }
+            AdminCommand::SetFeatures(set) if self.asks_for(set.feature) => {
+                self.change_reservation_feature(set, around.snapshot)
+            }
             AdminCommand::GetFeatures(get) => self.read_feature(get, around, data),
             AdminCommand::SetFeatures(set) => self.change_feature(set, input, around),
         }

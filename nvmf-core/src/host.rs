@@ -11,6 +11,8 @@ mod discover;
 mod identity;
 mod initialise;
 mod namespaces;
+mod reservation;
+
 mod request;
 mod response;
 mod step;
@@ -23,6 +25,9 @@ pub use namespaces::{NAMESPACE_COUNT_MAX, NamespaceInfo};
 pub use request::{
     async_event_request, compare, connect_io, copy, copy_list, deallocate, deallocation_list, disconnect, fill, flush,
     fuse, keep_alive, read, shutdown, verify, write, write_uncorrectable, write_zeroes,
+};
+pub use reservation::{
+    ReservationReport, keys, reservation_acquire, reservation_register, reservation_release, reservation_report,
 };
 pub use response::{Connected, HostCompletion, connect_outcome};
 pub use step::{AdminData, HostError, Outcome, Step};

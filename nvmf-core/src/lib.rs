@@ -24,6 +24,7 @@ mod course;
 
 mod namespace;
 mod order;
+mod petition;
 mod visibility;
 mod withdrawal;
 
@@ -31,7 +32,6 @@ pub mod auth;
 
 mod subsystem;
 
-#[allow(dead_code, unused_imports, reason = "the control plane's part comes with the commands' execution")]
 pub mod reservation;
 
 pub mod command;

@@ -124,7 +124,6 @@ impl SubsystemLease {
     }
 
     /// Whose it is.
-    #[allow(dead_code, reason = "asked with the reservation features")]
     pub(crate) fn host(&self) -> HostNumber {
         self.host
     }

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::membership::{ControllerLease, Host, Join, Remote, SubsystemLease};
 use crate::notice::Notice;
 use crate::order::{Order, Way};
+use crate::petition::{Petition, Ruling};
 use crate::poll_group::Aborter;
 use crate::qpair::header::Tally;
 use crate::status::Status;
@@ -46,6 +47,8 @@ impl Message {
             Letter::Authenticate(_) => &"authenticate",
             Letter::Authenticated(_) => &"authenticated",
             Letter::Notify(_) => &"notify",
+            Letter::Petition(_) => &"petition",
+            Letter::Ruling(_) => &"ruling",
             Letter::Order { .. } => &"order",
             Letter::Obeyed { .. } => &"obeyed",
         }
@@ -167,6 +170,10 @@ pub(crate) enum Letter {
         /// What ends.
         withdrawal: Box<Withdrawal>,
     },
+    /// Poll group to control plane: a host's command is about reservations. Once per request; answered by `Ruling`.
+    Petition(Box<Petition>),
+    /// How that command ends.
+    Ruling(Box<Ruling>),
     /// Control plane to every poll group: hosts are to be told of something, which the snapshot says already. Not answered.
     Notify(Box<Notice>),
     /// Every qpair of this CPU that it ends drains.

@@ -29,6 +29,8 @@ pub(crate) struct Namespace {
     pub(crate) visibility: Option<Arc<Visibility>>,
     /// A reservation that is held: `None` is the ordinary case, and costs an I/O command a load and a comparison.
     pub(crate) standing: Option<Arc<Standing>>,
+    /// RESCAP; 0 where there are no reservations.
+    pub(crate) reservation_capabilities: u8,
 }
 
 impl Namespace {
@@ -49,6 +51,7 @@ impl Namespace {
             ana_group: spec.ana_group(),
             visibility,
             standing: None,
+            reservation_capabilities: 0,
         }
     }
 
@@ -65,6 +68,7 @@ impl Namespace {
             ana_group: 1,
             visibility: None,
             standing: None,
+            reservation_capabilities: 0,
         }
     }
 

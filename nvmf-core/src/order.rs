@@ -7,6 +7,7 @@ use std::fmt;
 use bdev::Channel;
 
 use crate::namespace::DeviceIndex;
+use crate::reservation::HostNumber;
 use crate::subsystem::SubsystemId;
 
 /// See the module.
@@ -18,6 +19,18 @@ pub(crate) enum Order {
         subsystem: SubsystemId,
         /// Of its namespaces.
         devices: Vec<DeviceIndex>,
+    },
+    /// Commands that are let in from now on are let in by this snapshot: answered at once.
+    Look,
+    /// Commands of these hosts on a namespace that were let in before this end: those that wait are aborted, and it is answered when the others, also
+    /// of qpairs that drain, are with no device any more.
+    Evict {
+        /// Of which subsystem.
+        subsystem: SubsystemId,
+        /// On which namespace.
+        nsid: u32,
+        /// Whose.
+        hosts: Vec<HostNumber>,
     },
     /// The subsystem is paused no longer: what was parked for that is begun.
     Resume {

@@ -17,6 +17,7 @@ mod buffers;
 mod connect;
 mod control;
 mod course;
+mod evictions;
 mod failures;
 mod fair;
 mod fetch;
@@ -24,6 +25,7 @@ mod hosts;
 mod io;
 mod orders;
 mod parking;
+mod petitions;
 mod respond;
 mod teardown;
 mod timers;
@@ -89,6 +91,7 @@ pub struct PollGroup {
     parking: Parking,
     /// Of the control plane, not yet answered.
     orders: Vec<orders::Pending>,
+    evictions: Vec<evictions::Eviction>,
     /// What was withdrawn from hosts whose qpairs have not all begun to drain.
     withdrawals: Vec<withdraw::Pending>,
     requests_live: u64,
@@ -127,6 +130,7 @@ impl PollGroup {
             hosts: Hosts::new(),
             parking: Parking::default(),
             orders: Vec::new(),
+            evictions: Vec::new(),
             withdrawals: Vec::new(),
             requests_live: 0,
             first_open_ns: None,
@@ -164,6 +168,7 @@ impl PollGroup {
         self.report_failures(turn);
         self.answer_aborts(turn);
         self.answer_orders(turn);
+        self.answer_evictions(turn);
         self.reap_headers(turn);
         self.publish_gauges();
         progress
@@ -178,7 +183,8 @@ impl PollGroup {
             || !self.completions.is_empty()
             || !self.completed.is_empty()
             || !self.abort_answers.is_empty()
-            || self.has_order_due();
+            || self.has_order_due()
+            || self.has_eviction_due();
         if has_begun { Rest::Poll } else { self.devices.arm() }
     }
 

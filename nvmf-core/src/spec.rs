@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::auth::{GroupSet, HashSet, Secret};
 use crate::limits::{CONTROLLER_ID_MAX, NSID_MAX};
+use crate::reservation::ReservationRecord;
 
 /// A whole target.
 #[derive(Clone, Debug, Default)]
@@ -157,6 +158,17 @@ pub struct NamespaceSpec {
     pub is_auto_visible: bool,
     /// Otherwise these.
     pub hosts: Vec<String>,
+    /// Where its reservations are kept through a loss of power. `None`: nowhere, and hosts are told so.
+    pub persistence: Option<Persistence>,
+}
+
+/// Where the reservations of a namespace are kept.
+#[derive(Clone, Debug)]
+pub struct Persistence {
+    /// The program's name for it: nothing here opens files.
+    pub file: Arc<str>,
+    /// What was found there.
+    pub record: ReservationRecord,
 }
 
 impl NamespaceSpec {
@@ -172,6 +184,7 @@ impl NamespaceSpec {
             ana_group: None,
             is_auto_visible: true,
             hosts: Vec::new(),
+            persistence: None,
         }
     }
 

@@ -27,6 +27,7 @@ mod pause;
 mod advance;
 mod change;
 mod devices;
+mod reservations;
 mod subsystems;
 
 mod check;
@@ -49,6 +50,7 @@ pub use devices::{DeviceFacts, MadeDevice, RetiredDevice};
 pub use directory::Directory;
 pub use facts::QpairFacts;
 pub use namespaces::NamespaceRequest;
+pub use reservations::{ReservationWrite, WriteId};
 
 use crate::ControllerKind;
 use crate::auth::Queue;
@@ -65,6 +67,7 @@ use change::Changes;
 use controllers::Controllers;
 use devices::Devices;
 use hosts::Hosts;
+use reservations::Reservations;
 use subsystems::Subsystems;
 
 /// Snapshots that wait for their readers: changes wait for a free place.
@@ -95,6 +98,7 @@ pub struct Target {
     failures: BTreeMap<ChangeId, String>,
     /// What hosts are told once the snapshot says it.
     notices: Vec<Notice>,
+    reservations: Reservations,
 }
 
 impl Target {
@@ -110,7 +114,10 @@ impl Target {
         for subsystem in spec.subsystems {
             subsystems.insert(subsystem, &mut devices)?;
         }
-        let snapshot = Box::new(subsystems.snapshot(spec.controller, 1, false));
+        let (mut hosts, mut reservations) = (Hosts::new(), Reservations::default());
+        reservations.follow(&subsystems, &mut hosts);
+        let mut snapshot = Box::new(subsystems.snapshot(spec.controller, 1, false));
+        reservations.publish(&mut snapshot);
         Ok(Self {
             controller: spec.controller,
             subsystems,
@@ -120,7 +127,7 @@ impl Target {
             controllers: Controllers::new(),
             questions: Queue::default(),
             next_sequence: spec.authentication.first_sequence.max(1),
-            hosts: Hosts::new(),
+            hosts,
             limbo: Limbo::new(Grace::Readers, SNAPSHOT_LIMBO_MAX),
             generation: 1,
             is_stale: false,
@@ -129,6 +136,7 @@ impl Target {
             done: VecDeque::new(),
             failures: BTreeMap::new(),
             notices: Vec::new(),
+            reservations,
         })
     }
 
@@ -165,10 +173,13 @@ impl Target {
                     (Some(_), None) => tracing::error!(?change, ?from, "a channel came home that belongs nowhere"),
                     (None, _) => {}
                 }
-                if !from.is_some_and(|from| self.changes.answered(change, from)) {
+                if !from
+                    .is_some_and(|from| self.changes.answered(change, from) || self.reservations.answered(change, from))
+                {
                     tracing::error!(?change, ?from, "an answer to an order that nobody gave");
                 }
             }
+            Letter::Petition(petition) => self.take_petition(*petition),
             letter @ (Letter::Admitted { .. }
             | Letter::Authenticated(_)
             | Letter::NotAdmitted { .. }
@@ -183,7 +194,8 @@ impl Target {
             | Letter::End { .. }
             | Letter::Withdraw { .. }
             | Letter::Notify(_)
-            | Letter::Order { .. }) => {
+            | Letter::Order { .. }
+            | Letter::Ruling(_)) => {
                 tracing::error!(?letter, ?from, "a message for a polling CPU came to the control plane");
             }
         }
@@ -202,7 +214,8 @@ impl Target {
                 self.send_notices(turn);
             }
             // Until nothing moves: nobody wakes this CPU for what it could do now. A deletion has a second snapshot to publish.
-            if !self.advance_changes(turn) {
+            let has_moved = self.advance_changes(turn) | self.advance_reservations(turn);
+            if !has_moved {
                 return;
             }
         }
@@ -226,12 +239,13 @@ impl Target {
         }
     }
 
-    /// Controllers that are alive or draining, changes under way, snapshots that wait for their readers or are to be published. Zero lets the control
+    /// Controllers that are alive or draining, changes and claims under way, snapshots that wait for their readers or are to be published. Zero lets the control
     /// plane leave, once it shuts down: nothing comes after that.
     #[must_use]
     pub fn live_count(&self) -> usize {
         // What is published last waits too: it must be in limbo, and out of it again, before the control plane turns no more.
-        self.controllers.count() + self.changes.under_way.len() + self.limbo.len() + usize::from(self.is_stale)
+        let under_way = self.changes.under_way.len() + self.reservations.petition_count();
+        self.controllers.count() + under_way + self.limbo.len() + usize::from(self.is_stale)
     }
 
     /// Whether no snapshot is to be published or waits for its readers: what is left of [`Self::live_count`] may be something that never ends.
@@ -282,14 +296,16 @@ impl Target {
 
     fn sweep_hosts(&mut self) {
         if self.hosts.is_full() {
-            let used: BTreeSet<HostId> = self.controllers.host_ids().collect();
+            let used: BTreeSet<HostId> = self.controllers.host_ids().chain(self.reservations.host_ids()).collect();
             self.hosts.sweep(|id| used.contains(id));
         }
     }
 
     fn publish<M>(&mut self, turn: &mut Turn<'_, M>) {
         self.generation += 1;
-        let next = self.subsystems.snapshot(self.controller, self.generation, self.is_closing);
+        self.reservations.follow(&self.subsystems, &mut self.hosts);
+        let mut next = self.subsystems.snapshot(self.controller, self.generation, self.is_closing);
+        self.reservations.publish(&mut next);
         let old = self.directory.replace_snapshot(Box::new(next));
         self.is_stale = false;
         if let Err(Full(_leaked)) = self.limbo.retire(turn, old) {

@@ -169,7 +169,12 @@ impl Controller {
         page.subsystem_nqn = subsystem.nqn.to_field();
         page.namespace_count = U32::new(subsystem.nsid_max());
         page.allowed_namespace_count_max = page.namespace_count;
-        page.oncs = U16::new(IdentifyController::ONCS_SAVE_SELECT | IdentifyController::ONCS_TIMESTAMP);
+        let mut oncs = IdentifyController::ONCS_SAVE_SELECT | IdentifyController::ONCS_TIMESTAMP;
+        // A subsystem that other targets offer too has no reservations.
+        if !subsystem.is_shared {
+            oncs |= IdentifyController::ONCS_RESERVATIONS;
+        }
+        page.oncs = U16::new(oncs);
         io_limits::describe_controller(&mut page, subsystem);
         let cache =
             if features::has_volatile_cache(self.subject, snapshot) { IdentifyController::VWC_PRESENT } else { 0 };
@@ -215,6 +220,7 @@ fn namespace_page(namespace: &Namespace) -> IdentifyNamespace {
     page.used_block_count = page.block_count;
     page.nmic = IdentifyNamespace::NMIC_SHARED;
     io_limits::describe_namespace(&mut page, geometry);
+    page.rescap = namespace.reservation_capabilities;
     page.capacity_bytes = U128::new(u128::from(geometry.block_count) * u128::from(geometry.block_len));
     page.nsattr = if geometry.read_only { IdentifyNamespace::NSATTR_WRITE_PROTECTED } else { 0 };
     page.nguid = namespace.nguid;

@@ -50,11 +50,13 @@ impl PollGroup {
             Letter::Notify(notice) => self.notify(&notice),
             Letter::Order { change, order } => self.obey(turn, change, *order),
             Letter::Authenticated(answer) => self.authentication_answered(turn, transport, *answer),
+            Letter::Ruling(ruling) => self.ruled(&ruling),
             letter @ (Letter::Admit { .. }
             | Letter::Authenticate(_)
             | Letter::Retire { .. }
             | Letter::Withdrawn { .. }
-            | Letter::Obeyed { .. }) => {
+            | Letter::Obeyed { .. }
+            | Letter::Petition(_)) => {
                 tracing::error!(?letter, ?from, "a message for the control plane came to a polling CPU");
             }
         }

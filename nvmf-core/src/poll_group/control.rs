@@ -7,14 +7,15 @@ use super::admission::Sender;
 use super::buffers::RequestName;
 use super::fetch::data_pointer;
 use crate::ControllerKind;
-use crate::command::{AdminCommand, Command, DataPointer, FabricsCommand, PropertySet};
-use crate::controller::{Answer, Controller, Effect, Surroundings};
+use crate::command::{AdminCommand, Command, DataPointer, FabricsCommand, IoKind, PropertySet};
+use crate::controller::{Answer, Controller, Effect, Stage as ControllerStage, Surroundings};
 use crate::message::Message;
 use crate::notice::Notice;
 use crate::qpair::header::Tally;
 use crate::qpair::request::{RequestEvent, RequestState};
 use crate::qpair::{QpairBody, Stage};
 use crate::status::Status;
+use crate::subsystem::Subject;
 use crate::transport::{DisconnectReason, Transport};
 
 impl PollGroup {
@@ -89,7 +90,11 @@ impl PollGroup {
                     host: lease.host(),
                     listener: qpair.spec.listener,
                 };
-                self.begin_io(turn, transport, name, sender, &command);
+                if let IoKind::Reservation(reservation) = command.kind {
+                    self.begin_reservation(turn, transport, name, sender, &command, &reservation);
+                } else {
+                    self.begin_io(turn, transport, name, sender, &command);
+                }
             }
             (Stage::Io { .. }, Command::Fabrics(FabricsCommand::Disconnect)) => {
                 // The connection ends when the host has been told so.
@@ -221,6 +226,14 @@ impl PollGroup {
                 // One that is due already.
                 self.tell_events(controller);
             }
+            Answer::Petition { nsid, plea } => match (owner.subject, &owner.stage) {
+                (Subject::Nvm(subsystem), ControllerStage::Live { lease }) => {
+                    let served = (subsystem, lease.host());
+                    self.petition(turn, name, served, nsid, plea);
+                }
+                // The discovery service has no namespace, and a controller that ends has no answer.
+                _ => self.complete(name, Status::INVALID_FIELD, 0),
+            },
             Answer::Abort { sqid, command_id } => self.begin_abort(turn, name, controller, sqid, command_id),
         }
     }
@@ -270,7 +283,9 @@ impl PollGroup {
         match command {
             FabricsCommand::PropertyGet(get) => match owner.property(get) {
                 Answer::Done { status, result } => self.complete(name, status, result),
-                Answer::Held | Answer::Abort { .. } => self.complete(name, Status::INTERNAL_ERROR, 0),
+                Answer::Held | Answer::Petition { .. } | Answer::Abort { .. } => {
+                    self.complete(name, Status::INTERNAL_ERROR, 0)
+                }
             },
             FabricsCommand::PropertySet(set) => self.set_property(turn, name, controller, set),
             FabricsCommand::AuthenticationSend(_)

@@ -58,6 +58,11 @@ impl PollGroup {
         loop {
             let Some(qpair) = self.qpairs.look_mut(handle) else { return };
             let request = qpair.request(slot);
+            if !request.status.is_success() {
+                // Its host was preempted meanwhile.
+                let status = request.status;
+                return self.complete(name, status, 0);
+            }
             let (Some((device, Plan::Course(course))), Some(buffer)) = (&mut request.work, &request.buffer) else {
                 return self.complete(name, Status::INTERNAL_ERROR, 0);
             };

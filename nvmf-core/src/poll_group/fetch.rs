@@ -4,7 +4,7 @@ use reactor::{Handle, Segment, Turn};
 
 use super::PollGroup;
 use crate::Qpair;
-use crate::command::{Command, CommandError, DataPointer, FabricsCommand, IoKind, QueueKind, command_id};
+use crate::command::{Command, CommandError, DataPointer, FabricsCommand, IoCommand, IoKind, QueueKind, command_id};
 use crate::message::Message;
 use crate::plan::Plan;
 use crate::qpair::header::QpairHeader;
@@ -100,8 +100,16 @@ impl PollGroup {
         let Some(qpair) = self.qpairs.look_mut(handle) else { return };
         let request = qpair.request(slot);
         match request.command {
+            // Its host was preempted meanwhile.
+            Ok(Command::Io(_)) if !request.status.is_success() => {
+                let status = request.status;
+                self.complete((handle, slot), status, 0);
+            }
             Ok(Command::Io(_)) if matches!(request.work, Some((_, Plan::Course(_)))) => {
                 self.proceed(transport, (handle, slot));
+            }
+            Ok(Command::Io(IoCommand { kind: IoKind::Reservation(command), .. })) => {
+                self.keys_are_here(turn, (handle, slot), &command);
             }
             Ok(Command::Io(_)) => self.operate_on_buffer((handle, slot)),
             Ok(Command::Fabrics(FabricsCommand::Connect(connect))) => {

@@ -26,6 +26,8 @@ impl PollGroup {
                 self.orders.push(Pending { change, devices, pauses: Some(subsystem) });
                 self.answer_orders(turn);
             }
+            Order::Look => self.answer(turn, change, None),
+            Order::Evict { subsystem, nsid, hosts } => self.evict(turn, change, (subsystem, nsid), &hosts),
             Order::Resume { subsystem } => {
                 // With commands coming in again the leases of a pause that was not answered yet might never all be home at one time.
                 for pending in &mut self.orders {

@@ -28,6 +28,8 @@ pub(crate) struct Told {
 pub(crate) struct Request {
     /// What it is doing.
     pub(crate) state: RequestState,
+    /// Counts the commands that this slot has had, so that one can be told from the next.
+    pub(crate) number: u32,
     /// The host's name for it.
     pub(crate) command_id: u16,
     /// What the host wants, or the answer to what was no command.
@@ -63,6 +65,7 @@ impl Request {
     pub(crate) fn new() -> Self {
         Self {
             state: RequestState::Free,
+            number: 0,
             command_id: 0,
             command: Err(Status::SUCCESS),
             receive: None,
@@ -91,6 +94,7 @@ impl Request {
         debug_assert!(
             self.aborter.is_none() && self.buffer.is_none() && self.lease.is_none() && self.receive.is_none()
         );
+        self.number = self.number.wrapping_add(1);
         self.command_id = command_id;
         self.command = command;
         self.receive = Some(receive);
@@ -177,6 +181,8 @@ pub(crate) enum RequestState {
     WaitingController,
     /// An authentication command: somebody computes. What that takes went with the question; here is no data.
     Authenticating,
+    /// A reservation command: the control plane has been asked. The walk owns the data.
+    Petitioning,
     /// Asynchronous Event Request: held until there is an event. No data.
     WaitingEvent,
     /// Its end is known; the response is posted before this turn ends. The walk owns the data.
@@ -211,6 +217,8 @@ pub(crate) enum RequestEvent {
     AwaitController,
     /// A question was sent for it, with all that it takes.
     AwaitProof,
+    /// The control plane has been asked about reservations.
+    Petition,
     /// It is held for an event.
     AwaitEvent,
     /// Its end is known (for a dropped request: the device or the answer has come back).
@@ -242,6 +250,7 @@ impl RequestState {
             (S::Admitted | S::WaitingBuffer | S::Pulling | S::Operating, E::Operate) => Some(S::Operating),
             (S::Admitted | S::Pulling, E::AwaitController) => Some(S::WaitingController),
             (S::Admitted | S::WaitingBuffer | S::Pulling, E::AwaitProof) => Some(S::Authenticating),
+            (S::Admitted | S::WaitingBuffer | S::Pulling, E::Petition) => Some(S::Petitioning),
             (S::Admitted, E::AwaitEvent) => Some(S::WaitingEvent),
 
             (
@@ -252,6 +261,7 @@ impl RequestState {
                 | S::Operating
                 | S::WaitingController
                 | S::Authenticating
+                | S::Petitioning
                 | S::WaitingEvent,
                 E::Complete,
             ) => Some(S::Completed),
@@ -259,12 +269,14 @@ impl RequestState {
             (S::Responding, E::Finish) => Some(S::Free),
 
             // A question is not waited for: its answer finds nobody.
+            // Nobody waits for a ruling, which may depend on other hosts' commands: it finds the request gone.
             (
                 S::Admitted
                 | S::WaitingBuffer
                 | S::Parked
                 | S::Pulling
                 | S::Authenticating
+                | S::Petitioning
                 | S::WaitingEvent
                 | S::Completed,
                 E::Drain,
@@ -285,6 +297,11 @@ impl RequestState {
         matches!(self, Self::WaitingBuffer | Self::Parked | Self::Pulling | Self::WaitingEvent)
     }
 
+    /// Whether it is on its way to a device or with it.
+    pub(crate) const fn is_under_way(self) -> bool {
+        matches!(self, Self::Pulling | Self::Operating | Self::DroppedOperating)
+    }
+
     /// Whether something other than the transport must still come back before a draining qpair may give the request up.
     pub(crate) const fn is_awaited(self) -> bool {
         matches!(self, Self::Operating | Self::WaitingController | Self::DroppedOperating | Self::DroppedWaiting)
@@ -295,7 +312,7 @@ impl RequestState {
 mod tests {
     use super::{RequestEvent as E, RequestState as S};
 
-    const STATES: [S; 14] = [
+    const STATES: [S; 15] = [
         S::Free,
         S::Admitted,
         S::WaitingBuffer,
@@ -304,6 +321,7 @@ mod tests {
         S::Operating,
         S::WaitingController,
         S::Authenticating,
+        S::Petitioning,
         S::WaitingEvent,
         S::Completed,
         S::Responding,
@@ -311,7 +329,7 @@ mod tests {
         S::DroppedOperating,
         S::DroppedWaiting,
     ];
-    const EVENTS: [E; 14] = [
+    const EVENTS: [E; 15] = [
         E::Arrive,
         E::AwaitBuffer,
         E::Park,
@@ -320,6 +338,7 @@ mod tests {
         E::Operate,
         E::AwaitController,
         E::AwaitProof,
+        E::Petition,
         E::AwaitEvent,
         E::Complete,
         E::Respond,
@@ -337,6 +356,7 @@ Admitted Pull Pulling
 Admitted Operate Operating
 Admitted AwaitController WaitingController
 Admitted AwaitProof Authenticating
+Admitted Petition Petitioning
 Admitted AwaitEvent WaitingEvent
 Admitted Complete Completed
 Admitted Drain Dropped
@@ -344,6 +364,7 @@ WaitingBuffer Park Parked
 WaitingBuffer Pull Pulling
 WaitingBuffer Operate Operating
 WaitingBuffer AwaitProof Authenticating
+WaitingBuffer Petition Petitioning
 WaitingBuffer Complete Completed
 WaitingBuffer Drain Dropped
 Parked Unpark Admitted
@@ -352,6 +373,7 @@ Parked Drain Dropped
 Pulling Operate Operating
 Pulling AwaitController WaitingController
 Pulling AwaitProof Authenticating
+Pulling Petition Petitioning
 Pulling Complete Completed
 Pulling Drain Dropped
 Operating Pull Pulling
@@ -363,6 +385,8 @@ WaitingController Drain DroppedWaiting
 Authenticating AwaitBuffer WaitingBuffer
 Authenticating Complete Completed
 Authenticating Drain Dropped
+Petitioning Complete Completed
+Petitioning Drain Dropped
 WaitingEvent Complete Completed
 WaitingEvent Drain Dropped
 Completed Respond Responding

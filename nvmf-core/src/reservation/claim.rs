@@ -34,6 +34,11 @@ pub(crate) enum Registration {
 }
 
 impl Claim {
+    /// Whether it makes the state outlive the target.
+    pub(crate) fn wants_persistence(&self) -> bool {
+        matches!(self, Self::Register { persistence: Some(true), .. } | Self::Persist { is_persistent: true })
+    }
+
     /// `None`: a Report.
     pub(crate) fn new(command: &ReservationCommand, keys: &ReservationKeys) -> Option<Self> {
         let (key, other) = (keys.current.get(), keys.other.get());

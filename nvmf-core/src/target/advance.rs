@@ -3,7 +3,7 @@
 use reactor::{Cpu, Gathering, Turn};
 
 use super::Target;
-use super::change::{Change, Task, Wait};
+use super::change::{Change, ChangeId, Task, Wait};
 use crate::message::{Letter, Message};
 use crate::order::Order;
 use crate::withdrawal::Audience;
@@ -113,9 +113,19 @@ impl Target {
         &mut self,
         turn: &mut Turn<'_, M>,
         change: &Change,
+        order: impl FnMut(&mut Self) -> Option<Order>,
+    ) -> Gathering<()> {
+        self.order_all(turn, change.id, order)
+    }
+
+    /// Every polling CPU for which there is an order gets it, and answers by this name.
+    pub(super) fn order_all<M: From<Message>>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        change: ChangeId,
         mut order: impl FnMut(&mut Self) -> Option<Order>,
     ) -> Gathering<()> {
-        let letter = |target: &mut Self| Some(Letter::Order { change: change.id, order: Box::new(order(target)?) });
+        let letter = |target: &mut Self| Some(Letter::Order { change, order: Box::new(order(target)?) });
         self.tell(turn, letter)
     }
 

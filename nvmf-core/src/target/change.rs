@@ -240,6 +240,12 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    /// A name for something that every CPU answers.
+    pub(super) fn next_id(&mut self) -> ChangeId {
+        self.last_id += 1;
+        ChangeId(self.last_id)
+    }
+
     /// A new one.
     pub(super) fn begin(&mut self, task: Task) -> ChangeId {
         self.begin_with(task, Wait::Publishing)
@@ -247,8 +253,7 @@ impl Changes {
 
     /// A new one that waits for something else first.
     pub(super) fn begin_with(&mut self, task: Task, wait: Wait) -> ChangeId {
-        self.last_id += 1;
-        let id = ChangeId(self.last_id);
+        let id = self.next_id();
         self.under_way.push(Change { id, task, wait: Some(wait), failure: None });
         id
     }

@@ -177,7 +177,17 @@ fn namespace(spec: &SubsystemSpec, candidate: &NamespaceSpec, transfer_len_max: 
         let allowed = "given where the subsystem is shared: both targets have to say the same, and what is derived depends on the device's name";
         return refuse(&subject, "uuid and nguid", "left out", allowed);
     }
+    check_record(&subject, candidate)?;
     device(&subject, &*candidate.device, transfer_len_max)
+}
+
+fn check_record(subject: &str, namespace: &NamespaceSpec) -> Result<(), SpecError> {
+    let Some(kept) = &namespace.persistence else { return Ok(()) };
+    kept.record.check().or_else(|error| {
+        let allowed =
+            format!("reservations as this program writes them ({error}): move the file away to start without");
+        refuse(subject, "persistence file", &kept.file, allowed)
+    })
 }
 
 /// Whether a namespace can come into a subsystem that is there.

@@ -36,7 +36,6 @@ impl Hosts {
     }
 
     /// The host of this number, if it is still known.
-    #[allow(dead_code, reason = "asked with the commands' execution")]
     pub(super) fn id(&self, number: HostNumber) -> Option<HostId> {
         self.ids.get(&number).copied()
     }

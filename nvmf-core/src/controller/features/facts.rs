@@ -52,22 +52,22 @@ impl Facts {
             | FeatureId::AsyncEventConfiguration
             | FeatureId::KeepAliveTimer
             | FeatureId::CommandSetProfile => Some(Self::PLAIN),
-            FeatureId::ErrorRecovery => Some(Self { scope: Scope::Namespace, ..Self::PLAIN }),
+            FeatureId::ErrorRecovery | FeatureId::ReservationNotificationMask | FeatureId::ReservationPersistence => {
+                Some(Self { scope: Scope::Namespace, ..Self::PLAIN })
+            }
             // It is the devices', which have no switch.
             FeatureId::VolatileWriteCache => Some(Self::FIXED),
             FeatureId::Timestamp => Some(Self::with_data(Timestamp::LEN)),
             FeatureId::HostBehaviorSupport => Some(Self::with_data(HostBehavior::LEN)),
             // Over fabrics it came with Connect.
             FeatureId::HostIdentifier => Some(Self { read_len: HOST_ID_LEN, ..Self::FIXED }),
-            // Reservations' two come with them; no namespace has a switch for writes.
-            FeatureId::ReservationNotificationMask
-            | FeatureId::ReservationPersistence
-            | FeatureId::NamespaceWriteProtection => None,
+            // No namespace has a switch for writes.
+            FeatureId::NamespaceWriteProtection => None,
         }
     }
 
     /// SEL 011b: bit 2 changeable, bit 1 namespace specific, bit 0 saveable, which none is [NVMe Base 2.0, figure 185].
-    pub(super) fn capabilities(self) -> u32 {
+    pub(in crate::controller) fn capabilities(self) -> u32 {
         u32::from(self.is_changeable) << 2 | u32::from(self.scope == Scope::Namespace) << 1
     }
 }

@@ -223,6 +223,8 @@ impl IdentifyController {
     pub const LPA_EFFECTS: u8 = 1 << 1;
     /// LPA bit 5: Supported Log Pages, scopes of commands, and the effects of features and management commands.
     pub const LPA_SUPPORTED_PAGES: u8 = 1 << 5;
+    /// ONCS bit 5.
+    pub const ONCS_RESERVATIONS: u16 = 1 << 5;
     /// LPA bit 2: Get Log Page with offset and 32-bit length.
     pub const LPA_OFFSET: u8 = 1 << 2;
     /// VWC bit 0.
