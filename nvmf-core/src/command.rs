@@ -70,8 +70,8 @@ impl Command {
     /// As [`Self::parse`].
     pub fn parse_capsule(queue: QueueKind, bytes: &[u8; 64], data: Option<Segment>) -> Result<Self, CommandError> {
         let entry = SubmissionEntry::from_bytes(*bytes);
-        // Fused operations need two commands in one go; Identify says that there are none (FUSES 0) [NVMe Base 2.0, 3.4.2].
-        if entry.fuse() != 0 {
+        // Only I/O commands are fused [NVMe Base 2.0, 3.4.2].
+        if entry.fuse() != 0 && (queue == QueueKind::Admin || entry.opcode == OPCODE_FABRICS) {
             return Err(CommandError::Field { byte: 1 });
         }
         // PRPs do not exist over fabrics, and metadata has no SGL of its own here [NVMe Base 2.0, 3.3.3.1].

@@ -17,6 +17,7 @@ use reactor::Segment;
 
 use crate::command::{COPY_RANGE_LEN, DATASET_RANGE_LEN};
 use crate::limits::{COPY_BLOCK_COUNT_MAX, COPY_RANGE_BLOCK_COUNT_MAX, PAGE_LEN, PIECE_LEN_MAX};
+use crate::lock::Span;
 use crate::status::Status;
 
 /// A command under way.
@@ -154,6 +155,16 @@ impl Course {
             block_len: geometry.block_len,
             block_count: geometry.block_count,
             operation_block_count_max: geometry.operation_block_count_max,
+        }
+    }
+
+    /// The blocks that are left of it. A list is not known before it is here, so it may be of any.
+    pub(crate) fn span(&self) -> Span {
+        match self.task {
+            Task::Verify { blocks } | Task::Compare { blocks, .. } => {
+                Span { start: blocks.start, end: blocks.start + blocks.count }
+            }
+            Task::Deallocate { .. } | Task::Copy { .. } => Span::ALL,
         }
     }
 

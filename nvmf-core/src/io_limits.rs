@@ -2,14 +2,14 @@
 
 use bdev::{Deallocation, Geometry};
 
-use crate::limits::{COPY_BLOCK_COUNT_MAX, COPY_RANGE_BLOCK_COUNT_MAX, COPY_RANGE_COUNT_MAX};
+use crate::limits::{BLOCK_LEN_MAX, COPY_BLOCK_COUNT_MAX, COPY_RANGE_BLOCK_COUNT_MAX, COPY_RANGE_COUNT_MAX};
 use crate::subsystem::Subsystem;
 use crate::wire::identify::{IdentifyController, IdentifyNamespace};
 use crate::wire::{U16, U32};
 
 /// The controller's commands. The limits of the command set's own page (VSL, WZSL, WUSL, DMRL, DMRSL, DMSL) are all 0, none: what is not a transfer is
 /// worked off in pieces, however large.
-pub(crate) fn describe_controller(page: &mut IdentifyController, subsystem: &Subsystem) {
+pub(crate) fn describe_controller(page: &mut IdentifyController, subsystem: &Subsystem, transfer_len_max: u32) {
     let mut commands = IdentifyController::ONCS_COMPARE
         | IdentifyController::ONCS_DATASET_MANAGEMENT
         | IdentifyController::ONCS_WRITE_ZEROES
@@ -20,6 +20,13 @@ pub(crate) fn describe_controller(page: &mut IdentifyController, subsystem: &Sub
     }
     page.oncs = U16::new(page.oncs.get() | commands);
     page.copy_formats = U16::new(IdentifyController::COPY_FORMAT_0);
+    // A lock is known to one target; what other targets offer too cannot be locked.
+    if !subsystem.is_shared {
+        page.fuses = U16::new(IdentifyController::FUSES_COMPARE_AND_WRITE);
+        // Any transfer; counted in the largest blocks, since it holds for every namespace.
+        let unit = transfer_len_max / BLOCK_LEN_MAX;
+        page.acwu_zero_based = U16::new(u16::try_from(unit.saturating_sub(1)).unwrap_or(u16::MAX));
+    }
     // AWUN and AWUPF stay 0, one block: each namespace says more where its device does.
 }
 

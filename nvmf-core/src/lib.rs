@@ -16,6 +16,7 @@ mod qpair;
 
 mod devices;
 mod failure;
+mod lock;
 mod membership;
 mod notice;
 mod plan;

@@ -56,6 +56,8 @@ pub const BUFFER_ALIGNMENT: usize = 4096;
 /// The minimum memory page, in which MDTS is counted.
 pub const PAGE_LEN: u32 = 4096;
 
+/// Bytes of the largest block.
+pub const BLOCK_LEN_MAX: u32 = 4096;
 /// Bytes of blocks that one step of a command moves which is worked off in pieces (`course.rs`): others have their turn in between.
 pub const PIECE_LEN_MAX: u32 = 1 << 17;
 /// Source ranges of one Copy (MSRC): as many as a page holds.
@@ -64,6 +66,10 @@ pub const COPY_RANGE_COUNT_MAX: u16 = 128;
 pub const COPY_RANGE_BLOCK_COUNT_MAX: u16 = 1 << 15;
 /// Blocks of one Copy (MCL).
 pub const COPY_BLOCK_COUNT_MAX: u32 = 1 << 17;
+
+/// Locks on ranges of blocks that one CPU grants at a time, for the devices that have their home on it; more wait their turn. Every command on a CPU is compared
+/// with each of them.
+pub const LOCK_COUNT_MAX: usize = 32;
 
 /// Asynchronous Event Requests that a controller holds.
 pub const EVENT_REQUEST_COUNT_MAX: usize = 4;
@@ -116,7 +122,7 @@ const _: () = assert!(TRANSFER_LEN_MIN <= SMALL_BUFFER_LEN && SMALL_BUFFER_LEN <
 // Every buffer has room for a list of ranges, and behind it or in its other half for the largest block.
 const _: () = assert!(COPY_RANGE_COUNT_MAX as u32 * crate::command::COPY_RANGE_LEN <= PAGE_LEN);
 const _: () = assert!(256 * crate::command::DATASET_RANGE_LEN <= PAGE_LEN && TRANSFER_LEN_MIN >= 2 * PAGE_LEN);
-const _: () = assert!(SMALL_BUFFER_LEN >= 2 * PAGE_LEN && PIECE_LEN_MAX >= PAGE_LEN);
+const _: () = assert!(SMALL_BUFFER_LEN >= 2 * PAGE_LEN && PIECE_LEN_MAX >= PAGE_LEN && BLOCK_LEN_MAX <= PAGE_LEN);
 // MSRC is a zero-based byte.
 const _: () = assert!(COPY_RANGE_COUNT_MAX <= 256 && COPY_RANGE_BLOCK_COUNT_MAX as u32 <= COPY_BLOCK_COUNT_MAX);
 const _: () = assert!((SMALL_BUFFER_LEN as usize).is_multiple_of(BUFFER_ALIGNMENT));

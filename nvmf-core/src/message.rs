@@ -7,7 +7,9 @@ use reactor::{Handle, Name};
 
 use crate::auth::{Answer, Question};
 use crate::failure::Failure;
+use crate::lock::{LockName, Span};
 use crate::membership::{ControllerLease, Host, Join, Remote, SubsystemLease};
+use crate::namespace::DeviceIndex;
 use crate::notice::Notice;
 use crate::order::{Order, Way};
 use crate::petition::{Petition, Ruling};
@@ -46,6 +48,12 @@ impl Message {
             Letter::Withdrawn { .. } => &"withdrawn",
             Letter::Authenticate(_) => &"authenticate",
             Letter::Authenticated(_) => &"authenticated",
+            Letter::Lock { .. } => &"lock",
+            Letter::Fence { .. } => &"fence",
+            Letter::Fenced { .. } => &"fenced",
+            Letter::Granted { .. } => &"granted",
+            Letter::Unlock { .. } => &"unlock",
+            Letter::Lift { .. } => &"lift",
             Letter::Notify(_) => &"notify",
             Letter::Petition(_) => &"petition",
             Letter::Ruling(_) => &"ruling",
@@ -194,5 +202,45 @@ pub(crate) enum Letter {
         change: ChangeId,
         /// What goes home with it.
         way: Option<Box<Way>>,
+    },
+    /// Poll group to a device's home: a lock on blocks of it is wanted ([`crate::lock`]). Always answered by `Granted`.
+    Lock {
+        /// Its name from here on.
+        lock: LockName,
+        /// Of which device.
+        device: DeviceIndex,
+        /// Which blocks.
+        span: Span,
+    },
+    /// Home to every poll group: no new command is let in to these blocks. Answered by `Fenced` when the old ones are over.
+    Fence {
+        /// For which lock.
+        lock: LockName,
+        /// Of which device.
+        device: DeviceIndex,
+        /// Which blocks.
+        span: Span,
+    },
+    /// Poll group to home: nobody is on those blocks here.
+    Fenced {
+        /// Which.
+        lock: LockName,
+    },
+    /// Home to whoever asked: it has the lock.
+    Granted {
+        /// Which.
+        lock: LockName,
+        /// Of which device.
+        device: DeviceIndex,
+    },
+    /// Whoever had it to home: it is over.
+    Unlock {
+        /// Which.
+        lock: LockName,
+    },
+    /// Home to every poll group: commands are let in again.
+    Lift {
+        /// Which.
+        lock: LockName,
     },
 }

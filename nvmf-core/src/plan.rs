@@ -5,6 +5,7 @@ use bdev::{Deallocation, OperationKind};
 use crate::command::{BlockRange, DataPointer, IoKind};
 use crate::course::{Course, Task};
 use crate::limits::COPY_RANGE_COUNT_MAX;
+use crate::lock::Span;
 use crate::namespace::Namespace;
 use crate::status::Status;
 
@@ -27,6 +28,18 @@ pub(crate) struct Once {
     pub(crate) block_count: u64,
     /// Bytes that come from or go to the host.
     pub(crate) data_len: u32,
+}
+
+impl Plan {
+    /// The blocks that it reads or changes, if any.
+    pub(crate) fn span(&self) -> Option<Span> {
+        match self {
+            Self::Nothing => None,
+            Self::Once(once) if once.block_count == 0 => None,
+            Self::Once(once) => Some(Span { start: once.start_block, end: once.start_block + once.block_count }),
+            Self::Course(course) => Some(course.span()),
+        }
+    }
 }
 
 impl Namespace {

@@ -21,8 +21,10 @@ mod evictions;
 mod failures;
 mod fair;
 mod fetch;
+mod fusing;
 mod hosts;
 mod io;
+mod locking;
 mod orders;
 mod parking;
 mod petitions;
@@ -42,7 +44,8 @@ use crate::counters::PollGroupCounters;
 use crate::devices::Devices;
 use crate::failure::Failure;
 use crate::limits::{CONNECT_TIMEOUT_NS, HEADER_COUNT_MAX, QPAIR_COUNT_MAX, SLOTS_PER_ENTRY};
-use crate::message::Message;
+use crate::lock::{Gate, Home};
+use crate::message::{Letter, Message};
 use crate::qpair::QpairBody;
 use crate::qpair::header::QpairHeader;
 use crate::target::Directory;
@@ -88,6 +91,10 @@ pub struct PollGroup {
     buffers: Buffers,
     hosts: Hosts,
     devices: Devices,
+    gate: Gate<RequestName>,
+    home: Home,
+    lock_letters: Vec<(Cpu, Letter)>,
+    lock_number: u32,
     parking: Parking,
     /// Of the control plane, not yet answered.
     orders: Vec<orders::Pending>,
@@ -128,6 +135,10 @@ impl PollGroup {
             buffers: Buffers::new(options.cpu, options.data_memory, directory.transfer_len_max()),
             devices: Devices::new(options.channels),
             hosts: Hosts::new(),
+            gate: Gate::default(),
+            home: Home::default(),
+            lock_letters: Vec::new(),
+            lock_number: 0,
             parking: Parking::default(),
             orders: Vec::new(),
             evictions: Vec::new(),
@@ -169,6 +180,7 @@ impl PollGroup {
         self.answer_aborts(turn);
         self.answer_orders(turn);
         self.answer_evictions(turn);
+        self.send_lock_letters(turn);
         self.reap_headers(turn);
         self.publish_gauges();
         progress
@@ -184,7 +196,9 @@ impl PollGroup {
             || !self.completed.is_empty()
             || !self.abort_answers.is_empty()
             || self.has_order_due()
-            || self.has_eviction_due();
+            || self.has_eviction_due()
+            || !self.lock_letters.is_empty()
+            || self.gate.has_answer();
         if has_begun { Rest::Poll } else { self.devices.arm() }
     }
 
@@ -237,10 +251,11 @@ impl PollGroup {
         self.qpairs.look(qpair).map_or(0, QpairBody::awaited_count)
     }
 
-    /// Qpairs, controllers and buffers in use on this CPU, and values in limbo: the CPU may leave when it is zero.
+    /// Qpairs, controllers, buffers and locks in use on this CPU, and values in limbo: the CPU may leave when it is zero.
     #[must_use]
     pub fn live_count(&self) -> usize {
-        self.qpairs.len() + self.controllers.len() + self.buffers.taken() + self.headers.len()
+        let locks = self.home.len() + self.gate.fence_count() + self.lock_letters.len();
+        self.qpairs.len() + self.controllers.len() + self.buffers.taken() + self.headers.len() + locks
     }
 
     /// Data buffers that no request has: memory that no device may touch.
@@ -261,6 +276,7 @@ impl PollGroup {
         self.buffers.reserve(HostIndex::STRANGERS, self.qpairs.len());
         self.devices.reserve(slot_count);
         self.parking.reserve(slot_count);
+        self.gate.reserve(slot_count);
         self.arrivals.reserve(slot_count);
         self.control_batch.reserve(slot_count);
         self.io_batch.reserve(slot_count);
@@ -283,7 +299,7 @@ impl PollGroup {
         counters.buffers_taken.set(self.buffers.taken() as u64);
         counters.buffers_awaited.set(self.buffers.waiting_count() as u64);
         counters.host_shares_awaited.set(self.hosts.waiting_count() as u64);
-        counters.requests_parked.set(self.parking.len() as u64);
+        counters.requests_parked.set((self.parking.len() + self.gate.held_count()) as u64);
         counters.device_leases.set(self.devices.lease_count());
         counters.headers_in_limbo.set(self.headers.len() as u64);
     }

@@ -119,6 +119,8 @@ pub(crate) struct QpairBody {
     pub(crate) authentication: Option<Box<Authentication>>,
     /// What its controller's error log has still to be told.
     pub(crate) failures: FailureReports,
+    /// The first command of a pair, whose second is to come next.
+    pub(crate) fusing: Option<Slot>,
     head: SubmissionHead,
     requests: Box<[Request]>,
     awaited_count: usize,
@@ -138,6 +140,7 @@ impl QpairBody {
             last_slot: None,
             authentication: None,
             failures: FailureReports::default(),
+            fusing: None,
             head: SubmissionHead::Counted { head: 0, size: spec.depth },
             requests: requests.into_boxed_slice(),
             awaited_count: 0,

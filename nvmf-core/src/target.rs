@@ -195,7 +195,13 @@ impl Target {
             | Letter::Withdraw { .. }
             | Letter::Notify(_)
             | Letter::Order { .. }
-            | Letter::Ruling(_)) => {
+            | Letter::Ruling(_)
+            | Letter::Lock { .. }
+            | Letter::Fence { .. }
+            | Letter::Fenced { .. }
+            | Letter::Granted { .. }
+            | Letter::Unlock { .. }
+            | Letter::Lift { .. }) => {
                 tracing::error!(?letter, ?from, "a message for a polling CPU came to the control plane");
             }
         }

@@ -404,7 +404,10 @@ proptest! {
             expected[at] += 1;
             world.run(12);
         }
-        world.run(200);
+        // The first command of a pair waits for the next one of its queue.
+        world.send(queue, command(OP_FLUSH, 1, 1, SglDescriptor::NO_DATA, [0; 4]).to_bytes(), &[]);
+        expected[1] += 1;
+        world.run(1000);
         prop_assert_eq!([world.responses(admin).len(), world.responses(queue).len()], expected);
         prop_assert_eq!((world.ended(admin), world.ended(queue)), (None, None));
         world.shut_down();

@@ -175,7 +175,7 @@ impl Controller {
             oncs |= IdentifyController::ONCS_RESERVATIONS;
         }
         page.oncs = U16::new(oncs);
-        io_limits::describe_controller(&mut page, subsystem);
+        io_limits::describe_controller(&mut page, subsystem, limits.transfer_len_max);
         let cache =
             if features::has_volatile_cache(self.subject, snapshot) { IdentifyController::VWC_PRESENT } else { 0 };
         page.volatile_write_cache = cache | IdentifyController::VWC_FLUSH_ALL_NOT_SUPPORTED;

@@ -88,6 +88,7 @@ impl PollGroup {
             self.hosts.forget(host, |request| request == name);
         }
         self.parking.forget(|request| request == name);
+        self.gate.forget(|request| request == name);
         self.complete(name, Status::ABORT_REQUESTED, 0);
         self.abort_answers.push((aborter, true));
     }

@@ -51,6 +51,12 @@ impl PollGroup {
             Letter::Order { change, order } => self.obey(turn, change, *order),
             Letter::Authenticated(answer) => self.authentication_answered(turn, transport, *answer),
             Letter::Ruling(ruling) => self.ruled(&ruling),
+            Letter::Lock { lock, device, span } => self.lock_asked(lock, device, span),
+            Letter::Fence { lock, device, span } => self.lock_comes(lock, device, span),
+            Letter::Fenced { lock } => self.lock_fenced(lock),
+            Letter::Granted { lock, device } => self.lock_granted(lock, device),
+            Letter::Unlock { lock } => self.lock_returned(lock),
+            Letter::Lift { lock } => self.lock_goes(lock),
             letter @ (Letter::Admit { .. }
             | Letter::Authenticate(_)
             | Letter::Retire { .. }

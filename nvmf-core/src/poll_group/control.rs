@@ -12,7 +12,7 @@ use crate::controller::{Answer, Controller, Effect, Stage as ControllerStage, Su
 use crate::message::Message;
 use crate::notice::Notice;
 use crate::qpair::header::Tally;
-use crate::qpair::request::{RequestEvent, RequestState};
+use crate::qpair::request::{Fusion, RequestEvent, RequestState};
 use crate::qpair::{QpairBody, Stage};
 use crate::status::Status;
 use crate::subsystem::Subject;
@@ -116,8 +116,18 @@ impl PollGroup {
         let request = qpair.request(slot);
         request.status = status;
         request.result = result;
-        if request.state == RequestState::Completed {
+        // What the transport reads is its buffer, or the device's own memory until the transport is done.
+        if (request.push.is_none() || request.buffer.is_some())
+            && let Some(claim) = request.claim.take()
+        {
+            self.gate.give(claim);
+        }
+        let is_fused = request.fusion != Fusion::Alone || qpair.fusing == Some(slot);
+        if qpair.request(slot).state == RequestState::Completed {
             self.completed.push(name);
+        }
+        if is_fused {
+            self.fused_ended(name, status);
         }
     }
 

@@ -67,7 +67,13 @@ impl PollGroup {
         }
         self.buffers.forget(|name| waiting.contains(&name));
         self.parking.forget(|name| waiting.contains(&name));
+        self.gate.forget(|name| waiting.contains(&name));
         for name in waiting {
+            // The end of a pair's first command is the end of its second.
+            let state = self.qpairs.look_mut(name.0).map(|body| body.request(name.1).state);
+            if !matches!(state, Some(RequestState::WaitingBuffer | RequestState::Parked)) {
+                continue;
+            }
             if let Some(host) = self.qpairs.look(name.0).map(|qpair| qpair.host) {
                 self.hosts.forget(host, |waiting| waiting == name);
             }

@@ -4,7 +4,9 @@ use reactor::{Handle, Segment, Turn};
 
 use super::PollGroup;
 use crate::Qpair;
-use crate::command::{Command, CommandError, DataPointer, FabricsCommand, IoCommand, IoKind, QueueKind, command_id};
+use crate::command::{
+    Command, CommandError, DataPointer, FabricsCommand, Fuse, IoCommand, IoKind, QueueKind, command_id,
+};
 use crate::message::Message;
 use crate::plan::Plan;
 use crate::qpair::header::QpairHeader;
@@ -48,6 +50,7 @@ impl PollGroup {
             return transport.consumed(receive);
         }
         // Two commands with one id are not told apart: looking for one costs more than it would protect, since a host that does this harms itself alone.
+        let is_io_queue = qpair.kind() == QueueKind::Io;
         let parsed = Command::parse_capsule(qpair.kind(), bytes, data);
         let told = told(qpair.kind(), bytes, parsed.err());
         let command = parsed.map_err(|error| error.status());
@@ -72,6 +75,10 @@ impl PollGroup {
         }
         self.requests_live += 1;
         self.count(&command);
+        let fuse = if is_io_queue { Fuse::of(bytes) } else { Fuse::Alone };
+        if !self.pair((handle, slot), fuse) {
+            return;
+        }
         if matches!(command, Ok(Command::Io(_))) {
             self.io_batch.push((handle, slot));
         } else {

@@ -83,6 +83,11 @@ impl PollGroup {
             Err(status) => return self.complete(name, status, 0),
         };
         let device = namespace.device;
+        if !self.begin_pair(name, (subsystem, namespace), command, snapshot.controller.transfer_len_max)
+            || !self.enter(name, device, plan.span())
+        {
+            return;
+        }
         let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
         let host = qpair.host;
         let request = qpair.request(name.1);

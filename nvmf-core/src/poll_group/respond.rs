@@ -64,6 +64,9 @@ impl PollGroup {
         if let Some(share) = request.share.take() {
             self.hosts.give(share);
         }
+        if let Some(claim) = request.claim.take() {
+            self.gate.give(claim);
+        }
         if let Some(receive) = request.receive.take() {
             transport.consumed(receive);
         }

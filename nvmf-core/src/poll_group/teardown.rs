@@ -58,6 +58,8 @@ impl PollGroup {
         self.hosts.forget(host, |(handle, _)| handle == qpair);
         self.parking.forget(|(handle, _)| handle == qpair);
         self.drop_aborts(qpair);
+        self.gate.forget(|(handle, _)| handle == qpair);
+        self.drop_pairs(qpair);
         if let Some(header) = header {
             header.set_stage(QpairStage::Draining);
         }

@@ -6,11 +6,12 @@ use reactor::{Buffer, Segment};
 
 use crate::command::{Command, FabricsCommand};
 use crate::devices::DeviceLease;
+use crate::lock::{Claim, LockName};
 use crate::namespace::DeviceIndex;
 use crate::plan::Plan;
 use crate::poll_group::{Aborter, Share};
 use crate::status::Status;
-use crate::transport::{Receive, RemoteBuffer};
+use crate::transport::{Receive, RemoteBuffer, Slot};
 use crate::wire::{CompletionEntry, DataPointer};
 
 /// What of a command the error log tells.
@@ -44,6 +45,10 @@ pub(crate) struct Request {
     pub(crate) lease: Option<DeviceLease>,
     /// Its part of what its host may have in flight.
     pub(crate) share: Option<Share>,
+    /// The blocks that it is let in to, where it is on any.
+    pub(crate) claim: Option<Claim>,
+    /// Whether it is one of a pair.
+    pub(crate) fusion: Fusion,
     /// Data that goes to the host before the response, and where to.
     pub(crate) push: Option<(Segment, DataPointer)>,
     /// The key that the host wants invalidated with the response.
@@ -73,6 +78,8 @@ impl Request {
             buffer: None,
             lease: None,
             share: None,
+            claim: None,
+            fusion: Fusion::Alone,
             push: None,
             invalidate: None,
             work: None,
@@ -95,6 +102,7 @@ impl Request {
             self.aborter.is_none() && self.buffer.is_none() && self.lease.is_none() && self.receive.is_none()
         );
         self.number = self.number.wrapping_add(1);
+        debug_assert!(self.claim.is_none() && self.fusion == Fusion::Alone, "a pair ends with its commands");
         self.command_id = command_id;
         self.command = command;
         self.receive = Some(receive);
@@ -161,6 +169,50 @@ impl Request {
     }
 }
 
+/// Whether a command is one of a pair, and which of its commands has the pair's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fusion {
+    /// It is not.
+    Alone,
+    /// It goes first.
+    First {
+        /// The other, while that is there.
+        second: Option<Slot>,
+        /// What it has of the lock.
+        hold: Hold,
+    },
+    /// It goes when the first has succeeded.
+    Second {
+        /// The other, until that has ended.
+        first: Option<Slot>,
+        /// What it has of the lock.
+        hold: Hold,
+    },
+}
+
+/// What a command has of its pair's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Nothing.
+    Nothing,
+    /// It was asked for.
+    Asked,
+    /// The lock.
+    Has {
+        /// Which.
+        lock: LockName,
+        /// Of which device.
+        device: DeviceIndex,
+    },
+}
+
+impl Fusion {
+    /// Whether its blocks are its own.
+    pub(crate) const fn has_lock(self) -> bool {
+        matches!(self, Self::First { hold: Hold::Has { .. }, .. } | Self::Second { hold: Hold::Has { .. }, .. })
+    }
+}
+
 /// Where a request is. Each state says who may touch the request's data.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +225,8 @@ pub(crate) enum RequestState {
     WaitingBuffer,
     /// The walk holds it back until what it is parked for has ended. The host owns the data.
     Parked,
+    /// Another CPU was asked for the lock of its pair. The host owns the data.
+    WaitingLock,
     /// The transport writes the buffer.
     Pulling,
     /// The device reads or writes the data.
@@ -193,7 +247,7 @@ pub(crate) enum RequestState {
     Dropped,
     /// Its qpair drains; the device still touches the data.
     DroppedOperating,
-    /// Its qpair drains; an answer to Connect is still on its way.
+    /// Its qpair drains; another CPU's answer is still on its way.
     DroppedWaiting,
 }
 
@@ -209,6 +263,8 @@ pub(crate) enum RequestEvent {
     Park,
     /// What it was parked for has ended: it is begun again.
     Unpark,
+    /// The lock of its pair was asked for.
+    AwaitLock,
     /// A transfer from the host was started.
     Pull,
     /// A block operation was queued.
@@ -244,7 +300,8 @@ impl RequestState {
 
             (S::Admitted | S::Authenticating, E::AwaitBuffer) => Some(S::WaitingBuffer),
             (S::Admitted | S::WaitingBuffer, E::Park) => Some(S::Parked),
-            (S::Parked, E::Unpark) => Some(S::Admitted),
+            (S::Admitted, E::AwaitLock) => Some(S::WaitingLock),
+            (S::Parked | S::WaitingLock, E::Unpark) => Some(S::Admitted),
             // A command that is worked off in pieces has several of these.
             (S::Admitted | S::WaitingBuffer | S::Operating, E::Pull) => Some(S::Pulling),
             (S::Admitted | S::WaitingBuffer | S::Pulling | S::Operating, E::Operate) => Some(S::Operating),
@@ -282,7 +339,7 @@ impl RequestState {
                 E::Drain,
             ) => Some(S::Dropped),
             (S::Operating, E::Drain) => Some(S::DroppedOperating),
-            (S::WaitingController, E::Drain) => Some(S::DroppedWaiting),
+            (S::WaitingController | S::WaitingLock, E::Drain) => Some(S::DroppedWaiting),
             // The transport reports or flushes it; what it does not report ends with the release.
             (S::Responding, E::Drain) => Some(S::Responding),
             (S::DroppedOperating | S::DroppedWaiting, E::Complete) => Some(S::Dropped),
@@ -304,7 +361,14 @@ impl RequestState {
 
     /// Whether something other than the transport must still come back before a draining qpair may give the request up.
     pub(crate) const fn is_awaited(self) -> bool {
-        matches!(self, Self::Operating | Self::WaitingController | Self::DroppedOperating | Self::DroppedWaiting)
+        matches!(
+            self,
+            Self::Operating
+                | Self::WaitingLock
+                | Self::WaitingController
+                | Self::DroppedOperating
+                | Self::DroppedWaiting
+        )
     }
 }
 
@@ -312,11 +376,12 @@ impl RequestState {
 mod tests {
     use super::{RequestEvent as E, RequestState as S};
 
-    const STATES: [S; 15] = [
+    const STATES: [S; 16] = [
         S::Free,
         S::Admitted,
         S::WaitingBuffer,
         S::Parked,
+        S::WaitingLock,
         S::Pulling,
         S::Operating,
         S::WaitingController,
@@ -329,11 +394,12 @@ mod tests {
         S::DroppedOperating,
         S::DroppedWaiting,
     ];
-    const EVENTS: [E; 15] = [
+    const EVENTS: [E; 16] = [
         E::Arrive,
         E::AwaitBuffer,
         E::Park,
         E::Unpark,
+        E::AwaitLock,
         E::Pull,
         E::Operate,
         E::AwaitController,
@@ -352,6 +418,7 @@ mod tests {
 Free Arrive Admitted
 Admitted AwaitBuffer WaitingBuffer
 Admitted Park Parked
+Admitted AwaitLock WaitingLock
 Admitted Pull Pulling
 Admitted Operate Operating
 Admitted AwaitController WaitingController
@@ -370,6 +437,8 @@ WaitingBuffer Drain Dropped
 Parked Unpark Admitted
 Parked Complete Completed
 Parked Drain Dropped
+WaitingLock Unpark Admitted
+WaitingLock Drain DroppedWaiting
 Pulling Operate Operating
 Pulling AwaitController WaitingController
 Pulling AwaitProof Authenticating

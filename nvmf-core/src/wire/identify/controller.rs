@@ -201,6 +201,8 @@ impl IdentifyController {
     pub const CTRATT_HOST_ID_128: u32 = 1 << 0;
     /// CTRATT bit 6: any command of the host restarts the keep-alive timer.
     pub const CTRATT_KEEP_ALIVE_BY_TRAFFIC: u32 = 1 << 6;
+    /// FUSES bit 0.
+    pub const FUSES_COMPARE_AND_WRITE: u16 = 1 << 0;
     /// ONCS bit 0.
     pub const ONCS_COMPARE: u16 = 1 << 0;
     /// ONCS bit 1.
