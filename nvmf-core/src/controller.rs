@@ -13,6 +13,8 @@ pub(crate) mod members;
 mod properties;
 mod reservations;
 
+use std::net::SocketAddr;
+
 use reactor::{Handle, TimerId};
 
 use crate::Qpair;
@@ -160,6 +162,10 @@ pub(crate) struct Controller {
     pub(crate) subject: Subject,
     /// For whom.
     pub(crate) host: Host,
+    /// Where its admin queue came by.
+    listener: SocketAddr,
+    /// Whether its subsystem's hosts are told of ANA.
+    reports_ana: bool,
     /// Where it is in its life.
     pub(crate) stage: Stage,
     /// Its I/O qpairs.
@@ -200,6 +206,7 @@ pub(crate) struct NewController {
     pub(crate) admin: Handle<Qpair>,
     pub(crate) subject: Subject,
     pub(crate) host: Host,
+    pub(crate) listener: SocketAddr,
     pub(crate) keep_alive_ms: u32,
     pub(crate) now_ns: u64,
 }
@@ -209,6 +216,10 @@ impl Controller {
     pub(crate) fn new(new: NewController, snapshot: &Snapshot) -> Self {
         let limits = &snapshot.controller;
         let io_queue_count = io_queue_count_max(new.subject, snapshot);
+        let reports_ana = match new.subject {
+            Subject::Nvm(id) => snapshot.subsystem(id).is_some_and(|subsystem| subsystem.reports_ana),
+            Subject::Discovery => false,
+        };
         let idle_limit_ms = if new.subject == Subject::Discovery { DISCOVERY_TIMEOUT_MS } else { 0 };
         let mut keep_alive = KeepAlive { timeout_ms: 0, idle_limit_ms, seen_ns: new.now_ns, timer: None };
         keep_alive.set_timeout(new.keep_alive_ms, new.now_ns);
@@ -222,10 +233,17 @@ impl Controller {
             keep_alive,
             properties: Properties::new(limits.queue_depth_max),
             features: Features::new(io_queue_count),
-            events: Events::new(new.subject),
+            listener: new.listener,
+            reports_ana,
+            events: Events::new(new.subject, reports_ana),
             errors: Errors::default(),
             left_tally: Tally::default(),
         }
+    }
+
+    /// CNTLID; 0, which is nobody's, while it has none.
+    pub(crate) fn id(&self) -> u16 {
+        self.stage.id().unwrap_or(0)
     }
 
     /// The admin qpair drains. A controller without an id closes when its answer comes.

@@ -15,7 +15,7 @@ pub(crate) fn write_log(snapshot: &Snapshot, host_nqn: &str, offset: u64, data: 
     if offset > (count + 1) * RECORD_LEN {
         return Err(Status::INVALID_FIELD);
     }
-    let header = DiscoveryHeader::new(snapshot.generation, count);
+    let header = DiscoveryHeader::new(snapshot.discovery.of(host_nqn), count);
     write_record(0, header.as_bytes(), offset, data);
     for (index, (subsystem, port)) in (1u64..).zip(ways(snapshot, host_nqn)) {
         let start = index * RECORD_LEN;

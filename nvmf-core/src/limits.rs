@@ -73,6 +73,10 @@ pub const LOCK_COUNT_MAX: usize = 32;
 
 /// Asynchronous Event Requests that a controller holds.
 pub const EVENT_REQUEST_COUNT_MAX: usize = 4;
+/// Hosts for which changes of the discovery log are counted one by one.
+pub const HOST_VERSION_COUNT_MAX: usize = 4096;
+/// Longest time that an ANA group is in the state *change*, in s: ANATT.
+pub const ANA_TRANSITION_S: u8 = 10;
 /// Entries of a controller's error log.
 pub const ERROR_ENTRY_COUNT: usize = 64;
 /// Reservation notifications that a controller keeps until its host reads them; the oldest makes room.

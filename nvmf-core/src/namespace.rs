@@ -21,7 +21,6 @@ pub(crate) struct Namespace {
     pub(crate) geometry: Geometry,
     pub(crate) uuid: Uuid,
     pub(crate) nguid: [u8; 16],
-    #[allow(dead_code, reason = "told by Identify")]
     pub(crate) eui64: Option<[u8; 8]>,
     /// ANAGRPID.
     pub(crate) ana_group: u32,

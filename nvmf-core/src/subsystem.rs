@@ -25,12 +25,12 @@ pub(crate) enum Subject {
 
 /// The target as it is until the next snapshot.
 pub(crate) struct Snapshot {
-    /// Counts changes: the discovery log's GENCTR.
-    pub(crate) generation: u64,
     /// Whether Connect is refused, since the target shuts down.
     pub(crate) is_closing: bool,
     /// Hash functions and groups that authentications may use.
     pub(crate) authentication: (HashSet, GroupSet),
+    /// GENCTR.
+    pub(crate) discovery: DiscoveryVersions,
     /// Limits of every controller.
     pub(crate) controller: ControllerSpec,
     /// In the order of their ids.
@@ -57,12 +57,10 @@ pub(crate) struct Subsystem {
     /// NN: the highest namespace id that there may be.
     pub(crate) nsid_max: u32,
     /// Whether hosts are told of ANA.
-    #[allow(dead_code, reason = "told by Identify and the ANA log page")]
     pub(crate) reports_ana: bool,
     /// Whether some group is not optimized at some address: only then is an I/O command's group looked at.
     pub(crate) is_asymmetric: bool,
     /// How often the ANA log page has changed.
-    #[allow(dead_code, reason = "told by Identify and the ANA log page")]
     pub(crate) ana_change_count: u64,
     /// Whether other targets offer it too: what is not shared with them is said not to be there.
     #[allow(dead_code, reason = "asked by what Identify says of reservations and fused commands")]
@@ -81,13 +79,26 @@ pub(crate) struct SubsystemPort {
 
 /// One ANA group at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "read by the ANA log page")]
 pub(crate) struct AnaGroup {
     /// ANAGRPID.
     pub(crate) id: u32,
     pub(crate) state: AnaState,
     /// NSIDs of its namespaces that the controller sees, ascending.
     pub(crate) nsids: Vec<u32>,
+}
+
+/// How often the discovery log has changed, for whom.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DiscoveryVersions {
+    pub(crate) everybody: u64,
+    pub(crate) hosts: BTreeMap<String, u64>,
+}
+
+impl DiscoveryVersions {
+    /// GENCTR for this host.
+    pub(crate) fn of(&self, host_nqn: &str) -> u64 {
+        self.everybody.wrapping_add(self.hosts.get(host_nqn).copied().unwrap_or(0))
+    }
 }
 
 impl Snapshot {
@@ -165,7 +176,6 @@ impl Subsystem {
     }
 
     /// The groups that have namespaces which a controller sees, by id, for a host that came by this address.
-    #[allow(dead_code, reason = "read by the ANA log page")]
     pub(crate) fn ana_groups(&self, listener: SocketAddr, controller_id: u16) -> Vec<AnaGroup> {
         let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for namespace in self.visible_namespaces(controller_id) {

@@ -35,6 +35,7 @@ mod controllers;
 mod directory;
 mod hosts;
 mod ids;
+mod offers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -67,6 +68,7 @@ use change::Changes;
 use controllers::Controllers;
 use devices::Devices;
 use hosts::Hosts;
+use offers::Offers;
 use reservations::Reservations;
 use subsystems::Subsystems;
 
@@ -87,8 +89,8 @@ pub struct Target {
     next_sequence: u32,
     hosts: Hosts,
     limbo: Limbo<Unlinked<Snapshot>>,
-    /// Of the snapshot that is published.
-    generation: u64,
+    /// What the discovery log says.
+    offers: Offers,
     /// What is published is not what holds: the next snapshot waits for a place in limbo.
     is_stale: bool,
     /// Shutting down.
@@ -116,8 +118,10 @@ impl Target {
         }
         let (mut hosts, mut reservations) = (Hosts::new(), Reservations::default());
         reservations.follow(&subsystems, &mut hosts);
-        let mut snapshot = Box::new(subsystems.snapshot(spec.controller, 1, false));
+        let mut snapshot = Box::new(subsystems.snapshot(spec.controller, false));
         reservations.publish(&mut snapshot);
+        let offers = Offers::new(&snapshot);
+        snapshot.discovery = offers.versions();
         Ok(Self {
             controller: spec.controller,
             subsystems,
@@ -129,7 +133,7 @@ impl Target {
             next_sequence: spec.authentication.first_sequence.max(1),
             hosts,
             limbo: Limbo::new(Grace::Readers, SNAPSHOT_LIMBO_MAX),
-            generation: 1,
+            offers,
             is_stale: false,
             is_closing: false,
             changes: Changes::default(),
@@ -308,10 +312,13 @@ impl Target {
     }
 
     fn publish<M>(&mut self, turn: &mut Turn<'_, M>) {
-        self.generation += 1;
         self.reservations.follow(&self.subsystems, &mut self.hosts);
-        let mut next = self.subsystems.snapshot(self.controller, self.generation, self.is_closing);
+        let mut next = self.subsystems.snapshot(self.controller, self.is_closing);
         self.reservations.publish(&mut next);
+        if let Some(to) = self.offers.change(&next) {
+            self.notices.push(Notice::DiscoveryChanged { to });
+        }
+        next.discovery = self.offers.versions();
         let old = self.directory.replace_snapshot(Box::new(next));
         self.is_stale = false;
         if let Err(Full(_leaked)) = self.limbo.retire(turn, old) {
@@ -320,7 +327,6 @@ impl Target {
     }
 
     /// Hosts are told of something: as soon as what holds now is published.
-    #[allow(dead_code, reason = "who tells of what comes with the feature")]
     pub(crate) fn notify(&mut self, notice: Notice) {
         self.notices.push(notice);
     }

@@ -7,7 +7,7 @@ use crate::wire::log::{CommandEffects, EffectsLog, FeatureEffects, FeatureEffect
 use crate::wire::{AdminOpcode, FeatureId, IoOpcode, SubmissionEntry};
 
 /// Whether a controller of this kind has the page.
-pub(super) fn has_page(page: LogPageId, subject: Subject) -> bool {
+pub(super) fn has_page(page: LogPageId, subject: Subject, reports_ana: bool) -> bool {
     match (page, subject) {
         (
             LogPageId::Supported
@@ -27,13 +27,14 @@ pub(super) fn has_page(page: LogPageId, subject: Subject) -> bool {
             Subject::Discovery,
         )
         | (LogPageId::Discovery, Subject::Nvm(_))
-        | (LogPageId::Ana, _) => false,
+        | (LogPageId::Ana, Subject::Discovery) => false,
+        (LogPageId::Ana, Subject::Nvm(_)) => reports_ana,
     }
 }
 
 /// Supported Log Pages.
-pub(super) fn supported_logs(subject: Subject) -> SupportedLogs {
-    SupportedLogs::new(|page| LogPageId::from_byte(page).is_some_and(|page| has_page(page, subject)))
+pub(super) fn supported_logs(subject: Subject, reports_ana: bool) -> SupportedLogs {
+    SupportedLogs::new(|page| LogPageId::from_byte(page).is_some_and(|page| has_page(page, subject, reports_ana)))
 }
 
 /// Commands Supported and Effects.
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_a_discovery_controller_has() {
-        let pages: Vec<u8> = told(&supported_logs(Subject::Discovery).pages).iter().map(|page| page.0).collect();
+        let pages: Vec<u8> = told(&supported_logs(Subject::Discovery, true).pages).iter().map(|page| page.0).collect();
         assert_eq!(pages, [0x00, 0x01, 0x05, 0x12, 0x13, 0x70]);
         let log = features(Subject::Discovery, false);
         assert_eq!(told(&log.features), [(0x0B, 0x20_0001), (0x0F, 0x20_0001), (0x81, 0x20_0001)]);
@@ -123,8 +124,10 @@ mod tests {
     #[test]
     fn what_an_io_controller_has() {
         let subject = Subject::Nvm(SubsystemId(1));
-        let pages: Vec<u8> = told(&supported_logs(subject).pages).iter().map(|page| page.0).collect();
-        assert!(pages.starts_with(&[0x00, 0x01, 0x02, 0x03, 0x04, 0x05]) && !pages.contains(&0x70));
+        let pages: Vec<u8> = told(&supported_logs(subject, true).pages).iter().map(|page| page.0).collect();
+        assert!(
+            pages.starts_with(&[0x00, 0x01, 0x02, 0x03, 0x04, 0x05]) && pages.contains(&0x0C) && !pages.contains(&0x70)
+        );
         assert!(told(&features(subject, false).features).iter().all(|(feature, _)| *feature != 0x06));
         let log = features(subject, true);
         assert!(told(&log.features).contains(&(0x05, 0x10_0001)), "error recovery is set on a namespace");

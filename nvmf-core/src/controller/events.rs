@@ -115,11 +115,11 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(subject: Subject) -> Self {
+    pub(super) fn new(subject: Subject, reports_ana: bool) -> Self {
         Self {
             held: Vec::with_capacity(EVENT_REQUEST_COUNT_MAX),
             phases: [Phase::Quiet; EventKind::ALL.len()],
-            configuration: AsyncEventConfiguration(optional(subject)),
+            configuration: AsyncEventConfiguration(optional(subject, reports_ana)),
             changed: BTreeSet::new(),
             reservations: VecDeque::new(),
             reservation_count: 0,
@@ -185,9 +185,12 @@ impl Events {
 }
 
 /// The events that a controller of this kind can be asked for: OAES, and what its configuration starts with, as Linux's and SPDK's targets start.
-pub(super) fn optional(subject: Subject) -> u32 {
+pub(super) fn optional(subject: Subject, reports_ana: bool) -> u32 {
     match subject {
         Subject::Discovery => AsyncEventConfiguration::DISCOVERY_CHANGED,
+        Subject::Nvm(_) if reports_ana => {
+            AsyncEventConfiguration::NAMESPACE_CHANGED | AsyncEventConfiguration::ANA_CHANGED
+        }
         Subject::Nvm(_) => AsyncEventConfiguration::NAMESPACE_CHANGED,
     }
 }
@@ -241,7 +244,7 @@ impl Controller {
     /// A reset: the host has been told nothing, and looks at everything once it has enabled the controller again. Requests are released before.
     pub(super) fn reset_events(&mut self) {
         debug_assert!(self.events.held.is_empty(), "held requests end with the reset");
-        self.events = Events::new(self.subject);
+        self.events = Events::new(self.subject, self.reports_ana);
     }
 
     /// The Changed Namespace List; read once where the event is not to be retained.
@@ -269,7 +272,6 @@ impl Controller {
         ReservationLog::new(entry.count, entry.kind as u8, u8::try_from(behind).unwrap_or(u8::MAX), entry.nsid)
     }
 
-    #[allow(dead_code, reason = "the page comes with ANA")]
     /// The ANA log page was read and its event is not to be retained.
     pub(super) fn ana_log_was_read(&mut self) {
         self.events.read(EventKind::AnaChanged);
@@ -315,7 +317,7 @@ Told Disable Told
 
     #[test]
     fn an_event_waits_for_a_request_and_is_told_once() {
-        let mut events = Events::new(Subject::Nvm(SubsystemId(1)));
+        let mut events = Events::new(Subject::Nvm(SubsystemId(1)), false);
         events.raise(EventKind::NamespaceChanged);
         assert_eq!(events.tell(), None);
         assert!(events.hold(7) && events.hold(8));
@@ -330,7 +332,7 @@ Told Disable Told
 
     #[test]
     fn one_event_does_not_mask_another() {
-        let mut events = Events::new(Subject::Nvm(SubsystemId(1)));
+        let mut events = Events::new(Subject::Nvm(SubsystemId(1)), false);
         assert!(events.hold(1) && events.hold(2));
         events.raise(EventKind::NamespaceChanged);
         events.raise(EventKind::ReservationLog);
@@ -340,7 +342,7 @@ Told Disable Told
 
     #[test]
     fn what_is_not_wanted_is_not_told() {
-        let mut events = Events::new(Subject::Nvm(SubsystemId(1)));
+        let mut events = Events::new(Subject::Nvm(SubsystemId(1)), false);
         assert!(events.hold(1));
         events.raise(EventKind::DiscoveryChanged);
         assert_eq!(events.tell(), None, "not of this kind of controller");

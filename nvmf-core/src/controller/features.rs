@@ -192,7 +192,7 @@ impl Controller {
             FeatureId::WriteAtomicity => features.write_atomicity = set.value & 1,
             FeatureId::AsyncEventConfiguration => {
                 // SMART's, and what OAES says.
-                let known = AsyncEventConfiguration::SMART_MASK | events::optional(self.subject);
+                let known = AsyncEventConfiguration::SMART_MASK | events::optional(self.subject, self.reports_ana);
                 if set.value & !known != 0 {
                     return Status::INVALID_FIELD.into();
                 }
@@ -231,7 +231,9 @@ impl Controller {
     /// A feature is set on the controller, on one of its namespaces, or on all of them [NVMe Base 2.0, 5.27.1].
     fn check_namespace(&self, facts: Facts, nsid: u32, is_set: bool, snapshot: &Snapshot) -> Result<(), Status> {
         let is_active = || match self.subject {
-            Subject::Nvm(id) => snapshot.subsystem(id).is_some_and(|subsystem| subsystem.namespace(nsid).is_some()),
+            Subject::Nvm(id) => {
+                snapshot.subsystem(id).is_some_and(|subsystem| subsystem.visible_namespace(nsid, self.id()).is_some())
+            }
             Subject::Discovery => false,
         };
         match facts.scope {
@@ -250,9 +252,10 @@ impl Controller {
             return Status::INVALID_FIELD.into();
         }
         let Subject::Nvm(id) = self.subject else { return Status::INVALID_FIELD.into() };
-        let all = snapshot.subsystem(id).into_iter().flat_map(|subsystem| subsystem.active_namespaces());
-        for namespace in all.filter(|namespace| set.nsid == ALL_NAMESPACES || namespace.nsid == set.nsid) {
-            self.features.error_recovery.insert(namespace.nsid, set.value);
+        let all = snapshot.subsystem(id).into_iter().flat_map(|subsystem| subsystem.visible_namespaces(self.id()));
+        let nsids = all.map(|namespace| namespace.nsid).filter(|nsid| set.nsid == ALL_NAMESPACES || *nsid == set.nsid);
+        for nsid in nsids.collect::<Vec<_>>() {
+            self.features.error_recovery.insert(nsid, set.value);
         }
         Answer::SUCCESS
     }
@@ -311,7 +314,7 @@ impl Controller {
                 let count = u32::from(snapshot.controller.io_queue_count_max);
                 QueueCounts { submission: count, completion: count }.to_dword()
             }
-            FeatureId::AsyncEventConfiguration => events::optional(self.subject),
+            FeatureId::AsyncEventConfiguration => events::optional(self.subject, self.reports_ana),
             FeatureId::Arbitration
             | FeatureId::PowerManagement
             | FeatureId::TemperatureThreshold

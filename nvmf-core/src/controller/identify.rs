@@ -6,7 +6,9 @@ use super::properties::VERSION;
 use super::{Controller, Surroundings, events, features};
 use crate::command::Identify;
 use crate::io_limits;
-use crate::limits::{ABORT_COUNT_MAX, ERROR_ENTRY_COUNT, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN};
+use crate::limits::{
+    ABORT_COUNT_MAX, ANA_TRANSITION_S, ERROR_ENTRY_COUNT, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN,
+};
 use crate::namespace::Namespace;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject, Subsystem};
@@ -57,7 +59,7 @@ impl Controller {
                 Ok(())
             }
             (IdentifyKind::Namespace, Some(subsystem)) => {
-                let page = find(subsystem, command.nsid)?.map(namespace_page);
+                let page = self.find(subsystem, command.nsid)?.map(|namespace| self.namespace_page(namespace));
                 data.extend_from_slice(page.unwrap_or_else(IdentifyNamespace::new_zeroed).as_bytes());
                 Ok(())
             }
@@ -65,14 +67,15 @@ impl Controller {
                 if command.nsid >= NSID_LIST_END {
                     return Err(Status::INVALID_NAMESPACE);
                 }
-                let nsids = subsystem.active_namespaces().map(|namespace| namespace.nsid);
+                let nsids = subsystem.visible_namespaces(self.id()).map(|namespace| namespace.nsid);
                 data.extend_from_slice(NamespaceList::new(nsids, command.nsid).as_bytes());
                 Ok(())
             }
             (IdentifyKind::NamespaceDescriptors, Some(subsystem)) => {
-                let namespace = subsystem.namespace(command.nsid).ok_or(Status::INVALID_NAMESPACE)?;
+                let namespace =
+                    subsystem.visible_namespace(command.nsid, self.id()).ok_or(Status::INVALID_NAMESPACE)?;
                 let identifiers = NamespaceIdentifiers {
-                    eui64: None,
+                    eui64: namespace.eui64,
                     nguid: Some(namespace.nguid),
                     uuid: Some(namespace.uuid.into_bytes()),
                     command_set: Some(COMMAND_SET_NVM),
@@ -81,7 +84,7 @@ impl Controller {
                 Ok(())
             }
             (IdentifyKind::CommandSetNamespace, Some(subsystem)) => {
-                find(subsystem, command.nsid)?;
+                self.find(subsystem, command.nsid)?;
                 // No metadata, and so no storage tags: all of it is 0, as for an id that is not active.
                 data.extend_from_slice(NamespaceCommandSet::new_zeroed().as_bytes());
                 Ok(())
@@ -91,7 +94,7 @@ impl Controller {
                 Ok(())
             }
             (IdentifyKind::IndependentNamespace, Some(subsystem)) => {
-                let page = find(subsystem, command.nsid)?.map(independent_page);
+                let page = self.find(subsystem, command.nsid)?.map(|namespace| self.independent_page(namespace));
                 data.extend_from_slice(page.unwrap_or_else(NamespaceIndependent::new_zeroed).as_bytes());
                 Ok(())
             }
@@ -126,6 +129,15 @@ impl Controller {
         }
     }
 
+    /// An id that is legal and not active, or that this host does not see, has a page of zeroes: `None` [NVMe Base 2.0, 5.17.2.1].
+    fn find<'s>(&self, subsystem: &'s Subsystem, nsid: u32) -> Result<Option<&'s Namespace>, Status> {
+        match subsystem.visible_namespace(nsid, self.id()) {
+            Some(namespace) => Ok(Some(namespace)),
+            None if (1..=subsystem.nsid_max()).contains(&nsid) => Ok(None),
+            None => Err(Status::INVALID_NAMESPACE),
+        }
+    }
+
     fn page(&self, snapshot: &Snapshot, subsystem: Option<&Subsystem>) -> IdentifyController {
         let limits = &snapshot.controller;
         let mut page = IdentifyController::new_zeroed();
@@ -134,7 +146,7 @@ impl Controller {
         page.mdts = (limits.transfer_len_max / PAGE_LEN).trailing_zeros().to_le_bytes()[0];
         page.controller_id = U16::new(self.stage.id().unwrap_or(0));
         page.version = U32::new(VERSION.0);
-        page.oaes = U32::new(events::optional(self.subject));
+        page.oaes = U32::new(events::optional(self.subject, self.reports_ana));
         page.ctratt =
             U32::new(IdentifyController::CTRATT_HOST_ID_128 | IdentifyController::CTRATT_KEEP_ALIVE_BY_TRAFFIC);
         page.abort_limit_zero_based = ABORT_COUNT_MAX - 1;
@@ -168,6 +180,14 @@ impl Controller {
         page.model_number = pad_text(&subsystem.model_number);
         page.subsystem_nqn = subsystem.nqn.to_field();
         page.namespace_count = U32::new(subsystem.nsid_max());
+        if self.reports_ana {
+            page.cmic |= IdentifyController::CMIC_ANA;
+            page.anacap = IdentifyController::ANACAP_ALL_STATES;
+            page.anatt = ANA_TRANSITION_S;
+            // Any NSID's number may be a group's [NVMe Base 2.0, 8.1.2].
+            page.anagrpmax = page.namespace_count;
+            page.nanagrpid = page.namespace_count;
+        }
         page.allowed_namespace_count_max = page.namespace_count;
         let mut oncs = IdentifyController::ONCS_SAVE_SELECT | IdentifyController::ONCS_TIMESTAMP;
         // A subsystem that other targets offer too has no reservations.
@@ -190,41 +210,38 @@ fn descriptor_count_max(in_capsule_len: u32) -> u8 {
     u8::try_from(in_capsule_len / CAPSULE_UNIT).unwrap_or(u8::MAX).clamp(1, KeyedList::COUNT_MAX)
 }
 
-/// An id that is legal and not active has a page of zeroes: `None` [NVMe Base 2.0, 5.17.2.1].
-fn find(subsystem: &Subsystem, nsid: u32) -> Result<Option<&Namespace>, Status> {
-    match subsystem.namespace(nsid) {
-        Some(namespace) => Ok(Some(namespace)),
-        None if (1..=subsystem.nsid_max()).contains(&nsid) => Ok(None),
-        None => Err(Status::INVALID_NAMESPACE),
+impl Controller {
+    /// What of a namespace's page does not depend on the I/O command set: the same values.
+    fn independent_page(&self, namespace: &Namespace) -> NamespaceIndependent {
+        let page = self.namespace_page(namespace);
+        let mut independent = NamespaceIndependent::new_zeroed();
+        independent.nmic = page.nmic;
+        independent.rescap = page.rescap;
+        independent.fpi = page.fpi;
+        independent.ana_group_id = page.ana_group_id;
+        independent.nsattr = page.nsattr;
+        independent.nstat = NamespaceIndependent::NSTAT_READY;
+        independent
     }
-}
 
-/// What of a namespace's page does not depend on the I/O command set: the same values.
-fn independent_page(namespace: &Namespace) -> NamespaceIndependent {
-    let page = namespace_page(namespace);
-    let mut independent = NamespaceIndependent::new_zeroed();
-    independent.nmic = page.nmic;
-    independent.rescap = page.rescap;
-    independent.fpi = page.fpi;
-    independent.ana_group_id = page.ana_group_id;
-    independent.nsattr = page.nsattr;
-    independent.nstat = NamespaceIndependent::NSTAT_READY;
-    independent
-}
-
-fn namespace_page(namespace: &Namespace) -> IdentifyNamespace {
-    let geometry = &namespace.geometry;
-    let mut page = IdentifyNamespace::new_zeroed();
-    page.block_count = U64::new(geometry.block_count);
-    page.capacity_block_count = page.block_count;
-    page.used_block_count = page.block_count;
-    page.nmic = IdentifyNamespace::NMIC_SHARED;
-    io_limits::describe_namespace(&mut page, geometry);
-    page.rescap = namespace.reservation_capabilities;
-    page.capacity_bytes = U128::new(u128::from(geometry.block_count) * u128::from(geometry.block_len));
-    page.nsattr = if geometry.read_only { IdentifyNamespace::NSATTR_WRITE_PROTECTED } else { 0 };
-    page.nguid = namespace.nguid;
-    page.lba_formats[0] =
-        LbaFormat { block_len_exponent: geometry.block_len.trailing_zeros().to_le_bytes()[0], ..LbaFormat::default() };
-    page
+    fn namespace_page(&self, namespace: &Namespace) -> IdentifyNamespace {
+        let geometry = &namespace.geometry;
+        let mut page = IdentifyNamespace::new_zeroed();
+        page.block_count = U64::new(geometry.block_count);
+        page.capacity_block_count = page.block_count;
+        page.used_block_count = page.block_count;
+        page.nmic = IdentifyNamespace::NMIC_SHARED;
+        io_limits::describe_namespace(&mut page, geometry);
+        page.rescap = namespace.reservation_capabilities;
+        page.capacity_bytes = U128::new(u128::from(geometry.block_count) * u128::from(geometry.block_len));
+        page.nsattr = if geometry.read_only { IdentifyNamespace::NSATTR_WRITE_PROTECTED } else { 0 };
+        page.ana_group_id = U32::new(if self.reports_ana { namespace.ana_group } else { 0 });
+        page.nguid = namespace.nguid;
+        page.eui64 = namespace.eui64.unwrap_or_default();
+        page.lba_formats[0] = LbaFormat {
+            block_len_exponent: geometry.block_len.trailing_zeros().to_le_bytes()[0],
+            ..LbaFormat::default()
+        };
+        page
+    }
 }

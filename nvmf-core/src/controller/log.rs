@@ -6,7 +6,8 @@ use super::{Controller, Surroundings, effects, features};
 use crate::command::GetLogPage;
 use crate::discovery;
 use crate::status::Status;
-use crate::wire::log::{FirmwareSlotLog, LogPageId, ManagementEffectsLog, SmartLog, window};
+use crate::subsystem::{Subject, Subsystem};
+use crate::wire::log::{FirmwareSlotLog, LogPageId, ManagementEffectsLog, SmartLog, ana, window};
 use crate::wire::{U128, pad_text};
 
 /// NSID for the whole controller.
@@ -32,13 +33,15 @@ impl Controller {
             return Err(Status::INVALID_FIELD);
         }
         let page = LogPageId::from_byte(command.log_page)
-            .filter(|page| effects::has_page(*page, self.subject))
+            .filter(|page| effects::has_page(*page, self.subject, self.reports_ana))
             .ok_or(Status::INVALID_LOG_PAGE)?;
         let len = usize::try_from(command.len).map_err(|_| Status::INVALID_FIELD)?;
         data.resize(len, 0);
         let is_retained = command.retain_async_event;
         match page {
-            LogPageId::Supported => part(effects::supported_logs(self.subject).as_bytes(), command.offset, data),
+            LogPageId::Supported => {
+                part(effects::supported_logs(self.subject, self.reports_ana).as_bytes(), command.offset, data)
+            }
             LogPageId::Error => part(&self.errors.page(), command.offset, data),
             LogPageId::Smart => {
                 // LPA bit 0 is 0: not by namespace.
@@ -70,12 +73,38 @@ impl Controller {
                 Ok(())
             }
             LogPageId::Reservation => part(self.reservation_log(is_retained).as_bytes(), command.offset, data),
-            LogPageId::Ana => Err(Status::INVALID_LOG_PAGE),
+            LogPageId::Ana => {
+                let subsystem = match self.subject {
+                    Subject::Nvm(id) => around.snapshot.subsystem(id).ok_or(Status::INTERNAL_ERROR)?,
+                    Subject::Discovery => return Err(Status::INVALID_LOG_PAGE),
+                };
+                part(&self.ana_page(subsystem, command.specific & ana::GROUPS_ONLY != 0), command.offset, data)?;
+                if !is_retained {
+                    self.ana_log_was_read();
+                }
+                Ok(())
+            }
         }
     }
 }
 
 impl Controller {
+    /// The groups that have namespaces which this host sees, in their states at the address that it came by.
+    fn ana_page(&self, subsystem: &Subsystem, groups_only: bool) -> Vec<u8> {
+        let groups = subsystem.ana_groups(self.listener, self.id());
+        let change_count = subsystem.ana_change_count;
+        let group_count = u16::try_from(groups.len()).unwrap_or(u16::MAX);
+        let mut page = ana::AnaHeader::new(change_count, group_count).as_bytes().to_vec();
+        for group in groups {
+            let nsids = if groups_only { &[][..] } else { &group.nsids };
+            let nsid_count = u32::try_from(nsids.len()).unwrap_or(u32::MAX);
+            let header = ana::AnaGroupHeader::new(group.id, nsid_count, change_count, group.state as u8);
+            page.extend_from_slice(header.as_bytes());
+            page.extend(nsids.iter().flat_map(|nsid| nsid.to_le_bytes()));
+        }
+        page
+    }
+
     /// SMART: what its queues have done since they were connected. Commands count when they are fetched.
     fn health(&self, around: &Surroundings<'_>) -> SmartLog {
         let mut tally = self.left_tally;

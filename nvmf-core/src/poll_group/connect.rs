@@ -127,8 +127,10 @@ impl PollGroup {
     ) -> Result<(), Refusal> {
         let snapshot = self.directory.snapshot(turn.guard());
         let announced = Box::new(host.clone());
-        let new =
-            NewController { admin: handle, subject, host, keep_alive_ms: connect.keep_alive_ms, now_ns: turn.now_ns() };
+        let Some(qpair) = self.qpairs.look(handle) else { return Ok(()) };
+        let listener = qpair.spec.listener;
+        let (keep_alive_ms, now_ns) = (connect.keep_alive_ms, turn.now_ns());
+        let new = NewController { admin: handle, subject, host, listener, keep_alive_ms, now_ns };
         let controller = self
             .controllers
             .insert(Controller::new(new, snapshot))

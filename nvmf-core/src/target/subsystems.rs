@@ -14,7 +14,7 @@ use crate::auth::{GroupSet, HashSet};
 use crate::limits as l;
 use crate::namespace::{DeviceIndex, Namespace};
 use crate::spec::{AnaSpec, AnaState, ControllerSpec, NamespaceSpec, SubsystemSpec};
-use crate::subsystem::{Snapshot, Subject, Subsystem, SubsystemId, SubsystemPort};
+use crate::subsystem::{DiscoveryVersions, Snapshot, Subject, Subsystem, SubsystemId, SubsystemPort};
 use crate::visibility::Visibility;
 use crate::wire::Nqn;
 
@@ -144,9 +144,10 @@ impl Subsystems {
     }
 
     /// As CPUs see it.
-    pub(super) fn snapshot(&self, controller: ControllerSpec, generation: u64, is_closing: bool) -> Snapshot {
+    pub(super) fn snapshot(&self, controller: ControllerSpec, is_closing: bool) -> Snapshot {
         let subsystems = self.entries.iter().map(Entry::publish).collect();
-        Snapshot { generation, is_closing, authentication: self.authentication, controller, subsystems }
+        let discovery = DiscoveryVersions::default();
+        Snapshot { is_closing, discovery, authentication: self.authentication, controller, subsystems }
     }
 
     fn names(&self) -> String {

@@ -3,6 +3,7 @@
 //! Raw structures as in [`super::identify`]: `new_zeroed()`, `as_bytes()`, `ref_from_bytes()`. A controller answers Get Log Page with the
 //! part of a page that offset and length name: [`window`].
 
+pub mod ana;
 mod effects;
 
 use zerocopy::little_endian::{U16, U32, U64, U128};

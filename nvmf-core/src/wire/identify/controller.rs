@@ -241,6 +241,10 @@ impl IdentifyController {
     pub const TYPE_DISCOVERY: u8 = 2;
     /// CMIC bit 0: the subsystem may have more than one port.
     pub const CMIC_PORTS: u8 = 1;
+    /// CMIC bit 3: Asymmetric Namespace Access is reported.
+    pub const CMIC_ANA: u8 = 1 << 3;
+    /// ANACAP bits 4:0: every state may be told. ANAGRPID may change while a namespace is attached (bit 6 is 0).
+    pub const ANACAP_ALL_STATES: u8 = 0b1_1111;
     /// CMIC bit 1: the subsystem may have more than one controller.
     pub const CMIC_CONTROLLERS: u8 = 1 << 1;
 }
