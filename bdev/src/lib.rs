@@ -7,8 +7,11 @@
 //! | [`Memory`] | blocks in memory of our own; reads are pushed straight out of it |
 //! | [`Null`] | drops what is written and reads as zeroes |
 //! | [`File`] | a regular file or a block device, through io_uring |
+//! | [`Fault`] | another device, with what goes wrong injected |
 //!
 //! What every device keeps is written down as tests: `tests/contract.rs`.
+
+mod fault;
 
 mod file;
 mod memory;
@@ -22,6 +25,7 @@ mod device;
 
 pub use channel::{Channel, Completion, Operation, OperationKind};
 pub use device::{Atomic, BdevError, Deallocation, Device, DeviceError, Geometry, Preferred};
+pub use fault::{Affected, Effect, Fault, Rule};
 pub use file::{File, FileOptions};
 pub use memory::Memory;
 pub use null::Null;

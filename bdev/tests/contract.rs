@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bdev::{
-    BdevError, Channel, Completion, Deallocation, Device, DeviceError, File, FileOptions, Memory, Null, Operation,
-    OperationKind,
+    BdevError, Channel, Completion, Deallocation, Device, DeviceError, Fault, File, FileOptions, Memory, Null,
+    Operation, OperationKind,
 };
 use reactor::{Arena, Rest, Segment};
 
@@ -64,6 +65,9 @@ fn subjects() -> Vec<Subject> {
         subjects.push(Subject { device: Box::new(memory), keeps: true, _image: None });
         let null = Null::new("null", block_len, BLOCK_COUNT).unwrap();
         subjects.push(Subject { device: Box::new(null), keeps: false, _image: None });
+        let base = Memory::new("base", block_len, BLOCK_COUNT, false).unwrap();
+        let fault = Fault::new("fault", Arc::new(base), 1);
+        subjects.push(Subject { device: Box::new(fault), keeps: true, _image: None });
         // A disk's file system, and one in memory, which cannot zero a range without writing it.
         let directories = [env!("CARGO_TARGET_TMPDIR"), "/dev/shm"].map(Path::new);
         for directory in directories.into_iter().filter(|directory| directory.is_dir()) {

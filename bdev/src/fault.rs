@@ -1,0 +1,102 @@
+//! The fault device: another device, with what goes wrong injected by rule. For tests, and for hosts that want to see how they bear it.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`rule`] | what goes wrong, with which operations, how often |
+//! | [`uncorrectable`] | blocks that fail to be read until they are written |
+//! | [`channel`] | one CPU's way through it |
+//!
+//! Rules and uncorrectable blocks are behind a lock that all channels take: this device is not for measuring. Nothing here has a clock or a thread. An
+//! operation is delayed by a number of polls; one that is stalled ends when [`Fault::release_stalled`] is called. A CPU that has either does
+//! not sleep. What is injected is gone with the process, uncorrectable blocks too.
+
+mod channel;
+mod rule;
+mod uncorrectable;
+
+pub use rule::{Affected, Effect, Rule};
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::channel::Channel;
+use crate::device::{BdevError, Device, Geometry};
+use rule::Rules;
+use uncorrectable::Uncorrectable;
+
+/// See the module.
+pub struct Fault {
+    name: String,
+    base: Arc<dyn Device>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What the channels look at.
+struct Shared {
+    rules: Rules,
+    uncorrectable: Uncorrectable,
+    /// Counts releases: what was stalled before the last one goes on.
+    release_count: u64,
+}
+
+impl Fault {
+    /// `base`, faultless so far. The seed decides which of so many operations a rule hits.
+    #[must_use]
+    pub fn new(name: &str, base: Arc<dyn Device>, seed: u64) -> Self {
+        let shared = Shared { rules: Rules::new(seed), uncorrectable: Uncorrectable::default(), release_count: 0 };
+        Self { name: name.to_owned(), base, shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// From here on this goes wrong as well. Of several rules that fit an operation the oldest is taken.
+    pub fn inject(&self, rule: Rule) {
+        lock(&self.shared).rules.add(rule);
+    }
+
+    /// Nothing goes wrong any more, but for blocks that are uncorrectable.
+    pub fn clear(&self) {
+        lock(&self.shared).rules.clear();
+    }
+
+    /// What is stalled now goes on.
+    pub fn release_stalled(&self) {
+        lock(&self.shared).release_count += 1;
+    }
+
+    /// Operations that a rule has hit.
+    #[must_use]
+    pub fn hit_count(&self) -> u64 {
+        lock(&self.shared).rules.hit_count()
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fault").field("name", &self.name).field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+impl Device for Fault {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn product(&self) -> &'static str {
+        "Error Injection Disk"
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry { writes_uncorrectable: true, ..self.base.geometry() }
+    }
+
+    fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
+        let base = self.base.open_channel()?;
+        Ok(Box::new(channel::FaultChannel::new(self.geometry(), base, Arc::clone(&self.shared))))
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! One CPU's way through the fault device.
+
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex};
+
+use reactor::{Progress, Rest, Segment};
+
+use super::rule::Effect;
+use super::{Shared, lock};
+use crate::channel::{Channel, Completion, Operation, OperationKind};
+use crate::device::{DeviceError, Geometry};
+use crate::extent;
+
+/// Operations that one channel holds; more stay with the submitter.
+const OUTSTANDING_MAX: usize = 256;
+
+pub(super) struct FaultChannel {
+    geometry: Geometry,
+    base: Box<dyn Channel>,
+    shared: Arc<Mutex<Shared>>,
+    /// On their way to the base, under tokens of our own: places in `passed`.
+    forward: VecDeque<Operation>,
+    passed: Vec<Option<Passed>>,
+    free: Vec<usize>,
+    /// Each with the polls that it still waits.
+    delayed: VecDeque<(u32, Operation)>,
+    /// Each with the releases that there had been.
+    stalled: VecDeque<(u64, Operation)>,
+    finished: VecDeque<Completion>,
+    completions: Vec<Completion>,
+}
+
+/// What the base has, or is about to.
+#[derive(Clone, Copy)]
+struct Passed {
+    operation: Operation,
+    /// What a byte of its data becomes.
+    corrupt: Option<(usize, u8)>,
+}
+
+impl FaultChannel {
+    pub(super) fn new(geometry: Geometry, base: Box<dyn Channel>, shared: Arc<Mutex<Shared>>) -> Self {
+        Self {
+            geometry,
+            base,
+            shared,
+            forward: VecDeque::new(),
+            passed: Vec::new(),
+            free: Vec::new(),
+            delayed: VecDeque::new(),
+            stalled: VecDeque::new(),
+            finished: VecDeque::new(),
+            completions: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, operation: Operation) {
+        let shared = Arc::clone(&self.shared);
+        let mut shared = lock(&shared);
+        match shared.rules.effect(&operation) {
+            None => self.begin(&mut shared, operation, None),
+            Some(Effect::Fail(error)) => self.end(operation.token, Err(error)),
+            Some(Effect::Corrupt { offset, value }) => self.begin(&mut shared, operation, Some((offset, value))),
+            Some(Effect::Lose) if is_write(operation.kind) => {
+                let result = extent::extent(&self.geometry, &operation).map(|_| ());
+                self.end(operation.token, result);
+            }
+            Some(Effect::Tear) if is_write(operation.kind) && operation.block_count > 1 => {
+                self.begin(&mut shared, half(&operation, self.geometry.block_len), None);
+            }
+            Some(Effect::Lose | Effect::Tear) => self.begin(&mut shared, operation, None),
+            Some(Effect::Delay { poll_count }) => self.delayed.push_back((poll_count, operation)),
+            Some(Effect::Stall) => self.stalled.push_back((shared.release_count, operation)),
+        }
+    }
+
+    /// No rule is in its way any more.
+    fn begin(&mut self, shared: &mut Shared, operation: Operation, corrupt: Option<(usize, u8)>) {
+        let range = match extent::extent(&self.geometry, &operation) {
+            Ok(_) => (operation.start_block, operation.start_block + operation.block_count),
+            Err(error) => return self.end(operation.token, Err(error)),
+        };
+        match operation.kind {
+            OperationKind::Read if shared.uncorrectable.hits(range.0, range.1) => {
+                return self.end(operation.token, Err(DeviceError::ReadFault));
+            }
+            OperationKind::WriteUncorrectable => {
+                shared.uncorrectable.insert(range.0, range.1);
+                return self.end(operation.token, Ok(()));
+            }
+            OperationKind::Read
+            | OperationKind::Write { .. }
+            | OperationKind::Flush
+            | OperationKind::WriteZeroes { .. }
+            | OperationKind::Deallocate => {}
+        }
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.passed.push(None);
+            self.passed.len() - 1
+        });
+        self.passed[place] = Some(Passed { operation, corrupt });
+        self.forward.push_back(Operation { token: place as u64, ..operation });
+    }
+
+    fn end(&mut self, token: u64, result: Result<(), DeviceError>) {
+        self.finished.push_back(Completion { token, result });
+    }
+
+    /// The base is done with one.
+    fn came_back(&mut self, completion: Completion) {
+        let place = usize::try_from(completion.token).unwrap_or(usize::MAX);
+        let Some(Passed { operation, corrupt }) = self.passed.get_mut(place).and_then(Option::take) else {
+            return tracing::error!(token = completion.token, "a device ended an operation that it did not have");
+        };
+        self.free.push(place);
+        if completion.result.is_ok() {
+            let end = operation.start_block + operation.block_count;
+            match (operation.kind, corrupt, operation.data) {
+                (OperationKind::Read, Some((offset, value)), Some(data)) => spoil(data, offset, value),
+                (OperationKind::Read | OperationKind::Flush | OperationKind::WriteUncorrectable, _, _) => {}
+                // What is written can be read again.
+                (OperationKind::Write { .. } | OperationKind::WriteZeroes { .. } | OperationKind::Deallocate, _, _) => {
+                    lock(&self.shared).uncorrectable.remove(operation.start_block, end);
+                }
+            }
+        }
+        self.end(operation.token, completion.result);
+    }
+
+    fn forward(&mut self) {
+        if !self.forward.is_empty() {
+            self.base.submit(&mut self.forward);
+        }
+    }
+
+    /// Those whose delay is over, and those that were released.
+    fn resume(&mut self) {
+        if self.delayed.is_empty() && self.stalled.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut shared = lock(&shared);
+        for (polls_left, operation) in std::mem::take(&mut self.delayed) {
+            if polls_left > 0 {
+                self.delayed.push_back((polls_left - 1, operation));
+            } else {
+                self.begin(&mut shared, operation, None);
+            }
+        }
+        while let Some((_, operation)) = self.stalled.pop_front_if(|(at, _)| *at < shared.release_count) {
+            self.begin(&mut shared, operation, None);
+        }
+    }
+}
+
+impl Channel for FaultChannel {
+    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+        while self.outstanding_count() < OUTSTANDING_MAX
+            && let Some(operation) = operations.pop_front()
+        {
+            self.take(operation);
+        }
+        self.forward();
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+        let had_len = completions.len();
+        self.resume();
+        self.forward();
+        let mut ended = std::mem::take(&mut self.completions);
+        self.base.poll(&mut ended);
+        for completion in ended.drain(..) {
+            self.came_back(completion);
+        }
+        self.completions = ended;
+        completions.extend(self.finished.drain(..));
+        Progress::busy_if(completions.len() > had_len || !self.delayed.is_empty())
+    }
+
+    fn outstanding_count(&self) -> usize {
+        self.finished.len() + self.delayed.len() + self.stalled.len() + self.passed.len() - self.free.len()
+    }
+
+    fn arm(&mut self) -> Rest {
+        let base = self.base.arm();
+        let is_waiting = !self.finished.is_empty()
+            || !self.forward.is_empty()
+            || !self.delayed.is_empty()
+            || !self.stalled.is_empty();
+        if is_waiting { Rest::Poll } else { base }
+    }
+
+    fn disarm(&mut self) {
+        self.base.disarm();
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        self.base.wake_descriptor()
+    }
+}
+
+fn is_write(kind: OperationKind) -> bool {
+    matches!(kind, OperationKind::Write { .. } | OperationKind::WriteZeroes { .. })
+}
+
+/// The first half of a write's blocks.
+fn half(operation: &Operation, block_len: u32) -> Operation {
+    let block_count = operation.block_count / 2;
+    let len = usize::try_from(block_count * u64::from(block_len)).unwrap_or(usize::MAX);
+    Operation { block_count, data: operation.data.map(|data| data.part(0, len.min(data.len()))), ..*operation }
+}
+
+/// Makes a byte another than it was.
+fn spoil(data: Segment, offset: usize, value: u8) {
+    if offset < data.len() {
+        let mut byte = [0];
+        data.read(offset, &mut byte);
+        data.write(offset, &[if byte[0] == value { !value } else { value }]);
+    }
+}
