@@ -30,6 +30,8 @@ other_end() {
     case $1 in
         10.9.0.1) echo 10.9.0.2 ;;
         10.9.0.2) echo 10.9.0.1 ;;
+        10.9.1.1) echo 10.9.1.2 ;;
+        10.9.1.2) echo 10.9.1.1 ;;
         fd09::1) echo fd09::2 ;;
         fd09::2) echo fd09::1 ;;
         *) fail "$1 is no address of this network" ;;

@@ -2,7 +2,7 @@
 
 # our_host ADDRESS NQN ARGUMENT…: of the case's variant; asan is instrumented too.
 our_host() {
-    local address=$1 nqn=$2 program=$LAB_BIN/nvmf-perf
+    local address=$1 nqn=$2 program=${LAB_BIN:-}/nvmf-perf
     shift 2
     [ "$LAB_VARIANT" != asan ] || program=$LAB_BIN_ASAN/nvmf-perf
     # The slowest machine's time, ten times.

@@ -3,6 +3,7 @@
 #   plain      one CPU, receives of each queue pair's own, commands of up to 1 MiB
 #   srq        one CPU, shared receives, commands of up to 128 KiB
 #   two-cpus   two CPUs: queues of one host are on both
+#   two-wires  two CPUs, shared receives, listeners on two RDMA devices: the second is 10.9.1.1
 #   asan       two CPUs, shared receives, built with AddressSanitizer
 #   kernel     not ours at all, but the kernel's: any case may be asked for with it, to tell whether the lab or our target is wrong. What needs our metrics fails
 #
@@ -24,6 +25,7 @@ target_up() {
         return 0
     fi
     target_down || return 1
+    [ "$LAB_VARIANT" != two-wires ] || network_second_up || return 1
     mkdir -p $our_directory
     target_config >$our_directory/target.toml
     target_start
@@ -31,11 +33,12 @@ target_up() {
 }
 
 target_config() {
-    local cpus="[0]" shared_receives=0 transfer_size=1MiB
+    local cpus="[0]" shared_receives=0 transfer_size=1MiB second=""
     case $LAB_VARIANT in
         plain) ;;
         srq) shared_receives=256 transfer_size=128KiB ;;
         two-cpus) cpus="[0, 1]" ;;
+        two-wires) cpus="[0, 1]" shared_receives=128 second=', "10.9.1.1:4420"' ;;
         asan) cpus="[0, 1]" shared_receives=256 transfer_size=128KiB ;;
         *) fail "no variant of the target is called $LAB_VARIANT" ;;
     esac
@@ -61,7 +64,7 @@ nqn = "$our_nqn"
 serial = "$our_serial"
 model = "$our_model"
 allow_any_host = true
-listeners = ["10.9.0.1:4420", "[fd09::1]:4420"]
+listeners = ["10.9.0.1:4420", "[fd09::1]:4420"$second]
 [[subsystem.namespace]]
 nsid = 1
 device = "memory"
@@ -78,7 +81,7 @@ TOML
 # target_start: with the configuration that is there. Its log goes on where an earlier one's ended, and so does what its gauges have to come back to: a host
 # may be waiting for it, and be there before anybody looks.
 target_start() {
-    local program=$LAB_BIN/nvmf-tgt before
+    local program=${LAB_BIN:-}/nvmf-tgt before
     [ "$LAB_VARIANT" != asan ] || program=$LAB_BIN_ASAN/nvmf-tgt
     [ -e $our_directory/image ] || truncate -s 32M $our_directory/image
     echo "$LAB_VARIANT" >$our_directory/variant

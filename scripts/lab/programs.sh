@@ -8,7 +8,7 @@ programs_ready() {
         echo "kernel-lab: QUIESCE_WITHOUT_RDMA is set: there would be nothing to try" >&2
         exit 1
     fi
-    if programs_are_wanted "@(plain|srq|two-cpus)" && [ -z "${LAB_BIN:-}" ]; then
+    if programs_are_wanted "@(plain|srq|two-cpus|two-wires)" && [ -z "${LAB_BIN:-}" ]; then
         need_cargo
         need_rdma_headers
         cargo build --release --locked -p tools -p perf

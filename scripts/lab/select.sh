@@ -26,7 +26,7 @@ cases_select() {
     for id in "${picked[@]}"; do
         case $id in lab-*) wanted+=("$id") ;; esac
     done
-    for variant in kernel plain srq two-cpus asan; do
+    for variant in kernel plain srq two-cpus two-wires asan; do
         for id in "${picked[@]}"; do
             case $id in
                 lab-*) ;;

@@ -1,4 +1,4 @@
-//! Which RDMA a target uses: a device of this machine, or the software fabric.
+//! Which RDMA a target uses: devices of this machine, or the software fabric.
 //!
 //! Decided once, at start, from the configuration, the devices and the listeners' addresses; said in one line of the log.
 
@@ -15,8 +15,19 @@ use crate::machine;
 pub enum Fabric {
     /// The software fabric.
     Soft,
-    /// A device.
-    Ibv(IbvOptions),
+    /// RDMA devices, at least one.
+    Ibv(Vec<IbvOptions>),
+}
+
+impl Fabric {
+    /// Devices that memory is taken for.
+    #[must_use]
+    pub fn device_count(&self) -> u8 {
+        match self {
+            Self::Soft => 1,
+            Self::Ibv(devices) => u8::try_from(devices.len()).unwrap_or(u8::MAX),
+        }
+    }
 }
 
 /// Chooses.
@@ -68,9 +79,37 @@ fn find(_options: IbvOptions) -> Result<Fabric> {
 }
 
 #[cfg(feature = "ibv")]
-#[expect(clippy::unnecessary_wraps, reason = "a build without the feature refuses")]
 fn asked_for(options: IbvOptions) -> Result<Fabric> {
-    Ok(Fabric::Ibv(options))
+    Ok(Fabric::Ibv(by_device(options)?))
+}
+
+/// One for each device that listeners are on. What is wrong with their addresses is said when the devices are opened.
+#[cfg(feature = "ibv")]
+fn by_device(options: IbvOptions) -> Result<Vec<IbvOptions>> {
+    use std::collections::BTreeMap;
+
+    use transport_rdma::ibv::device_of;
+
+    if options.device.is_some() {
+        return Ok(vec![options]);
+    }
+    let mut by_name: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
+    for address in options.listened.iter().filter(|address| !address.ip().is_unspecified()) {
+        match device_of(*address) {
+            Ok(Some(name)) => by_name.entry(name).or_default().push(*address),
+            Ok(None) | Err(_) => return Ok(vec![options]),
+        }
+    }
+    if by_name.len() < 2 {
+        return Ok(vec![options]);
+    }
+    let names = by_name.keys().cloned().collect::<Vec<_>>().join(", ");
+    if let Some(anywhere) = options.listened.iter().find(|address| address.ip().is_unspecified()) {
+        anyhow::bail!("listener {anywhere} is on whichever device, and others are on {names}: name its addresses");
+    }
+    tracing::info!("listeners are on several RDMA devices: {names}");
+    let of_device = |listened| IbvOptions { listened, ..options.clone() };
+    Ok(by_name.into_values().map(of_device).collect())
 }
 
 /// A device, if there is one and the listeners are on it; where some are and some are not, it cannot be told what is meant.
@@ -100,7 +139,7 @@ fn find(options: IbvOptions) -> Result<Fabric> {
             on_device.join(", "),
             elsewhere.join(", ")
         ),
-        (_, true) => Ok(Fabric::Ibv(options)),
+        (_, true) => asked_for(options),
     }
 }
 

@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{
-    ArenaOptions, Cpu, HugepagePlan, Hugepages, NumaNode, Placement, Program, ReactorOptions, Runtime, RuntimeBuilder,
+    ArenaOptions, Cpu, Domain, HugepagePlan, Hugepages, NumaNode, Placement, Program, ReactorOptions, Runtime,
+    RuntimeBuilder,
 };
 use transport_rdma::ibv::IbvOptions;
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
-use transport_rdma::target::{Message, PlacementRule, TargetOptions, build};
+use transport_rdma::target::{Assembled, BuildError, Message, PlacementRule, TargetOptions, build};
 use transport_rdma::verbs::Provider;
 
 use crate::config::{Config, DeviceKind, DeviceSection, PlacementSection, ReactorSection, Size, SubsystemSection};
@@ -41,21 +42,21 @@ pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
             tracing::warn!(%error, "the limit of descriptors stays as it is: many hosts may need more (ulimit -n)")
         }
     }
-    let memory = memory_plan(config)?;
+    let fabric = fabric::choose(config)?;
+    let memory = memory_plan(config, fabric.device_count())?;
     tracing::info!("{memory}");
     say_spare_devices(config);
     check_memory(&memory)?;
     // Before the other parts: cheap, and the likeliest to be wrong on a machine where a target runs already.
     let listeners = listen(config)?;
-    let fabric = fabric::choose(config)?;
     let outside = Outside { signals, listeners, log };
     let runtime = match fabric {
         Fabric::Soft => {
             let options = SharedOptions { directory: config.transport.runtime_dir.clone(), ..SharedOptions::default() };
             let provider = SharedProvider::new(options).context("the software fabric")?;
-            start(config, provider, outside)?
+            start(config, provider, outside, build)?
         }
-        Fabric::Ibv(options) => start_on_device(config, options, outside)?,
+        Fabric::Ibv(devices) => start_on_devices(config, devices, outside)?,
     };
     tracing::info!("ready");
     runtime.join();
@@ -64,13 +65,23 @@ pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
 }
 
 #[cfg(feature = "ibv")]
-fn start_on_device(config: &Config, options: IbvOptions, outside: Outside) -> Result<Runtime> {
-    let provider = transport_rdma::ibv::IbvProvider::open(options).context("transport.provider = \"ibv\"")?;
-    start(config, provider, outside)
+fn start_on_devices(config: &Config, devices: Vec<IbvOptions>, outside: Outside) -> Result<Runtime> {
+    use transport_rdma::ibv::IbvProvider;
+    use transport_rdma::target::build_several;
+    use transport_rdma::verbs::Several;
+
+    let what = "transport.provider = \"ibv\"";
+    let mut providers = devices.into_iter().map(IbvProvider::open).collect::<Result<Vec<_>, _>>().context(what)?;
+    if providers.len() == 1 {
+        return start(config, providers.remove(0), outside, build);
+    }
+    // Each says which addresses are its own.
+    let provider = Several::new(providers, Box::new(|_| None)).context(what)?;
+    start(config, provider, outside, build_several)
 }
 
 #[cfg(not(feature = "ibv"))]
-fn start_on_device(_config: &Config, _options: IbvOptions, _outside: Outside) -> Result<Runtime> {
+fn start_on_devices(_config: &Config, _devices: Vec<IbvOptions>, _outside: Outside) -> Result<Runtime> {
     Err(transport_rdma::ibv::not_built().into())
 }
 
@@ -81,7 +92,16 @@ struct Outside {
     log: Log,
 }
 
-fn start<P>(config: &Config, provider: P, outside: Outside) -> Result<Runtime>
+/// How a target is put together, for one device or several.
+type Build<P, const SEVERAL: bool> =
+    fn(P, &Domain, TargetSpec, TargetOptions) -> Result<Assembled<P, SEVERAL>, BuildError>;
+
+fn start<P, const SEVERAL: bool>(
+    config: &Config,
+    provider: P,
+    outside: Outside,
+    build: Build<P, SEVERAL>,
+) -> Result<Runtime>
 where
     P: Provider + Send,
     P::Port: Send,
@@ -97,7 +117,7 @@ where
     reactors.watch().set_limit_ns(config.target.turn_limit_us * 1000);
     reactors.set_stall_limit_ns(config.target.stall_limit_ms * 1_000_000);
 
-    let options = target_options(config)?;
+    let options = target_options(config, provider.device_count())?;
     let cpu_count = options.cpu_count;
     let spec = target_spec(config, &devices)?;
     let (control, cpus) = build(provider, builder.domain(), spec, options)?;
@@ -200,13 +220,14 @@ fn where_from(path: &Path) -> String {
     }
 }
 
-fn target_options(config: &Config) -> Result<TargetOptions> {
+fn target_options(config: &Config, device_count: u8) -> Result<TargetOptions> {
     Ok(TargetOptions {
         cpu_count: u16::try_from(config.target.reactors.count()).context("target.cpus: more than 65535")?,
         queue_pair_count_max: config.target.queue_pair_count_max,
         data_memory_len: config.target.data_memory_len,
         huge_pages: config.target.hugepages,
         shared_receive_count: config.transport.shared_receive_count,
+        device_count,
         nodes: nodes(config),
         placement: placement_rules(config),
         host_queue_pair_count_max: config.limits.host_queue_pair_count_max,
@@ -274,7 +295,7 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
 }
 
 /// What is allocated in large pieces, in that order: memory devices, and what each CPU needs for data, receives and responses.
-fn memory_plan(config: &Config) -> Result<HugepagePlan> {
+fn memory_plan(config: &Config, device_count: u8) -> Result<HugepagePlan> {
     let huge_pages = config.target.hugepages;
     let devices = config.devices.iter().filter_map(|device| match device.kind {
         DeviceKind::Memory { len } => {
@@ -283,7 +304,7 @@ fn memory_plan(config: &Config) -> Result<HugepagePlan> {
         }
         DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
     });
-    let lens = transport_rdma::target::memory_lens(&target_options(config)?, &controller_spec(config))?;
+    let lens = transport_rdma::target::memory_lens(&target_options(config, device_count)?, &controller_spec(config))?;
     let cpus = nodes(config).into_iter().flat_map(|node| lens.map(|len| ArenaOptions { len, huge_pages, node }));
     Ok(HugepagePlan::new(Hugepages::now(), &devices.chain(cpus).collect::<Vec<_>>()))
 }

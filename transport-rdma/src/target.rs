@@ -5,6 +5,7 @@
 //! | `build` | puts a target together |
 //! | [`Control`] | control plane: listeners, connections, events, making and destroying of queue pairs |
 //! | [`TargetCpu`] | one polling CPU: messages, the walk, the teardown of its queue pairs |
+//! | `paths` | the data paths of one CPU, one for each device |
 //! | `data_path` | one CPU's `nvmf_core::Transport`: completions, transfers, responses |
 //! | `body` | everything about one queue pair that changes: its CPU's alone |
 //! | `fitting` | what a device gives a CPU: a port, and facts |
@@ -17,6 +18,8 @@
 mod build;
 mod control;
 mod cpu;
+
+mod paths;
 
 mod data_path;
 
@@ -33,7 +36,7 @@ use reactor::NumaNode;
 
 use crate::verbs::VerbsError;
 
-pub use build::{Built, TargetMemory, build, build_in, memory_lens};
+pub use build::{Assembled, Built, TargetMemory, build, build_in, build_several, memory_lens};
 pub use control::{Change, Control, ControlError};
 pub use cpu::TargetCpu;
 pub use message::Message;
@@ -55,6 +58,8 @@ pub struct TargetOptions {
     pub huge_pages: bool,
     /// Depth of each CPU's shared receive queue. 0: every queue pair has its own receives.
     pub shared_receive_count: u32,
+    /// Devices of the provider.
+    pub device_count: u8,
     /// The NUMA node of each CPU, from which its memory is taken if it can be. CPUs beyond the list have no preference.
     pub nodes: Vec<Option<NumaNode>>,
     /// Which CPUs connections may go to. None: all.

@@ -29,6 +29,7 @@ mod port;
 mod provider;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod several;
 
 pub(crate) use event::Charge;
 pub use event::{
@@ -40,6 +41,7 @@ pub use port::{
     SendRequest,
 };
 pub use provider::{
-    Access, ConnectParameters, DeviceAttributes, Memory, PortId, PortOptions, Provider, QueuePairOptions,
+    Access, ConnectParameters, DeviceAttributes, DeviceId, Memory, PortId, PortOptions, Provider, QueuePairOptions,
     RegisteredMemory, Ticket, VerbsError,
 };
+pub use several::{Route, Several, SeveralPort, SeveralQueuePair};

@@ -130,6 +130,7 @@ impl Target {
             data_memory_len: 1 << 20,
             huge_pages: false,
             shared_receive_count: 0,
+            device_count: 1,
             nodes: Vec::new(),
             placement: Vec::new(),
             host_queue_pair_count_max: u32::MAX,

@@ -36,6 +36,41 @@ case_fault_device() {
 returns_of_device() { metric nvmf_rdma_device_returns_total; }
 listeners_are() { [ "$(metric nvmf_rdma_provider_listeners_live)" = "$1" ]; }
 
+declare_case fault-one-of-two 240 day "a target on two RDMA devices: each is removed under I/O and comes back, and the other's host does not notice" two-wires
+case_fault_one_of_two() {
+    local io other
+    target_up
+    host_connect 10.9.0.1 $our_nqn -i 2
+    host_namespace $our_nqn 1
+    io_begin "$host_disk"
+    our_host 10.9.1.1 $our_nqn --nsid 2 -w randwrite -o 4k -q 4 -P 2 -n 6000 --verify >/run/lab/other 2>&1 &
+    other=$!
+    wait_for "both are connected" controllers_are 2
+    # The first, and the kernel's host with it.
+    rxe_remove va
+    wait_for "the host has lost its target" refused host_is live "$host_controller"
+    expect "devices that are gone" 1 "$(metric nvmf_rdma_device_removed)"
+    kill -0 $other || { cat /run/lab/other; fail "the other host has ended before the device was back"; }
+    rxe_add va
+    wait_for "live again" host_is live "$host_controller"
+    wait $other || { cat /run/lab/other; fail "the other host's verification failed"; }
+    # The second, and nobody of the kernel's host.
+    our_host 10.9.1.1 $our_nqn --nsid 2 -w randwrite -o 4k -q 4 -P 2 -t 600 >/dev/null 2>&1 &
+    other=$!
+    wait_for "both are connected" controllers_are 2
+    rxe_remove vc
+    wait_for "the other host has lost its target" refused kill -0 $other
+    host_is live "$host_controller" || fail "the kernel's host has noticed"
+    rxe_add vc
+    wait_for "the second device is back" devices_gone_are 0
+    wait_for "all addresses are listened on" listeners_are 3
+    our_host 10.9.1.1 $our_nqn --nsid 2 -w randwrite -o 4k -q 4 -P 2 -n 256 --verify
+    expect "the kernel's host's reconnects" 1 "$(dmesg | awk -v mark="lab mark: fault-one-of-two@$LAB_VARIANT" 'index($0, mark) { count = 0 } /Successfully reconnected/ { count += 1 } END { print count + 0 }')"
+    io_ends
+    host_disconnect "$host_controller"
+}
+devices_gone_are() { [ "$(metric nvmf_rdma_device_removed)" = "$1" ]; }
+
 declare_case fault-host-device 180 day "the host's RDMA device is removed under I/O: the target lets go of it, and takes the host when it is back"
 case_fault_host_device() {
     target_up

@@ -273,11 +273,11 @@ impl<P: Provider> HostControl<P> {
                 self.lost(turn, connection, "this host's address has changed; connect again");
             }
             Event::CompletionQueueError { port } => self.completion_queue_broke(turn, port),
-            Event::DeviceRemoved => self.device_removed(turn),
+            Event::DeviceRemoved(_) => self.device_removed(turn),
             // A host does not listen.
             Event::ConnectRequest(request) => self.provider.reject(request, &[]),
             // It is given up, not looked for again.
-            Event::DeviceReleased
+            Event::DeviceReleased(_)
             | Event::DeviceReopened { .. }
             | Event::LastWqeReached { .. }
             | Event::Unlistened { .. }

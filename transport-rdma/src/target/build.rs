@@ -15,16 +15,17 @@ use reactor::{Cpu, Domain, Home, Pool, Segment};
 use self::memory::CpuMemory;
 pub use self::memory::TargetMemory;
 use super::body::slot_count;
-use super::control::{Control, ControlParts, Limits, depth_max};
+use super::control::{Control, ControlParts, DeviceRecord, Limits, depth_max};
 use super::counters::CpuCounters;
 use super::cpu::{TargetCpu, TargetCpuParts};
 use super::data_path::{DataPath, DataPathOptions};
+use super::paths::Paths;
 use super::placement;
 use super::region::{RegionKeys, begin_register};
 use super::shared_receive::SharedReceives;
 use super::{BuildError, TargetOptions};
 use crate::binding::{COMMAND_LEN, RESPONSE_LEN, WorkRequestId};
-use crate::verbs::{Event, Provider, RegisteredMemory, Ticket, VerbsError};
+use crate::verbs::{DeviceId, Event, Provider, RegisteredMemory, Ticket, VerbsError};
 
 /// Most receive buffers of one CPU whose queue pairs have their own: with 4 KiB of in-capsule data 64 MiB.
 const RECEIVE_COUNT_MAX: usize = 16 * 1024;
@@ -36,7 +37,10 @@ const RECEIVE_POOL: u16 = 2;
 const EVENT_LOOK_COUNT_MAX: u64 = 200_000_000;
 
 /// A target's programs: the control plane's, and one for each polling CPU.
-pub type Built<P> = (Control<P>, Vec<TargetCpu<P>>);
+pub type Built<P> = Assembled<P, false>;
+
+/// The same for a provider of one device, or for [`Several`](crate::verbs::Several).
+pub type Assembled<P, const SEVERAL: bool> = (Control<P>, Vec<TargetCpu<P, SEVERAL>>);
 
 /// Makes a whole target: takes and registers memory, makes ports, listens. Takes its time; nothing runs yet. Its memory is the process's for life.
 ///
@@ -52,6 +56,20 @@ pub fn build<P: Provider>(
     build_in(&memory, provider, domain, spec, options)
 }
 
+/// The same for a provider of several devices: each polling CPU serves all of them.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build_several<P: Provider>(
+    provider: P,
+    domain: &Domain,
+    spec: TargetSpec,
+    options: TargetOptions,
+) -> Result<Assembled<P, true>, BuildError> {
+    let memory = TargetMemory::allocate(&options, &spec.controller)?;
+    build_in(&memory, provider, domain, spec, options)
+}
+
 /// The same in memory that the caller has, and may take back when the target is gone ([`TargetMemory::release`]).
 ///
 /// # Errors
@@ -59,13 +77,14 @@ pub fn build<P: Provider>(
 ///
 /// # Panics
 /// If the memory was not made for these options.
-pub fn build_in<P: Provider>(
+pub fn build_in<P: Provider, const SEVERAL: bool>(
     memory: &TargetMemory,
     mut provider: P,
     domain: &Domain,
     spec: TargetSpec,
     options: TargetOptions,
-) -> Result<Built<P>, BuildError> {
+) -> Result<Assembled<P, SEVERAL>, BuildError> {
+    assert_eq!(options.device_count, provider.device_count(), "memory for as many devices as there are");
     placement::check(&options.placement, usize::from(options.cpu_count))?;
     assert_eq!(memory.cpus.len(), usize::from(options.cpu_count), "memory for as many CPUs as there are");
     let listeners: BTreeSet<SocketAddr> =
@@ -74,22 +93,30 @@ pub fn build_in<P: Provider>(
     let core = nvmf_core::Target::new(domain, options.cpu_count, spec)?;
     let devices: Vec<Segment> = core.devices().filter_map(|facts| facts.device.memory()).collect();
 
-    let limits =
-        Limits::new(controller, provider.attributes(), options.queue_pair_count_max, options.shared_receive_count);
-    let index_shift = index_shift(&limits.controller, options.queue_pair_count_max)?;
-
-    let mut registrar = Registrar::new(&mut provider);
-    for segment in memory.cpus.iter().flat_map(CpuMemory::segments).chain(devices) {
-        registrar.register(segment)?;
+    let index_shift = index_shift(&controller, options.queue_pair_count_max)?;
+    let all: Vec<Segment> = memory.cpus.iter().flat_map(CpuMemory::segments).chain(devices).collect();
+    let mut segments = Vec::new();
+    let mut records = Vec::new();
+    for device in (0..options.device_count).map(DeviceId) {
+        let limits = Limits::new(
+            controller,
+            provider.attributes_of(device),
+            options.queue_pair_count_max,
+            options.shared_receive_count,
+        );
+        let mut registrar = Registrar::new(&mut provider, device);
+        for segment in &all {
+            registrar.register(*segment)?;
+        }
+        let Registrar { keys, segments: registered, regions, .. } = registrar;
+        segments = registered;
+        records.push((DeviceRecord::new(limits, regions), keys));
     }
-    let Registrar { keys, segments, regions, .. } = registrar;
 
     let directory = core.directory();
-    let mut ports = Vec::new();
     let mut cpus = Vec::new();
     let mut cpu_counters = Vec::new();
     for (number, memory) in (0..options.cpu_count).zip(&memory.cpus) {
-        let (id, port) = provider.create_port(limits.port_options())?;
         let group = PollGroup::new(PollGroupOptions {
             cpu: Cpu(number),
             control: Cpu(options.cpu_count),
@@ -99,21 +126,26 @@ pub fn build_in<P: Provider>(
             directory: Arc::clone(&directory),
         });
         let counters = Arc::new(CpuCounters::default());
-        let (shared, receive_pool) = receives(memory, Cpu(number), &limits);
-        ports.push(id);
+        let mut paths = Vec::new();
+        for (device, (record, keys)) in (0..).map(DeviceId).zip(&mut records) {
+            let (id, port) = provider.create_port_on(device, record.limits.port_options())?;
+            record.ports.push(id);
+            paths.push(DataPath::new(DataPathOptions {
+                fitting: record.limits.fitting(port, keys.clone()),
+                queue_pair_count_max: options.queue_pair_count_max,
+                index_shift,
+                responses: memory.responses.segment(),
+                shared: shared_receives(memory, device, &record.limits),
+                counters: Arc::clone(&counters),
+            }));
+        }
+        let first = paths.remove(0);
         cpu_counters.push(Arc::clone(&counters));
         cpus.push(TargetCpu::new(TargetCpuParts {
             control: Cpu(options.cpu_count),
             group,
-            path: DataPath::new(DataPathOptions {
-                fitting: limits.fitting(port, keys.clone()),
-                queue_pair_count_max: options.queue_pair_count_max,
-                index_shift,
-                responses: shared.responses,
-                shared: shared.receives,
-                counters: Arc::clone(&counters),
-            }),
-            receive_pool,
+            paths: Paths::new(first, paths, options.queue_pair_count_max),
+            receive_pool: receive_pool(memory, Cpu(number), &controller, options.shared_receive_count),
             queue_pair_count_max: options.queue_pair_count_max,
             counters,
         })?);
@@ -127,12 +159,10 @@ pub fn build_in<P: Provider>(
     let parts = ControlParts {
         provider,
         core,
-        limits,
-        ports,
+        devices: records.into_iter().map(|(record, _)| record).collect(),
         wakes,
         listeners: listening,
         segments,
-        regions,
         cpu_counters,
         placement: options.placement,
         host_queue_pair_count_max: options.host_queue_pair_count_max,
@@ -147,7 +177,7 @@ pub fn build_in<P: Provider>(
 pub fn memory_lens(options: &TargetOptions, controller: &ControllerSpec) -> Result<[usize; 3], BuildError> {
     let receive_count = match options.shared_receive_count {
         0 => (options.queue_pair_count_max * (usize::from(depth_max(controller)) + 1)).min(RECEIVE_COUNT_MAX),
-        shared => shared as usize,
+        shared => shared as usize * usize::from(options.device_count),
     };
     let response_count = options.queue_pair_count_max << index_shift(controller, options.queue_pair_count_max)?;
     Ok([options.data_memory_len, receive_count.max(1) * receive_len(controller), response_count.max(1) * RESPONSE_LEN])
@@ -177,25 +207,24 @@ fn limit(what: &'static str, value: u64, limit: u64) -> BuildError {
     BuildError::Verbs(VerbsError::Limit { what, value, limit })
 }
 
-/// What becomes of a CPU's memory for receives and responses.
-struct Receives {
-    responses: Segment,
-    receives: Option<SharedReceives>,
+/// Buffers of a CPU whose queue pairs have their own receives, on whichever device.
+fn receive_pool(memory: &CpuMemory, cpu: Cpu, controller: &ControllerSpec, shared_count: u32) -> Option<Pool> {
+    let home = Home { cpu, pool: RECEIVE_POOL };
+    (shared_count == 0).then(|| Pool::new(home, memory.receives.segment(), receive_len(controller)))
 }
 
-fn receives(memory: &CpuMemory, cpu: Cpu, limits: &Limits) -> (Receives, Option<Pool>) {
-    let responses = memory.responses.segment();
-    let memory = memory.receives.segment();
-    let len = receive_len(&limits.controller);
-    match limits.shared_receive_count {
-        0 => (Receives { responses, receives: None }, Some(Pool::new(Home { cpu, pool: RECEIVE_POOL }, memory, len))),
-        count => (Receives { responses, receives: Some(SharedReceives::new(memory, len, count)) }, None),
-    }
+/// A device's part of a CPU's shared receives.
+fn shared_receives(memory: &CpuMemory, device: DeviceId, limits: &Limits) -> Option<SharedReceives> {
+    let (count, len) = (limits.shared_receive_count, receive_len(&limits.controller));
+    let part_len = count as usize * len;
+    let part = || memory.receives.segment().part(usize::from(device.0) * part_len, part_len);
+    (count > 0).then(|| SharedReceives::new(part(), len, count))
 }
 
 /// Registers memory and waits for each: there is nothing else to do yet.
 struct Registrar<'a, P> {
     provider: &'a mut P,
+    device: DeviceId,
     keys: RegionKeys,
     segments: Vec<Segment>,
     regions: Vec<RegisteredMemory>,
@@ -203,8 +232,8 @@ struct Registrar<'a, P> {
 }
 
 impl<'a, P: Provider> Registrar<'a, P> {
-    fn new(provider: &'a mut P) -> Self {
-        Self { provider, keys: RegionKeys::default(), segments: Vec::new(), regions: Vec::new(), now_ns: 0 }
+    fn new(provider: &'a mut P, device: DeviceId) -> Self {
+        Self { provider, device, keys: RegionKeys::default(), segments: Vec::new(), regions: Vec::new(), now_ns: 0 }
     }
 
     fn register(&mut self, segment: Segment) -> Result<(), BuildError> {
@@ -212,7 +241,7 @@ impl<'a, P: Provider> Registrar<'a, P> {
             return Ok(());
         }
         let ticket = Ticket(self.regions.len() as u64);
-        begin_register(self.provider, ticket, segment);
+        begin_register(self.provider, self.device, ticket, segment);
         let registered = self.wait(ticket)?;
         self.keys.insert(segment.region(), registered.local_key);
         self.segments.push(segment);

@@ -44,7 +44,8 @@ use reactor::{Cpu, Durations, Handle, Progress, Segment, Slab, Turn};
 pub(super) use admission::{CpuLoad, Limits, depth_max};
 pub use changes::{Change, ControlError};
 use changes::{Listener, PendingAnswer};
-use device::{Device, PortState};
+pub(super) use device::DeviceRecord;
+use device::PortState;
 use host_shares::HostShares;
 use overdue::Overdue;
 use placement::Placement;
@@ -59,7 +60,7 @@ use crate::binding::RejectStatus;
 use crate::trace::Step;
 #[cfg(feature = "defects")]
 use crate::verbs::EventKind;
-use crate::verbs::{ConnectionId, ListenerId, PortId, Provider, RegisteredMemory, Ticket};
+use crate::verbs::{ConnectionId, DeviceId, ListenerId, Provider, Ticket};
 use crate::wake_set::WakeSet;
 
 /// Events taken in one poll.
@@ -75,14 +76,13 @@ const LAST_LOOKS: u32 = 200;
 pub(super) struct ControlParts<P: Provider> {
     pub(super) provider: P,
     pub(super) core: nvmf_core::Target,
-    pub(super) limits: Limits,
-    pub(super) ports: Vec<PortId>,
+    /// At least one.
+    pub(super) devices: Vec<DeviceRecord<P::Port>>,
     /// What each polling CPU sleeps on.
     pub(super) wakes: Vec<WakeSet>,
     pub(super) listeners: Vec<(ListenerId, SocketAddr)>,
-    /// All memory that is registered, as `regions`.
+    /// All memory that is registered with each device.
     pub(super) segments: Vec<Segment>,
-    pub(super) regions: Vec<RegisteredMemory>,
     pub(super) cpu_counters: Vec<Arc<CpuCounters>>,
     /// Checked.
     pub(super) placement: Vec<PlacementRule>,
@@ -93,8 +93,7 @@ pub(super) struct ControlParts<P: Provider> {
 pub struct Control<P: Provider> {
     provider: P,
     core: nvmf_core::Target,
-    limits: Limits,
-    ports: Vec<PortId>,
+    devices: Vec<DeviceRecord<P::Port>>,
     wakes: Vec<WakeSet>,
     listeners: Vec<Listener>,
     /// Changes that have not been reported as done.
@@ -103,14 +102,11 @@ pub struct Control<P: Provider> {
     renewals: Vec<Renewal>,
     /// All memory that devices may use.
     segments: Vec<Segment>,
-    /// What is registered of it.
-    regions: Vec<RegisteredMemory>,
     loads: Vec<CpuLoad>,
     placement: Placement,
     hosts: HostShares,
     records: Slab<Record, ConnectionRecord>,
     by_connection: BTreeMap<ConnectionId, Handle<ConnectionRecord>>,
-    device: Device<P::Port>,
     overdue: Overdue,
     phase: Phase,
     counts: Counts,
@@ -192,24 +188,25 @@ impl TicketKind {
 
 impl<P: Provider> Control<P> {
     pub(super) fn new(parts: ControlParts<P>) -> Self {
-        let record_count = parts.limits.queue_pair_count_max * parts.ports.len();
+        let record_count = parts.devices[0].limits.queue_pair_count_max * parts.wakes.len();
+        let limits = DeviceRecord::common_limits(&parts.devices);
+        let provider = &parts.provider;
+        let listener = |(id, address)| Listener::new(id, address, provider.device_of_listener(id));
+        let listeners = parts.listeners.into_iter().map(listener).collect();
         Self {
             provider: parts.provider,
             core: parts.core,
-            limits: parts.limits,
             hosts: HostShares::new(parts.host_queue_pair_count_max),
-            placement: Placement::new(parts.placement, parts.ports.len()),
-            loads: parts.ports.iter().map(|_| CpuLoad::new(&parts.limits)).collect(),
-            ports: parts.ports,
+            placement: Placement::new(parts.placement, parts.wakes.len()),
+            loads: parts.wakes.iter().map(|_| CpuLoad::new(&limits)).collect(),
+            devices: parts.devices,
             wakes: parts.wakes,
-            listeners: parts.listeners.into_iter().map(|(id, address)| Listener::new(id, address)).collect(),
+            listeners,
             answers: Vec::new(),
             renewals: Vec::new(),
             segments: parts.segments,
-            regions: parts.regions,
             records: Slab::new(record_count),
             by_connection: BTreeMap::new(),
-            device: Device::Present,
             overdue: Overdue::default(),
             phase: Phase::Serving,
             counts: Counts::default(),
@@ -235,7 +232,7 @@ impl<P: Provider> Control<P> {
         } else if token == Timer::Renewal as u64 {
             self.listen_anew(turn);
         } else if token == Timer::Device as u64 {
-            self.look_for_device(turn);
+            self.look_for_devices(turn);
         } else if let Phase::LastLooks { left } = self.phase {
             self.phase = Phase::LastLooks { left: left.saturating_sub(1) };
             turn.arm(turn.now_ns() + LAST_LOOK_NS, Timer::LastLook as u64);
@@ -319,7 +316,7 @@ impl<P: Provider> Control<P> {
     /// # Errors
     /// [`PlacementError`] names the rule.
     pub fn set_placement(&mut self, rules: Vec<PlacementRule>) -> Result<(), PlacementError> {
-        rules::check(&rules, self.ports.len())?;
+        rules::check(&rules, self.wakes.len())?;
         self.placement.set_rules(rules);
         Ok(())
     }
@@ -350,7 +347,7 @@ impl<P: Provider> Control<P> {
         plain("host_limit_refusals", self.hosts.refused_count);
         plain("address_changes", self.counts.address_changes);
         plain("listeners_renewed_live", self.renewals.len() as u64);
-        plain("device_removed", u64::from(!self.device.is_present()));
+        plain("device_removed", self.devices.iter().filter(|device| !device.is_present()).count() as u64);
         plain("device_returns", self.counts.device_returns);
         for (waits_for, count) in self.overdue.rows() {
             all.push(("rdma_connections_overdue_live".into(), vec![("waits_for", waits_for.to_owned())], count));
@@ -414,17 +411,21 @@ impl<P: Provider> Control<P> {
                     let leftovers =
                         if self.counts.quarantined == 0 { Leftovers::Nothing } else { Leftovers::Quarantined };
                     // Not a broadcast: a mesh may hold other programs too.
-                    for cpu in 0..self.ports.len() {
+                    for cpu in 0..self.wakes.len() {
                         turn.send(cpu_of(cpu), ToCpu::Stop { leftovers }.into());
                     }
-                    Phase::Leaving { cpu_count: self.ports.len() }
+                    Phase::Leaving { cpu_count: self.wakes.len() }
                 }
                 Phase::Leaving { cpu_count: 0 } => {
-                    let regions = std::mem::take(&mut self.regions);
-                    for (number, region) in (0..).zip(&regions) {
-                        self.provider.begin_deregister(TicketKind::Deregister.numbered(number), *region);
+                    let mut region_count = 0;
+                    for (id, device) in (0..).map(DeviceId).zip(&mut self.devices) {
+                        for region in std::mem::take(&mut device.regions) {
+                            let ticket = TicketKind::Deregister.numbered(region_count as u64);
+                            self.provider.begin_deregister_on(id, ticket, region);
+                            region_count += 1;
+                        }
                     }
-                    Phase::Deregistering { region_count: regions.len() }
+                    Phase::Deregistering { region_count }
                 }
                 Phase::Deregistering { region_count: 0 } => {
                     turn.arm(turn.now_ns() + LAST_LOOK_NS, Timer::LastLook as u64);

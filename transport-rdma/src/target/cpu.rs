@@ -21,15 +21,15 @@ use reactor::{Buffer, Cpu, Full, Grace, Handle, Limbo, Name, Pool, Program, Prog
 
 use super::body::{Body, Life};
 use super::counters::CpuCounters;
-use super::data_path::DataPath;
 use super::fitting::Fitting;
 use super::message::{ConnectionRecord, Kind, Leftovers, Message, QueuePairOf, Terms, ToControl, ToCpu};
+use super::paths::Paths;
 use crate::teardown::{
     AfterDestroy, DestroyResult, Destroying, Draining, Evidence, MemoryIsQuiet, Quiet, ReceiveSide, Retired, Returns,
     Swept, release,
 };
 use crate::trace::{self, CUT, News, RETURNED, Step};
-use crate::verbs::{Port, Provider, VerbsError};
+use crate::verbs::{DeviceId, Port, Provider, VerbsError};
 use crate::wake_set::WakeSet;
 
 /// How long a drain may take until the queue pair is cut off.
@@ -40,10 +40,10 @@ pub(super) const DRAIN_DEADLINE_NS: u64 = 5_000_000_000;
 pub(super) const UNPROVABLE_DRAIN_NS: u64 = 200_000_000;
 
 /// What a CPU is made of.
-pub(super) struct TargetCpuParts<P: Provider> {
+pub(super) struct TargetCpuParts<P: Provider, const SEVERAL: bool> {
     pub(super) control: Cpu,
     pub(super) group: PollGroup,
-    pub(super) path: DataPath<P::Port>,
+    pub(super) paths: Paths<P::Port, SEVERAL>,
     /// Buffers for queue pairs with their own receives.
     pub(super) receive_pool: Option<Pool>,
     pub(super) queue_pair_count_max: usize,
@@ -51,10 +51,12 @@ pub(super) struct TargetCpuParts<P: Provider> {
 }
 
 /// One polling CPU of the target.
-pub struct TargetCpu<P: Provider> {
+pub struct TargetCpu<P: Provider, const SEVERAL: bool = false> {
     control: Cpu,
     group: PollGroup,
-    path: DataPath<P::Port>,
+    paths: Paths<P::Port, SEVERAL>,
+    /// Taken from the paths, one batch at a time.
+    endings: Vec<(Handle<Qpair>, DisconnectReason)>,
     receive_pool: Option<Pool>,
     /// Queue pairs between Live and Quiet.
     draining: Vec<Handle<Qpair>>,
@@ -62,7 +64,6 @@ pub struct TargetCpu<P: Provider> {
     teardown_begins_ns: Box<[u64]>,
     limbo: Limbo<Retired<Box<Body>>>,
     quarantined: usize,
-    returns: Returns,
     presence: Presence,
     counters: Arc<CpuCounters>,
     /// The port's and the channels'.
@@ -78,22 +79,24 @@ enum Presence {
     Left,
 }
 
-impl<P: Provider> TargetCpu<P> {
+impl<P: Provider, const SEVERAL: bool> TargetCpu<P, SEVERAL> {
     /// Makes a system call: before it serves.
-    pub(super) fn new(parts: TargetCpuParts<P>) -> Result<Self, VerbsError> {
-        let wakes = WakeSet::new(parts.path.port.wake_descriptor().into_iter().chain(parts.group.wake_descriptors()))
-            .map_err(|source| VerbsError::System { call: "epoll for a polling CPU", source })?;
+    pub(super) fn new(parts: TargetCpuParts<P, SEVERAL>) -> Result<Self, VerbsError> {
+        let wakes = WakeSet::new(
+            parts.paths.all().filter_map(|path| path.port.wake_descriptor()).chain(parts.group.wake_descriptors()),
+        )
+        .map_err(|source| VerbsError::System { call: "epoll for a polling CPU", source })?;
         Ok(Self {
             control: parts.control,
             group: parts.group,
-            path: parts.path,
+            paths: parts.paths,
+            endings: Vec::with_capacity(parts.queue_pair_count_max),
             receive_pool: parts.receive_pool,
             draining: Vec::with_capacity(parts.queue_pair_count_max),
             teardown_begins_ns: vec![0; parts.queue_pair_count_max].into_boxed_slice(),
             // As many as there can be bodies: retiring never fails.
             limbo: Limbo::new(Grace::Messages, parts.queue_pair_count_max),
             quarantined: 0,
-            returns: Returns::Come,
             presence: Presence::Serving,
             counters: parts.counters,
             wakes,
@@ -116,7 +119,9 @@ impl<P: Provider> TargetCpu<P> {
 
     fn take(&mut self, turn: &mut Turn<'_, Message<P>>, message: ToCpu<P>) {
         match message {
-            ToCpu::Adopt { record, queue_pair, spec, terms } => self.adopt(turn, record, queue_pair, *spec, terms),
+            ToCpu::Adopt { record, device, queue_pair, spec, terms } => {
+                self.adopt(turn, record, (device, queue_pair), *spec, terms);
+            }
             ToCpu::Disconnect { qpair, reason } => self.begin_teardown(turn, qpair, reason, News::Disconnect),
             ToCpu::InErrorState { qpair } => {
                 self.note(turn, qpair, News::InErrorState, Draining::entered_error_state);
@@ -130,8 +135,8 @@ impl<P: Provider> TargetCpu<P> {
                 }
             }
             ToCpu::QueuePairDestroyed { qpair, result } => self.queue_pair_destroyed(turn, qpair, result),
-            ToCpu::NothingReturns => self.nothing_returns(turn),
-            ToCpu::Refit { fitting } => self.refit(turn, *fitting),
+            ToCpu::NothingReturns { device } => self.nothing_returns(turn, device),
+            ToCpu::Refit { device, fitting } => self.refit(turn, device, *fitting),
             ToCpu::Stop { leftovers } => self.presence = Presence::Leaving(leftovers),
         }
     }
@@ -144,7 +149,7 @@ impl<P: Provider> TargetCpu<P> {
         news: News,
         note: impl FnOnce(&mut Draining),
     ) {
-        match self.path.bodies.look_mut(qpair).and_then(Body::draining_mut) {
+        match self.paths.of(qpair).bodies.look_mut(qpair).and_then(Body::draining_mut) {
             Some(draining) => {
                 note(draining);
                 trace::applied(turn, qpair, news);
@@ -166,11 +171,11 @@ impl<P: Provider> TargetCpu<P> {
         &mut self,
         turn: &mut Turn<'_, Message<P>>,
         record: Handle<ConnectionRecord>,
-        queue_pair: Box<QueuePairOf<P>>,
+        (device, queue_pair): (DeviceId, Box<QueuePairOf<P>>),
         spec: QpairSpec,
         terms: Terms,
     ) {
-        if self.returns == Returns::Never {
+        if self.paths.on(device).returns == Returns::Never {
             return self.refuse(turn, record, queue_pair);
         }
         let Some(buffers) = self.take_receive_buffers(terms) else {
@@ -183,15 +188,17 @@ impl<P: Provider> TargetCpu<P> {
                 return self.refuse(turn, record, queue_pair);
             }
         };
-        let name = self.path.port.attach(*queue_pair);
-        if let Some(shared) = &mut self.path.shared {
+        self.paths.assign(qpair, device);
+        let path = self.paths.on(device);
+        let name = path.port.attach(*queue_pair);
+        if let Some(shared) = &mut path.shared {
             shared.insert(name.number, qpair);
         }
-        self.path.retry_refused();
-        self.path.bodies.insert(Box::new(Body::new(qpair, record, name, terms, buffers)));
+        path.retry_refused();
+        path.bodies.insert(Box::new(Body::new(qpair, record, name, terms, buffers)));
         self.counters.queue_pairs_live.add(1);
         Step::Adopted.trace(turn, qpair.to_bits(), record.to_bits());
-        if self.path.post_first_receives(qpair) {
+        if self.paths.of(qpair).post_first_receives(qpair) {
             self.tell(turn, ToControl::Adopted { record, qpair });
         } else {
             #[cfg(feature = "defects")]
@@ -243,20 +250,20 @@ impl<P: Provider> TargetCpu<P> {
         reason: DisconnectReason,
         news: News,
     ) {
-        let Some(body) = self.path.bodies.look_mut(qpair) else {
+        let path = self.paths.of(qpair);
+        let is_unprovable = path.shared.is_some() && !path.raises_last_wqe;
+        let returns = path.returns;
+        let Some(body) = path.bodies.look_mut(qpair) else {
             return self.miss(turn, qpair, news);
         };
-        let patience_ns = match self.path.shared {
-            Some(_) if !self.path.raises_last_wqe => UNPROVABLE_DRAIN_NS,
-            Some(_) | None => DRAIN_DEADLINE_NS,
-        };
+        let patience_ns = if is_unprovable { UNPROVABLE_DRAIN_NS } else { DRAIN_DEADLINE_NS };
         let deadline_ns = turn.now_ns() + patience_ns;
         let is_first = body.begin_drain(reason, || turn.arm(deadline_ns, qpair.to_bits()));
         if !is_first && !defect::is(Defect::EachTriggerTearsDown) {
             return trace::missed(turn, qpair, news);
         }
         let record = body.record;
-        if self.returns == Returns::Never {
+        if returns == Returns::Never {
             body.draining_mut().map(Draining::nothing_returns);
         }
         trace::applied(turn, qpair, news);
@@ -266,17 +273,18 @@ impl<P: Provider> TargetCpu<P> {
         self.counters.count_disconnect(reason);
         self.counters.draining_live.add(1);
         self.draining.push(qpair);
-        self.path.drop_waiting_capsules(qpair);
-        self.group.begin_drain(turn, &mut self.path, qpair, reason);
+        self.paths.of(qpair).drop_waiting_capsules(qpair);
+        self.group.begin_drain(turn, &mut self.paths, qpair, reason);
         self.tell(turn, ToControl::Disconnect { record, qpair });
     }
 
-    /// Every queue pair ends now, and no drain waits for the device any more.
-    fn nothing_returns(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        self.returns = Returns::Never;
-        for qpair in self.path.bodies.handles() {
+    /// Every queue pair on this device ends now, and no drain waits for it any more.
+    fn nothing_returns(&mut self, turn: &mut Turn<'_, Message<P>>, device: DeviceId) {
+        let path = self.paths.on(device);
+        path.returns = Returns::Never;
+        for qpair in path.bodies.handles() {
             self.begin_teardown(turn, qpair, DisconnectReason::DeviceGone, News::Cut);
-            if let Some(draining) = self.path.bodies.look_mut(qpair).and_then(Body::draining_mut) {
+            if let Some(draining) = self.paths.on(device).bodies.look_mut(qpair).and_then(Body::draining_mut) {
                 draining.nothing_returns();
                 trace::applied(turn, qpair, News::Cut);
             }
@@ -284,21 +292,22 @@ impl<P: Provider> TargetCpu<P> {
     }
 
     /// The device is back.
-    fn refit(&mut self, turn: &mut Turn<'_, Message<P>>, fitting: Fitting<P::Port>) {
-        self.returns = Returns::Come;
-        let port = Box::new(self.path.refit(fitting));
+    fn refit(&mut self, turn: &mut Turn<'_, Message<P>>, device: DeviceId, fitting: Fitting<P::Port>) {
+        let port = Box::new(self.paths.on(device).refit(fitting));
         Step::Refitted.trace(turn, 0, 0);
         self.tell(turn, ToControl::Bereft { port });
     }
 
     /// Begins what the walk asked for. Beginning one may ask for others (an admin qpair's I/O qpairs).
     fn begin_teardowns(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        self.paths.take_endings(&mut self.endings);
         let mut position = 0;
-        while let Some(&(qpair, reason)) = self.path.endings.get(position) {
+        while let Some(&(qpair, reason)) = self.endings.get(position) {
             self.begin_teardown(turn, qpair, reason, News::Ending);
+            self.paths.take_endings(&mut self.endings);
             position += 1;
         }
-        self.path.endings.clear();
+        self.endings.clear();
     }
 
     /// Draining → Quiet, for those that are.
@@ -317,17 +326,18 @@ impl<P: Provider> TargetCpu<P> {
     fn check_drain(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>) -> bool {
         let is_waited_for = !defect::is(Defect::DrainIgnoresOperations);
         let operation_count = if is_waited_for { self.group.outstanding_count(qpair) } else { 0 };
-        let completion_queue_empty = self.path.completion_queue_is_empty();
-        let is_shared = self.path.shared.is_some();
-        let receives = match (is_shared, self.path.raises_last_wqe) {
+        let path = self.paths.of(qpair);
+        let completion_queue_empty = path.completion_queue_is_empty();
+        let is_shared = path.shared.is_some();
+        let receives = match (is_shared, path.raises_last_wqe) {
             (false, _) => ReceiveSide::Own,
             (true, true) => ReceiveSide::SharedWithLastWqe,
             (true, false) => ReceiveSide::SharedWithoutLastWqe,
         };
-        if let Some(posted) = self.path.post_marker(qpair) {
+        if let Some(posted) = path.post_marker(qpair) {
             Step::MarkerPosted.trace(turn, qpair.to_bits(), posted.is_ok().into());
         }
-        let Some(body) = self.path.bodies.look_mut(qpair) else { return true };
+        let Some(body) = self.paths.of(qpair).bodies.look_mut(qpair) else { return true };
         #[cfg(debug_assertions)]
         body.audit();
         let (draining, timer) = match body.life.take() {
@@ -366,18 +376,18 @@ impl<P: Provider> TargetCpu<P> {
             Quiet::Cut(cut) => {
                 self.counters.cut.add(1);
                 Step::Quiet.trace(turn, qpair.to_bits(), CUT);
-                if let Some(body) = self.path.bodies.look_mut(qpair) {
+                if let Some(body) = self.paths.of(qpair).bodies.look_mut(qpair) {
                     body.surrender_posted(cut);
                 }
                 if defect::is(Defect::MemoryFreeAtTheCut) {
-                    self.group.release_requests(&mut self.path, qpair);
+                    self.group.release_requests(&mut self.paths, qpair);
                 }
                 tracing::warn!(?qpair, "queue pair is cut off: its work did not return in time, or cannot");
             }
         }
         let (name, destroying) = quiet.detach();
-        let queue_pair = self.path.port.detach(name);
-        let Some(body) = self.path.bodies.look_mut(qpair) else { return };
+        let queue_pair = self.paths.of(qpair).port.detach(name);
+        let Some(body) = self.paths.of(qpair).bodies.look_mut(qpair) else { return };
         body.life = Some(Life::Destroying(destroying));
         let record = body.record;
         match queue_pair {
@@ -391,8 +401,8 @@ impl<P: Provider> TargetCpu<P> {
 
     /// The NVMe layer's buffers, permits and leases, with a proof that no device touches them.
     fn release_requests(&mut self, qpair: Handle<Qpair>, _proof: &impl MemoryIsQuiet) {
-        self.group.release_requests(&mut self.path, qpair);
-        if let Some(body) = self.path.bodies.look_mut(qpair) {
+        self.group.release_requests(&mut self.paths, qpair);
+        if let Some(body) = self.paths.of(qpair).bodies.look_mut(qpair) {
             body.release_slots();
         }
     }
@@ -401,7 +411,8 @@ impl<P: Provider> TargetCpu<P> {
     fn queue_pair_destroyed(&mut self, turn: &mut Turn<'_, Message<P>>, qpair: Handle<Qpair>, result: DestroyResult) {
         // Before the next message, which may bring a queue pair of the same number.
         let is_polled = !defect::is(Defect::NotPolledAfterTheDestroy);
-        let swept = if is_polled { self.path.sweep(turn.now_ns()) } else { Swept::completion_queue_was_emptied() };
+        let swept =
+            if is_polled { self.paths.of(qpair).sweep(turn.now_ns()) } else { Swept::completion_queue_was_emptied() };
         let Some(destroying) = self.take_destroying(qpair) else {
             return self.miss(turn, qpair, News::QueuePairDestroyed);
         };
@@ -414,8 +425,9 @@ impl<P: Provider> TargetCpu<P> {
                     self.release_requests(qpair, proof);
                     Step::RequestsReleased.trace(turn, qpair.to_bits(), CUT);
                 }
-                let Some(body) = self.path.bodies.remove(qpair) else { return };
-                self.path.forget_number(body.work.name.number, qpair);
+                let path = self.paths.of(qpair);
+                let Some(body) = path.bodies.remove(qpair) else { return };
+                path.forget_number(body.work.name.number, qpair);
                 self.counters.count_retired();
                 Step::Retired.trace(turn, qpair.to_bits(), body.record.to_bits());
                 if self.limbo.retire(turn, destroyed.retire(body)).is_err() {
@@ -426,7 +438,7 @@ impl<P: Provider> TargetCpu<P> {
                 tracing::error!(?qpair, "queue pair could be neither drained nor destroyed: its memory is given up");
                 self.counters.quarantined_live.add(1);
                 self.quarantined += 1;
-                if let Some(body) = self.path.bodies.look_mut(qpair) {
+                if let Some(body) = self.paths.of(qpair).bodies.look_mut(qpair) {
                     body.quarantine(&proof);
                     Step::Quarantined.trace(turn, qpair.to_bits(), body.record.to_bits());
                 }
@@ -435,7 +447,7 @@ impl<P: Provider> TargetCpu<P> {
     }
 
     fn take_destroying(&mut self, qpair: Handle<Qpair>) -> Option<Destroying> {
-        let body = self.path.bodies.look_mut(qpair)?;
+        let body = self.paths.of(qpair).bodies.look_mut(qpair)?;
         match body.life.take() {
             Some(Life::Destroying(destroying)) => Some(destroying),
             other => {
@@ -462,7 +474,7 @@ impl<P: Provider> TargetCpu<P> {
     fn leave_if_done(&mut self, turn: &mut Turn<'_, Message<P>>) {
         let Presence::Leaving(leftovers) = self.presence else { return };
         let empty =
-            (self.path.bodies.len() == self.quarantined && self.limbo.is_empty()) || defect::is(Defect::StopAtOnce);
+            (self.paths.body_count() == self.quarantined && self.limbo.is_empty()) || defect::is(Defect::StopAtOnce);
         // What is quarantined is never given back by the NVMe layer either, here or on another CPU, and must not keep the process.
         if empty
             && (leftovers == Leftovers::Quarantined || self.group.live_count() == 0 || defect::is(Defect::StopAtOnce))
@@ -474,12 +486,12 @@ impl<P: Provider> TargetCpu<P> {
     }
 }
 
-impl<P: Provider> Program for TargetCpu<P> {
+impl<P: Provider, const SEVERAL: bool> Program for TargetCpu<P, SEVERAL> {
     type Message = Message<P>;
 
     fn receive<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, from: Option<Cpu>, message: Message<P>) {
         match message.0 {
-            Kind::Core(message) => self.group.receive(turn, &mut self.path, from, message),
+            Kind::Core(message) => self.group.receive(turn, &mut self.paths, from, message),
             Kind::ToCpu(message) => self.take(turn, message),
             Kind::ToControl(_) => unreachable!("a message for the control plane was sent to a polling CPU"),
         }
@@ -487,13 +499,13 @@ impl<P: Provider> Program for TargetCpu<P> {
 
     fn fire<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, token: u64) {
         if token & TIMER_BIT != 0 {
-            return self.group.fire(turn, &mut self.path, token);
+            return self.group.fire(turn, &mut self.paths, token);
         }
         self.note(turn, Handle::from_bits(token), News::Deadline, Draining::deadline_passed);
     }
 
     fn poll<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Progress {
-        let progress = self.group.walk(turn, &mut self.path);
+        let progress = self.group.walk(turn, &mut self.paths);
         self.begin_teardowns(turn);
         if !self.draining.is_empty() {
             turn.section(&"drain");
@@ -504,20 +516,20 @@ impl<P: Provider> Program for TargetCpu<P> {
             self.reap(turn);
         }
         // What teardown and messages posted; the walk rang for its own.
-        self.path.ring();
+        self.paths.ring();
         self.leave_if_done(turn);
         progress
     }
 
     fn rest<'t>(&mut self, turn: &mut Turn<'t, Message<P>>) -> Rest {
-        if self.path.has_begun() {
+        if self.paths.has_begun() {
             return Rest::Poll;
         }
-        self.path.port.arm(turn.now_ns()).and(self.group.arm())
+        self.paths.arm(turn.now_ns()).and(self.group.arm())
     }
 
     fn awake(&mut self) {
-        self.path.port.disarm();
+        self.paths.disarm();
         self.group.disarm();
     }
 

@@ -33,7 +33,7 @@ use super::fitting::Fitting;
 use super::region::RegionKeys;
 use super::shared_receive::SharedReceives;
 use crate::binding::{WorkKind, WorkRequestId};
-use crate::teardown::{Live, Swept};
+use crate::teardown::{Live, Returns, Swept};
 use crate::verbs::{Completion, Port, PostError};
 
 /// Completions taken in one poll: bounds a turn, and is what one doorbell pays for.
@@ -67,6 +67,8 @@ pub(super) struct DataPath<Q: Port> {
     inline_responses: bool,
     /// How the drain of its queue pairs is proven.
     pub(super) raises_last_wqe: bool,
+    /// Whether what is posted comes back.
+    pub(super) returns: Returns,
     completions: Vec<Completion>,
     /// Arrivals that were found outside of the walk, or need no wire.
     early: Vec<Arrival>,
@@ -105,6 +107,7 @@ impl<Q: Port> DataPath<Q> {
             transfer_len_max,
             inline_responses,
             raises_last_wqe,
+            returns: Returns::Come,
             completions: Vec::with_capacity(POLL_LIMIT),
             early: Vec::new(),
             doorbell: Doorbell::Silent,
@@ -126,6 +129,7 @@ impl<Q: Port> DataPath<Q> {
         self.transfer_len_max = fitting.transfer_len_max;
         self.inline_responses = fitting.inline_responses;
         self.raises_last_wqe = fitting.raises_last_wqe;
+        self.returns = Returns::Come;
         self.queue = CompletionQueue::MayHold;
         if let Some(shared) = &mut self.shared {
             shared.take_all_back();

@@ -8,7 +8,7 @@ use reactor::{Handle, Name};
 
 use super::fitting::Fitting;
 use crate::teardown::DestroyResult;
-use crate::verbs::{Port, Provider};
+use crate::verbs::{DeviceId, Port, Provider};
 
 /// The kind that the control plane's records of connections are named for.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(crate) enum ToCpu<P: Provider> {
     Adopt {
         /// To answer with.
         record: Handle<ConnectionRecord>,
+        /// That it is on.
+        device: DeviceId,
         /// By value.
         queue_pair: Box<QueuePairOf<P>>,
         /// For the NVMe layer.
@@ -62,9 +64,9 @@ pub(crate) enum ToCpu<P: Provider> {
     /// The destroy call came back: answer to [`ToControl::Destroy`].
     QueuePairDestroyed { qpair: Handle<Qpair>, result: DestroyResult },
     /// The device was removed, or this CPU's completion queue broke: what is posted does not come back any more.
-    NothingReturns,
+    NothingReturns { device: DeviceId },
     /// The device is back: a new port in the place of the one that is gone.
-    Refit { fitting: Box<Fitting<P::Port>> },
+    Refit { device: DeviceId, fitting: Box<Fitting<P::Port>> },
     /// Everything is gone, or will never be: leave.
     Stop { leftovers: Leftovers },
 }
@@ -107,7 +109,7 @@ impl<P: Provider> Message<P> {
                 ToCpu::InErrorState { .. } => &"in-error-state",
                 ToCpu::LastWqeReached { .. } => &"last-wqe-reached",
                 ToCpu::QueuePairDestroyed { .. } => &"queue-pair-destroyed",
-                ToCpu::NothingReturns => &"nothing-returns",
+                ToCpu::NothingReturns { .. } => &"nothing-returns",
                 ToCpu::Refit { .. } => &"refit",
                 ToCpu::Stop { .. } => &"stop",
             },

@@ -2,11 +2,11 @@
 
 use reactor::{RegionId, Segment};
 
-use crate::verbs::{Access, LocalSegment, Memory, Provider, Ticket};
+use crate::verbs::{Access, DeviceId, LocalSegment, Memory, Provider, Ticket};
 
 /// Registers memory of the target's. Our device writes data that it reads from hosts into it; no peer does.
-pub(super) fn begin_register<P: Provider>(provider: &mut P, ticket: Ticket, segment: Segment) {
-    provider.begin_register(ticket, Memory::Private(segment), Access::LOCAL_WRITE);
+pub(super) fn begin_register<P: Provider>(provider: &mut P, device: DeviceId, ticket: Ticket, segment: Segment) {
+    provider.begin_register_on(device, ticket, Memory::Private(segment), Access::LOCAL_WRITE);
 }
 
 /// Local keys by region.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use nvmf_core::traced_words;
 
 use super::port::Port;
-use super::provider::{PortId, RegisteredMemory, Ticket, VerbsError};
+use super::provider::{DeviceId, PortId, RegisteredMemory, Ticket, VerbsError};
 
 /// Names a connection at its provider, for messages and tables. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,10 +176,10 @@ pub enum Event<P: Port> {
     },
     /// The device is going away (IBV_EVENT_DEVICE_FATAL, RDMA_CM_EVENT_DEVICE_REMOVAL): everything on it is to be torn down. No completion has to come
     /// any more, and nothing may be asked of it but destroying, which succeeds: the provider takes EIO for success.
-    DeviceRemoved,
+    DeviceRemoved(DeviceId),
     /// Of a device that was removed nothing is left: its queue pairs, connections and listeners were destroyed, and with them its ports and registrations
     /// have ended. From here on [`super::Provider::begin_reopen`] may look for it.
-    DeviceReleased,
+    DeviceReleased(DeviceId),
     /// [`super::Provider::begin_reopen`].
     DeviceReopened {
         /// Which call.
@@ -265,8 +265,8 @@ impl<P: Port> Event<P> {
             Self::LastWqeReached { .. } => EventKind::LastWqeReached,
             Self::QueuePairFatal { .. } => EventKind::QueuePairFatal,
             Self::CompletionQueueError { .. } => EventKind::CompletionQueueError,
-            Self::DeviceRemoved => EventKind::DeviceRemoved,
-            Self::DeviceReleased => EventKind::DeviceReleased,
+            Self::DeviceRemoved(_) => EventKind::DeviceRemoved,
+            Self::DeviceReleased(_) => EventKind::DeviceReleased,
             Self::DeviceReopened { .. } => EventKind::DeviceReopened,
         }
     }
@@ -298,7 +298,7 @@ impl<P: Port> Event<P> {
             | Self::QueuePairFatal { connection } => connection.0,
             Self::AddressChanged { of: AddressUser::Listener(listener) } => listener.0,
             Self::CompletionQueueError { port } => port.0.into(),
-            Self::DeviceRemoved | Self::DeviceReleased => 0,
+            Self::DeviceRemoved(device) | Self::DeviceReleased(device) => device.0.into(),
         }
     }
 
@@ -314,8 +314,8 @@ impl<P: Port> Event<P> {
             | Self::Resolved { .. }
             // A port lives as long as its provider.
             | Self::CompletionQueueError { .. }
-            | Self::DeviceRemoved
-            | Self::DeviceReleased
+            | Self::DeviceRemoved(_)
+            | Self::DeviceReleased(_)
             | Self::DeviceReopened { .. } => Charge::Nothing,
             Self::ConnectRequest(request) => Charge::Listener(request.listener),
             Self::AddressChanged { of: AddressUser::Listener(listener) } => Charge::Listener(*listener),

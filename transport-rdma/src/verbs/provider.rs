@@ -18,6 +18,15 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub u32);
 
+/// Names a device of its provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(pub u8);
+
+impl DeviceId {
+    /// The only one of a provider that has one.
+    pub const ONLY: Self = Self(0);
+}
+
 /// What failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerbsError {
@@ -172,7 +181,50 @@ pub trait Provider: Sized + 'static {
     /// Becomes readable when [`Self::next_event`] may have something. `None` in a simulation.
     fn wake_descriptor(&self) -> Option<RawFd>;
 
-    /// Makes a port. At start-up: may take time.
+    /// How many devices it has. One that has several ([`super::Several`]) takes the place of what follows here with what names the device.
+    fn device_count(&self) -> u8 {
+        1
+    }
+
+    /// [`Self::attributes`] of one of its devices.
+    fn attributes_of(&self, _device: DeviceId) -> DeviceAttributes {
+        self.attributes()
+    }
+
+    /// [`Self::create_port`] on one of its devices.
+    ///
+    /// # Errors
+    /// As there.
+    fn create_port_on(&mut self, _device: DeviceId, options: PortOptions) -> Result<(PortId, Self::Port), VerbsError> {
+        self.create_port(options)
+    }
+
+    /// [`Self::begin_reopen`] of one of its devices.
+    fn begin_reopen_on(&mut self, _device: DeviceId, ticket: Ticket, addresses: &[SocketAddr]) {
+        self.begin_reopen(ticket, addresses);
+    }
+
+    /// [`Self::begin_register`] with one of its devices.
+    fn begin_register_on(&mut self, _device: DeviceId, ticket: Ticket, memory: Memory, access: Access) {
+        self.begin_register(ticket, memory, access);
+    }
+
+    /// [`Self::begin_deregister`] with the device that it was registered with.
+    fn begin_deregister_on(&mut self, _device: DeviceId, ticket: Ticket, memory: RegisteredMemory) {
+        self.begin_deregister(ticket, memory);
+    }
+
+    /// Which device a listener is on.
+    fn device_of_listener(&self, _listener: ListenerId) -> DeviceId {
+        DeviceId::ONLY
+    }
+
+    /// Which device a connection is on.
+    fn device_of_connection(&self, _connection: ConnectionId) -> DeviceId {
+        DeviceId::ONLY
+    }
+
+    /// Makes a port. At start-up, and when a device is back: may take time.
     ///
     /// # Errors
     /// [`VerbsError::Limit`] names what was too large.

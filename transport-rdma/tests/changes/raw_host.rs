@@ -258,8 +258,8 @@ impl RawHost {
             | Event::QueuePairFatal { .. }
             | Event::CompletionQueueError { .. }
             | Event::AddressChanged { .. }
-            | Event::DeviceRemoved
-            | Event::DeviceReleased
+            | Event::DeviceRemoved(_)
+            | Event::DeviceReleased(_)
             | Event::DeviceReopened { .. } => {}
         }
     }

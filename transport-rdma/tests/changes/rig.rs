@@ -177,6 +177,7 @@ impl Rig {
             data_memory_len: 256 * 1024,
             huge_pages: false,
             shared_receive_count: layout.shared_receive_count,
+            device_count: 1,
             nodes: Vec::new(),
             placement: Vec::new(),
             host_queue_pair_count_max: u32::MAX,

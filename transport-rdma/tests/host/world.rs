@@ -20,20 +20,20 @@ pub(crate) const BLOCK_COUNT: u64 = 2048;
 
 type P = InProcessProvider;
 /// What is told of a program that is out of reach in its simulation.
-type Told = Rc<RefCell<Vec<(String, u64)>>>;
+pub(crate) type Told = Rc<RefCell<Vec<(String, u64)>>>;
 
 pub(crate) fn address() -> SocketAddr {
     "127.0.0.1:4420".parse().unwrap()
 }
 
 /// The target's control plane as a program, as `nvmf-tgt` has one.
-struct TargetControl {
-    control: Control<P>,
-    stop: Rc<Cell<bool>>,
-    told: Told,
+pub(crate) struct TargetControl<P: Provider> {
+    pub(crate) control: Control<P>,
+    pub(crate) stop: Rc<Cell<bool>>,
+    pub(crate) told: Told,
 }
 
-impl Program for TargetControl {
+impl<P: Provider> Program for TargetControl<P> {
     type Message = target::Message<P>;
 
     fn receive<'t>(&mut self, turn: &mut Turn<'t, Self::Message>, from: Option<Cpu>, message: Self::Message) {
@@ -117,11 +117,12 @@ impl Target {
             data_memory_len: 1 << 20,
             huge_pages: false,
             shared_receive_count,
+            device_count: 1,
             nodes: Vec::new(),
             placement: Vec::new(),
             host_queue_pair_count_max: u32::MAX,
         };
-        let (control, cpus) = target::build(fabric.machine(), mesh.domain(), spec(), options).unwrap();
+        let (control, cpus) = target::build(fabric.machine(), mesh.domain(), spec(vec![address()]), options).unwrap();
         let (stop, told) = (Rc::default(), Rc::default());
         for (cpu, program) in (0..).zip(cpus) {
             mesh.install(Cpu(cpu), program);
@@ -150,13 +151,13 @@ impl Target {
     }
 }
 
-fn spec() -> TargetSpec {
+pub(crate) fn spec(listeners: Vec<SocketAddr>) -> TargetSpec {
     let memory = |name| Arc::new(bdev::Memory::new(name, BLOCK_LEN, BLOCK_COUNT, false).unwrap());
     TargetSpec {
         subsystems: vec![SubsystemSpec {
             model_number: "simulated".to_owned(),
             allow_any_host: true,
-            listeners: vec![address()],
+            listeners,
             namespaces: vec![NamespaceSpec::new(1, memory("m1")), NamespaceSpec::new(5, memory("m5"))],
             ..SubsystemSpec::new(NQN, "1")
         }],

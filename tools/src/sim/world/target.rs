@@ -73,6 +73,7 @@ impl Running {
             data_memory_len: layout.data_memory_len,
             huge_pages: false,
             shared_receive_count: layout.shared_receive_count,
+            device_count: 1,
             nodes: Vec::new(),
             placement: Vec::new(),
             host_queue_pair_count_max: u32::MAX,

@@ -310,7 +310,7 @@ fn inputs(situation: Situation, bench: &Bench, link: Handle<Link>) -> Vec<(Strin
             EventKind::LastWqeReached => vec![("", Event::LastWqeReached { connection: CONNECTION })],
             EventKind::QueuePairFatal => vec![("", Event::QueuePairFatal { connection: CONNECTION })],
             EventKind::CompletionQueueError => vec![("", Event::CompletionQueueError { port: PortId(0) })],
-            EventKind::DeviceRemoved => vec![("", Event::DeviceRemoved)],
+            EventKind::DeviceRemoved => vec![("", Event::DeviceRemoved(crate::verbs::DeviceId::ONLY))],
         };
         all.extend(of_kind.into_iter().map(|(more, event)| (format!("{}{more}", kind.name()), Input::Event(event))));
     }

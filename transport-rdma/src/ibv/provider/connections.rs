@@ -23,6 +23,9 @@ const REJECT_DATA_LEN_MAX: usize = 148;
 
 impl IbvProvider {
     pub(super) fn start_listener(&mut self, address: SocketAddr) -> Result<ListenerId, VerbsError> {
+        if self.is_removed {
+            return Err(removed("listening"));
+        }
         let number = self.number();
         let id = Id::create(&self.channel, number)
             .map_err(|source| VerbsError::System { call: "rdma_create_id", source })?;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::super::queue_pair::{Object, QueuePair, Stage as QueuePairStage};
 use super::super::worker::Outcome;
 use super::{IbvProvider, Stage};
-use crate::verbs::{ConnectionId, Event, PortId, Ticket, VerbsError};
+use crate::verbs::{ConnectionId, DeviceId, Event, PortId, Ticket, VerbsError};
 
 impl IbvProvider {
     /// Called before each event: nothing of it waits.
@@ -50,7 +50,7 @@ impl IbvProvider {
             }
             Outcome::DeviceReleased => {
                 tracing::info!(device = self.device.name(), "the removed device was let go of");
-                self.tell(Event::DeviceReleased);
+                self.tell(Event::DeviceReleased(DeviceId::ONLY));
             }
             Outcome::DeviceReopened { ticket, result } => self.device_reopened(ticket, result),
             Outcome::ListenerGone { ticket, listener, result } => {

@@ -11,7 +11,7 @@ use super::super::place;
 use super::super::port::IbvPort;
 use super::super::worker::Outcome;
 use super::{IbvProvider, removed};
-use crate::verbs::{Event, Provider, Ticket, VerbsError};
+use crate::verbs::{DeviceId, Event, Provider, Ticket, VerbsError};
 
 impl IbvProvider {
     /// Told once: every id has an event of it.
@@ -27,7 +27,7 @@ impl IbvProvider {
         }
         // Where nothing is left already.
         self.news.ring();
-        Some(Event::DeviceRemoved)
+        Some(Event::DeviceRemoved(DeviceId::ONLY))
     }
 
     /// A removed device is let go of once nothing of it is left.

@@ -94,7 +94,7 @@ fn copy(event: &Event<InProcessPort>) -> Option<Event<InProcessPort>> {
         Event::TimewaitExit { connection } => Some(Event::TimewaitExit { connection }),
         Event::LastWqeReached { connection } => Some(Event::LastWqeReached { connection }),
         Event::QueuePairFatal { connection } => Some(Event::QueuePairFatal { connection }),
-        Event::DeviceRemoved => Some(Event::DeviceRemoved),
+        Event::DeviceRemoved(device) => Some(Event::DeviceRemoved(device)),
         Event::CompletionQueueError { port } => Some(Event::CompletionQueueError { port }),
         Event::AddressChanged { of } => Some(Event::AddressChanged { of }),
         Event::Rejected { connection, ref reason } => Some(Event::Rejected { connection, reason: reason.clone() }),
@@ -107,7 +107,7 @@ fn copy(event: &Event<InProcessPort>) -> Option<Event<InProcessPort>> {
         | Event::Resolved { .. }
         | Event::ConnectRequest(_)
         | Event::Established { .. }
-        | Event::DeviceReleased
+        | Event::DeviceReleased(_)
         | Event::DeviceReopened { .. } => None,
     }
 }

@@ -3,7 +3,7 @@
 use super::options::{Calls, EventKinds};
 use super::provider::InProcessProvider;
 use crate::soft::nic::PortCommand;
-use crate::verbs::{AddressUser, ConnectionId, Event, PortId, Provider, RejectReason, VerbsError};
+use crate::verbs::{AddressUser, ConnectionId, DeviceId, Event, PortId, Provider, RejectReason, VerbsError};
 
 /// An event that a machine is told, whatever the truth is. One about an object that is gone by then is not told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl InProcessProvider {
         for port in &mut self.ports {
             port.wake();
         }
-        self.push_event(Event::DeviceRemoved);
+        self.push_event(Event::DeviceRemoved(DeviceId::ONLY));
     }
 
     /// Once nothing of the device that was removed is left, it is let go of, as a driver may wait for it.
@@ -135,7 +135,7 @@ impl InProcessProvider {
         machine.let_go_of_device();
         drop(world);
         self.is_released = true;
-        self.push_event(Event::DeviceReleased);
+        self.push_event(Event::DeviceReleased(DeviceId::ONLY));
     }
 
     /// The device is there again, or not.

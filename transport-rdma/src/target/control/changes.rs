@@ -16,7 +16,7 @@ use reactor::Turn;
 
 use super::{Control, TicketKind};
 use crate::target::message::Message;
-use crate::verbs::{ListenerId, Provider, Ticket, VerbsError};
+use crate::verbs::{DeviceId, ListenerId, Provider, Ticket, VerbsError};
 
 /// What can be changed.
 #[derive(Clone, Debug)]
@@ -119,6 +119,7 @@ pub enum ControlError {
 pub(super) struct Listener {
     pub(super) id: ListenerId,
     address: SocketAddr,
+    pub(super) device: DeviceId,
     /// The provider was asked to end it: it says when it has.
     ends: bool,
 }
@@ -134,8 +135,8 @@ pub(super) struct PendingAnswer {
 }
 
 impl Listener {
-    pub(super) fn new(id: ListenerId, address: SocketAddr) -> Self {
-        Self { id, address, ends: false }
+    pub(super) fn new(id: ListenerId, address: SocketAddr, device: DeviceId) -> Self {
+        Self { id, address, device, ends: false }
     }
 }
 
@@ -194,18 +195,18 @@ impl<P: Provider> Control<P> {
     /// Listens on an address that has no listener.
     pub(super) fn listen(&mut self, address: SocketAddr) -> Result<(), VerbsError> {
         let id = self.provider.listen(address)?;
-        self.listeners.push(Listener::new(id, address));
+        self.listeners.push(Listener::new(id, address, self.provider.device_of_listener(id)));
         tracing::info!(%address, provider = self.provider.name(), "listening");
         Ok(())
     }
 
     /// Begins the end of one listener, if it has not begun: its address.
-    pub(super) fn end_listener(&mut self, id: ListenerId) -> Option<SocketAddr> {
+    pub(super) fn end_listener(&mut self, id: ListenerId) -> Option<(SocketAddr, DeviceId)> {
         let listener = self.listeners.iter_mut().find(|listener| listener.id == id && !listener.ends)?;
         listener.ends = true;
-        let address = listener.address;
+        let place = (listener.address, listener.device);
         self.provider.begin_unlisten(TicketKind::Unlisten.numbered(id.0), id);
-        Some(address)
+        Some(place)
     }
 
     /// Ends every listener, for good.
@@ -262,7 +263,9 @@ impl<P: Provider> Control<P> {
         match self.listeners.iter().find(|listener| listener.address == address) {
             Some(listener) if listener.ends => return Err(ControlError::AddressEnds { address }),
             Some(_) => {}
-            None if !self.device.is_present() => return Err(ControlError::NoDevice { address }),
+            None if self.devices.iter().all(|device| !device.is_present()) => {
+                return Err(ControlError::NoDevice { address });
+            }
             None => self.listen(address).map_err(|source| ControlError::Listen { address, source })?,
         }
         Ok(self.core.add_listener(nqn, address)?)

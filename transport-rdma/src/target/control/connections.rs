@@ -18,7 +18,8 @@ use crate::target::message::{ConnectionRecord, Message, QueuePairOf, ToControl, 
 use crate::teardown::DestroyResult;
 use crate::trace::{ConnectionStage, Step};
 use crate::verbs::{
-    AddressUser, ConnectParameters, Connection, ConnectionId, ConnectionRequest, Event, Provider, Ticket, VerbsError,
+    AddressUser, ConnectParameters, Connection, ConnectionId, ConnectionRequest, DeviceId, Event, Provider, Ticket,
+    VerbsError,
 };
 
 impl<P: Provider> Control<P> {
@@ -59,12 +60,12 @@ impl<P: Provider> Control<P> {
             }
             Event::AddressChanged { of: AddressUser::Listener(listener) } => self.listener_address_changed(listener),
             Event::CompletionQueueError { port } => self.completion_queue_broke(turn, port),
-            Event::DeviceRemoved => self.device_removed(turn),
+            Event::DeviceRemoved(device) => self.device_removed(turn, device),
             Event::Unlistened { ticket } => {
                 self.listener_gone(ticket);
                 self.listen_anew(turn);
             }
-            Event::DeviceReleased => self.device_released(turn),
+            Event::DeviceReleased(device) => self.device_released(turn, device),
             Event::DeviceReopened { ticket, result } => self.device_reopened(turn, ticket, result),
             Event::Registered { ticket, result } => self.registered(turn, ticket, result),
             Event::Deregistered { ticket } => self.region_gone(ticket),
@@ -99,6 +100,15 @@ impl<P: Provider> Control<P> {
         }
     }
 
+    /// Begins the end of every connection on this device.
+    pub(super) fn end_on(&mut self, turn: &mut Turn<'_, Message<P>>, device: DeviceId, reason: DisconnectReason) {
+        let on_it = self.records.iter().filter(|(_, record)| record.device == device);
+        let records: Vec<_> = on_it.map(|(handle, _)| handle).collect();
+        for record in records {
+            self.end(turn, record, reason);
+        }
+    }
+
     /// Begins the end of every connection.
     pub(super) fn end_all(&mut self, turn: &mut Turn<'_, Message<P>>, reason: DisconnectReason) {
         let records: Vec<_> = self.records.handles().collect();
@@ -112,14 +122,16 @@ impl<P: Provider> Control<P> {
     fn take_request(&mut self, turn: &mut Turn<'_, Message<P>>, request: ConnectionRequest) {
         self.counts.requests += 1;
         let is_wanted = self.phase == Phase::Serving && self.is_listening(request.listener);
-        if !is_wanted || !self.device.is_present() {
+        let device = self.provider.device_of_connection(request.connection.id());
+        if !is_wanted || !self.on(device).is_present() {
             return self.reject(request, RejectStatus::NoResources);
         }
-        let (data, terms) = match admission::terms(&self.limits, &request) {
+        let limits = self.on(device).limits;
+        let (data, terms) = match admission::terms(&limits, &request) {
             Ok(agreed) => agreed,
             Err(status) => return self.reject(request, status),
         };
-        let needs = Needs::of(&self.limits, terms);
+        let needs = Needs::of(&limits, terms);
         let asker = Asker { listener: request.local, peer: request.peer, is_io: data.queue_id > 0 };
         let Some(host_share) = self.hosts.take(request.peer.ip()) else {
             return self.reject(request, RejectStatus::NoResources);
@@ -134,6 +146,7 @@ impl<P: Provider> Control<P> {
         let record = Record {
             id,
             listener,
+            device,
             cpu: cpu_of(cpu).0,
             terms,
             reservation,
@@ -158,8 +171,9 @@ impl<P: Provider> Control<P> {
         Step::ConnectionRequested.trace(turn, handle.to_bits(), id.0);
         Step::StageEntered.trace(turn, handle.to_bits(), ConnectionStage::Creating.number().into());
         self.watch(turn, ConnectionStage::Creating);
-        let options = admission::queue_pair_options(&self.limits, terms);
-        self.provider.begin_create_queue_pair(TicketKind::Create.ticket(handle), id, self.ports[cpu], options);
+        let options = admission::queue_pair_options(&limits, terms);
+        let port = self.on(device).ports[cpu];
+        self.provider.begin_create_queue_pair(TicketKind::Create.ticket(handle), id, port, options);
     }
 
     fn queue_pair_created(
@@ -175,12 +189,13 @@ impl<P: Provider> Control<P> {
                     peer: request.peer,
                     depth: self.records.look(handle).map_or(0, |record| record.terms.depth),
                     qid: queue_id,
-                    in_capsule_len: self.limits.controller.in_capsule_len,
+                    in_capsule_len: self.devices[0].limits.controller.in_capsule_len,
                 };
                 self.put_stage(turn, handle, Stage::Adopting { request });
                 let Some(record) = self.records.look(handle) else { return };
                 let message = ToCpu::Adopt {
                     record: handle,
+                    device: record.device,
                     queue_pair: Box::new(queue_pair),
                     spec: Box::new(spec),
                     terms: record.terms,
@@ -320,7 +335,8 @@ impl<P: Provider> Control<P> {
         let id = connection.id();
         self.put_stage(turn, handle, Stage::Ending { connection, qpair });
         // A removed device is asked for nothing but destroying, and its queue pairs are cut off.
-        if self.device.is_present() {
+        let device = self.records.look(handle).map(|record| record.device);
+        if device.is_some_and(|device| self.on(device).is_present()) {
             if !defect::is(Defect::DisconnectedIsThoughtToFlush) {
                 self.provider.disconnect(id);
             }

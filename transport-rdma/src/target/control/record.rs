@@ -24,7 +24,7 @@ use super::host_shares::HostShare;
 use crate::binding::RejectStatus;
 use crate::target::message::Terms;
 use crate::trace::ConnectionStage;
-use crate::verbs::{Connection, ConnectionId, ConnectionRequest};
+use crate::verbs::{Connection, ConnectionId, ConnectionRequest, DeviceId};
 
 /// See the module.
 #[derive(Debug)]
@@ -92,6 +92,8 @@ pub(super) struct Record {
     pub(super) id: ConnectionId,
     /// Where the peer connected to: a copy, so that nobody asks a connection or a listener that may be gone.
     pub(super) listener: SocketAddr,
+    /// Which it is on.
+    pub(super) device: DeviceId,
     /// Which CPU's room it takes.
     pub(super) cpu: u16,
     pub(super) terms: Terms,

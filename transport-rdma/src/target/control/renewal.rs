@@ -10,7 +10,7 @@ use reactor::Turn;
 
 use super::{Control, Phase, Timer};
 use crate::target::message::Message;
-use crate::verbs::{ListenerId, Provider};
+use crate::verbs::{DeviceId, ListenerId, Provider};
 
 /// How often it is tried.
 const RETRY_NS: u64 = 1_000_000_000;
@@ -19,6 +19,8 @@ const RETRY_NS: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Renewal {
     pub(super) address: SocketAddr,
+    /// That it was on.
+    device: DeviceId,
     attempt_count: u32,
 }
 
@@ -27,34 +29,31 @@ impl<P: Provider> Control<P> {
     pub(super) fn listener_address_changed(&mut self, id: ListenerId) {
         self.counts.address_changes += 1;
         match self.end_listener(id) {
-            Some(address) => {
+            Some((address, device)) => {
                 tracing::warn!(%address, "the address has changed: it is listened on anew");
-                self.renewals.push(Renewal { address, attempt_count: 0 });
+                self.renewals.push(Renewal { address, device, attempt_count: 0 });
             }
             None => self.counts.stale_events += 1,
         }
     }
 
-    /// Ends every listener: each address is listened on again when there is a device for it.
-    pub(super) fn suspend_listeners(&mut self) {
-        let all: Vec<_> = self.listeners.iter().map(|listener| listener.id).collect();
-        for id in all {
-            if let Some(address) = self.end_listener(id) {
-                self.renewals.push(Renewal { address, attempt_count: 0 });
+    /// Ends every listener on a device: each address is listened on again when it is back.
+    pub(super) fn suspend_listeners(&mut self, device: DeviceId) {
+        let on_it = self.listeners.iter().filter(|listener| listener.device == device);
+        for id in on_it.map(|listener| listener.id).collect::<Vec<_>>() {
+            if let Some((address, device)) = self.end_listener(id) {
+                self.renewals.push(Renewal { address, device, attempt_count: 0 });
             }
         }
     }
 
-    /// Addresses that wait for their listeners.
-    pub(super) fn awaited_addresses(&self) -> Vec<SocketAddr> {
-        self.renewals.iter().map(|renewal| renewal.address).collect()
+    /// Addresses that wait for their listeners on this device.
+    pub(super) fn awaited_addresses(&self, device: DeviceId) -> Vec<SocketAddr> {
+        self.renewals.iter().filter(|renewal| renewal.device == device).map(|renewal| renewal.address).collect()
     }
 
     /// Listens on what waits for it, if it can be; tries again in a while if not.
     pub(super) fn listen_anew(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        if !self.device.is_present() && self.phase == Phase::Serving {
-            return;
-        }
         let mut has_failed = false;
         for mut renewal in std::mem::take(&mut self.renewals) {
             let address = renewal.address;
@@ -62,8 +61,8 @@ impl<P: Provider> Control<P> {
             if !is_wanted || !self.core.uses_address(address) || self.listeners().any(|other| other == address) {
                 continue;
             }
-            if self.is_known(address) {
-                // The old one is not gone.
+            if self.is_known(address) || !self.on(renewal.device).is_present() {
+                // The old one is not gone, or its device is.
                 self.renewals.push(renewal);
                 continue;
             }

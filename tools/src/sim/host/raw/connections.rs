@@ -79,7 +79,7 @@ impl RawHost {
                 self.history.note(&self.name, || format!("place {place}: is gone"));
                 self.queues[place] = None;
             }
-            Event::DeviceRemoved => self.give_device_up("device removed"),
+            Event::DeviceRemoved(_) => self.give_device_up("device removed"),
             Event::CompletionQueueError { .. } => self.give_device_up("completion queue broken"),
             // A host does not listen.
             Event::ConnectRequest(request) => {
@@ -87,7 +87,7 @@ impl RawHost {
                     machine.provider.reject(request, &[]);
                 }
             }
-            Event::DeviceReleased
+            Event::DeviceReleased(_)
             | Event::DeviceReopened { .. }
             | Event::Deregistered { .. }
             | Event::Unlistened { .. }

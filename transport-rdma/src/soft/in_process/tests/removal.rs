@@ -78,7 +78,7 @@ fn successes_follow_the_removal_and_new_ports_work_after_the_return() {
     pair.end(1, passive);
     // What was made of it is gone, and has to be gone, before it is opened again.
     pair.unlisten();
-    pair.event(1, "that it is let go of", |event| matches!(event, Event::DeviceReleased).then_some(()));
+    pair.event(1, "that it is let go of", |event| matches!(event, Event::DeviceReleased(_)).then_some(()));
     assert_eq!(pair.sides[1].gauges(), [], "its registrations have ended");
     for (ticket, is_there) in [(910, false), (911, true)] {
         if is_there {

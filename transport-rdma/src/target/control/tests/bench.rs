@@ -8,7 +8,7 @@ use nvmf_core::{DisconnectReason, Qpair};
 use reactor::{Cpu, Handle, Program, Progress, Simulation, SimulationOptions, Turn};
 
 use crate::binding::RequestData;
-use crate::target::control::{Control, ControlParts, Limits};
+use crate::target::control::{Control, ControlParts, DeviceRecord, Limits};
 use crate::target::counters::CpuCounters;
 use crate::target::message::{ConnectionRecord, Kind, Message, ToControl, ToCpu};
 use crate::trace::ConnectionStage;
@@ -96,15 +96,15 @@ impl Bench {
             shared_receive_count: 0,
             completion_count: 1 << 16,
         };
+        let mut device = DeviceRecord::new(limits, vec![RegisteredMemory { local_key: 7, remote_key: 0 }]);
+        device.ports.push(PortId(0));
         let control = Control::new(ControlParts {
             provider: provider.clone(),
             core,
-            limits,
-            ports: vec![PortId(0)],
+            devices: vec![device],
             wakes: vec![WakeSet::new([]).unwrap()],
             listeners: vec![(LISTENER, "10.0.0.1:4420".parse().unwrap())],
             segments: vec![reactor::Arena::new(4096, false).unwrap().segment()],
-            regions: vec![RegisteredMemory { local_key: 7, remote_key: 0 }],
             cpu_counters: vec![std::sync::Arc::new(CpuCounters::default())],
             placement: Vec::new(),
             host_queue_pair_count_max: u32::MAX,

@@ -1,19 +1,19 @@
 //! A device that was removed comes back: what is asked of it, in which order, and what a failure at each step does.
 
 use super::bench::{Bench, failure};
-use crate::verbs::{Event, RegisteredMemory};
+use crate::verbs::{DeviceId, Event, RegisteredMemory};
 
 const SECOND_NS: u64 = 1_000_000_001;
 
 /// Removed, with nothing connected, and let go of.
 fn awaited() -> Bench {
     let mut bench = Bench::new();
-    bench.event(Event::DeviceRemoved);
+    bench.event(Event::DeviceRemoved(DeviceId::ONLY));
     assert_eq!(
         (bench.provider.take_calls(), bench.take_heard()),
         (vec!["unlisten".into()], vec!["nothing-returns".into()])
     );
-    bench.event(Event::DeviceReleased);
+    bench.event(Event::DeviceReleased(DeviceId::ONLY));
     bench.advance(SECOND_NS);
     assert_eq!(bench.provider.take_calls(), Vec::<String>::new(), "its listener is there still");
     let ticket = bench.provider.last_ticket();
@@ -73,12 +73,12 @@ fn what_fails_is_tried_again_from_there() {
 fn it_may_go_while_it_is_fitted_out() {
     let mut bench = awaited();
     reopened(&mut bench, true);
-    bench.event(Event::DeviceRemoved);
+    bench.event(Event::DeviceRemoved(DeviceId::ONLY));
     assert!(bench.take_heard().is_empty(), "its CPUs have nothing of it");
     // Of memory that the device knew for a moment.
     registered(&mut bench, true);
     assert_eq!(bench.provider.take_calls(), ["register", "deregister"]);
-    bench.event(Event::DeviceReleased);
+    bench.event(Event::DeviceReleased(DeviceId::ONLY));
     bench.advance(SECOND_NS);
     assert_eq!(bench.provider.take_calls(), ["reopen"]);
     reopened(&mut bench, true);

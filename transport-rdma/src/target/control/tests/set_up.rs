@@ -8,7 +8,7 @@ use nvmf_core::DisconnectReason;
 use super::bench::{Bench, CONNECTION, failure, qpair, request};
 use crate::target::message::ToControl;
 use crate::trace::ConnectionStage;
-use crate::verbs::{AddressUser, Event, PortId, RejectReason, Ticket};
+use crate::verbs::{AddressUser, DeviceId, Event, PortId, RejectReason, Ticket};
 
 /// splitmix64.
 struct Draw(u64);
@@ -196,7 +196,7 @@ impl Player {
             4 => Event::QueuePairFatal { connection },
             5 => Event::TimewaitExit { connection },
             6 => Event::AddressChanged { of: AddressUser::Connection(connection) },
-            7 if self.draw.one_in(3) => Event::DeviceRemoved,
+            7 if self.draw.one_in(3) => Event::DeviceRemoved(DeviceId::ONLY),
             8 if self.draw.one_in(3) => Event::CompletionQueueError { port: PortId(0) },
             9 => {
                 // The CPU's own reasons.
@@ -289,8 +289,8 @@ fn a_removed_device_is_asked_for_nothing_but_destroying() {
     bench.event(Event::QueuePairCreated { ticket, result });
     bench.answer(ToControl::Adopted { record, qpair: qpair() });
     bench.provider.take_calls();
-    bench.event(Event::DeviceRemoved);
-    bench.event(Event::DeviceRemoved);
+    bench.event(Event::DeviceRemoved(DeviceId::ONLY));
+    bench.event(Event::DeviceRemoved(DeviceId::ONLY));
     assert_eq!(bench.row("rdma_device_removed"), 1);
     assert_eq!(bench.take_heard(), ["adopt", "nothing-returns", "disconnect"], "its CPU is told once");
     bench.answer(ToControl::Disconnect { record, qpair: qpair() });

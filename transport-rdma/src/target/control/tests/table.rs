@@ -10,7 +10,7 @@ use super::bench::{Bench, CONNECTION, LISTENER, Record, failure, qpair, request}
 use crate::target::message::ToControl;
 use crate::trace::ConnectionStage;
 use crate::verbs::scripted::{Scripted, ScriptedPort};
-use crate::verbs::{AddressUser, Event, EventKind, PortId, RegisteredMemory, RejectReason, Ticket};
+use crate::verbs::{AddressUser, DeviceId, Event, EventKind, PortId, RegisteredMemory, RejectReason, Ticket};
 
 /// Where a connection can be when something comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +169,8 @@ fn inputs(bench: &Bench, record: Record) -> Vec<(String, Input)> {
             EventKind::LastWqeReached => vec![("", Event::LastWqeReached { connection: CONNECTION })],
             EventKind::QueuePairFatal => vec![("", Event::QueuePairFatal { connection: CONNECTION })],
             EventKind::CompletionQueueError => vec![("", Event::CompletionQueueError { port: PortId(0) })],
-            EventKind::DeviceRemoved => vec![("", Event::DeviceRemoved)],
-            EventKind::DeviceReleased => vec![("", Event::DeviceReleased)],
+            EventKind::DeviceRemoved => vec![("", Event::DeviceRemoved(DeviceId::ONLY))],
+            EventKind::DeviceReleased => vec![("", Event::DeviceReleased(DeviceId::ONLY))],
             // Asked for when no connection is left: `reopening`.
             EventKind::DeviceReopened => continue,
         };
