@@ -109,6 +109,14 @@ impl SubsystemSpec {
             ana: Vec::new(),
         }
     }
+
+    /// The state of an ANA group at an address, as the rules say it: the last one holds.
+    #[must_use]
+    pub fn ana_state(&self, listener: SocketAddr, group: u32) -> AnaState {
+        let rules = self.ana.iter().rev();
+        let mut meant = rules.filter(|rule| rule.listener == listener && rule.group.is_none_or(|g| g == group));
+        meant.next().map_or(AnaState::Optimized, |rule| rule.state)
+    }
 }
 
 /// How a host may use the namespaces of an ANA group on a path [NVMe Base 2.0, 8.1.3].

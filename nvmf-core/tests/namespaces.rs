@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bdev::Device;
 use harness::device::TestDevice;
 use harness::{
-    Conn, Connect, HOST_NQN, NQN, OP_FLUSH, OP_READ, OP_WRITE, OTHER_HOST_NQN, Options, World, io, keyed, listener,
-    namespace, target_spec,
+    Conn, Connect, HOST_NQN, NQN, OP_FLUSH, OP_READ, OP_WRITE, OTHER_HOST_NQN, Options, World, command, io, keyed,
+    listener, namespace, target_spec,
 };
 use nvmf_core::spec::{AnaState, NamespaceSpec, SubsystemSpec};
 use nvmf_core::status::Status;
@@ -354,6 +354,120 @@ fn controller_ids_are_of_the_subsystems_range() {
         let (_, given) = world.connect_admin(0, NQN, 0);
         assert_eq!(given, id);
     }
+    world.shut_down();
+}
+
+fn get(world: &mut World, admin: Conn, opcode: u8, nsid: u32, cdw10: u32) -> Result<Vec<u8>, Status> {
+    world.host_write(admin.cpu, 0, &[0xEE; 4096]);
+    let response = world.execute(admin, command(opcode, 3, nsid, keyed(0, 4096), [cdw10, 0, 0, 0]).to_bytes(), &[]);
+    if response.status().is_success() { Ok(world.host_read(admin.cpu, 0, 4096)) } else { Err(response.status()) }
+}
+
+fn identify(world: &mut World, admin: Conn, structure: u32, nsid: u32) -> Result<Vec<u8>, Status> {
+    get(world, admin, 0x06, nsid, structure)
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+#[test]
+fn identify_tells_of_what_its_host_sees_and_of_nothing_else() {
+    let (mut world, _) = world(10);
+    let hidden = Arc::new(TestDevice::new("hidden", 64));
+    make_device(&mut world, &hidden);
+    let (nguid, eui64) = (Some([7; 16]), Some([5; 8]));
+    add(&mut world, NamespaceRequest { is_auto_visible: false, nguid, eui64, ..request(2, "hidden") });
+    let (admin, _) = world.attach(0);
+    let list = |world: &mut World| {
+        let page = identify(world, admin, 2, 0).unwrap();
+        [word(&page, 0), word(&page, 4), word(&page, 8)]
+    };
+    assert_eq!(list(&mut world), [1, 0, 0]);
+    assert!(identify(&mut world, admin, 0, 2).unwrap().iter().all(|byte| *byte == 0), "as an id that is not active");
+    assert_eq!(identify(&mut world, admin, 3, 2), Err(Status::INVALID_NAMESPACE));
+    let shown = world.change(|target| target.add_namespace_host(NQN, 2, HOST_NQN)).unwrap();
+    world.finish(shown);
+    assert_eq!(list(&mut world), [1, 2, 0]);
+    let page = identify(&mut world, admin, 0, 2).unwrap();
+    assert_eq!((word(&page, 0), &page[104..120], &page[120..128]), (64, &[7; 16][..], &[5; 8][..]));
+    assert_eq!(word(&page, 92), 0, "no ANA group where ANA is not reported");
+    assert_eq!(identify(&mut world, admin, 3, 2).unwrap()[..12], [1, 8, 0, 0, 5, 5, 5, 5, 5, 5, 5, 5]);
+    // A device that grew is larger for who looks.
+    let change = world.change(|target| target.resize_device("hidden", 128)).unwrap();
+    world.finish(change);
+    assert_eq!(word(&identify(&mut world, admin, 0, 2).unwrap(), 0), 128);
+    let page = identify(&mut world, admin, 1, 0).unwrap();
+    assert_eq!((page[76], page[343], word(&page, 344)), (3, 0, 0));
+    assert_eq!(get(&mut world, admin, 0x02, 0, 0x0C | 1023 << 16), Err(Status::INVALID_LOG_PAGE));
+    world.shut_down();
+}
+
+#[test]
+fn the_ana_log_tells_each_path_its_own() {
+    let mut world = asymmetric(11);
+    let log = |world: &mut World, at: SocketAddr| {
+        let admin = world.open_at(at, 0, 0, 32);
+        assert_eq!(world.execute_connect(admin, &Connect::new(0, 32)).status(), Status::SUCCESS);
+        world.enable(admin);
+        let page = get(world, admin, 0x02, 0, 0x0C | 1023 << 16).unwrap();
+        assert_eq!(u16::from_le_bytes([page[8], page[9]]), 2, "groups");
+        let group = |at: usize| (word(&page, at), word(&page, at + 4), page[at + 16], word(&page, at + 32));
+        (page[0], group(16), group(52))
+    };
+    assert_eq!(log(&mut world, listener()), (0, (1, 1, 1, 1), (2, 1, 1, 2)));
+    let change = world.change(|target| target.set_ana_state(NQN, other_listener(), Some(2), AnaState::Inaccessible));
+    world.finish(change.unwrap());
+    assert_eq!(log(&mut world, listener()), (1, (1, 1, 1, 1), (2, 1, 1, 2)));
+    assert_eq!(log(&mut world, other_listener()), (1, (1, 1, 1, 1), (2, 1, 3, 2)));
+    // Groups only; and what Identify says.
+    let (admin, _) = world.attach(0);
+    let page = get(&mut world, admin, 0x02, 0, 0x0C | 1 << 8 | 1023 << 16).unwrap();
+    assert_eq!((word(&page, 16), word(&page, 20), word(&page, 48)), (1, 0, 2));
+    let page = identify(&mut world, admin, 1, 0).unwrap();
+    assert_eq!((page[76], page[342], page[343], word(&page, 344), word(&page, 348)), (0b1011, 10, 0x1F, 1024, 1024));
+    assert_eq!(word(&identify(&mut world, admin, 0, 2).unwrap(), 92), 2);
+    world.shut_down();
+}
+
+/// Hosts hear of what concerns them.
+#[test]
+fn changes_are_told_by_events() {
+    let mut world = asymmetric(12);
+    let (admin, _) = world.attach(0);
+    let enable = command(0x09, 4, 0, keyed(0, 0), [0x0B, 1 << 8 | 1 << 11, 0, 0]).to_bytes();
+    assert_eq!(world.execute(admin, enable, &[]).status(), Status::SUCCESS);
+    let told = |world: &mut World, id: u16, change: Box<dyn FnOnce(&mut Target) -> Result<ChangeId, ChangeError>>| {
+        world.send(admin, command(0x0C, id, 0, keyed(0, 0), [0; 4]).to_bytes(), &[]);
+        world.run(50);
+        let change = world.change(change).unwrap();
+        world.finish(change);
+        world.run(50);
+        let responses = world.responses(admin);
+        responses
+            .iter()
+            .find(|response| response.command_id.get() == id)
+            .map(|response| response.result.get() & 0xFF_FFFF)
+    };
+    let nothing = told(
+        &mut world,
+        40,
+        Box::new(|target| target.set_ana_state(NQN, other_listener(), None, AnaState::NonOptimized)),
+    );
+    assert_eq!(nothing, None, "it came by another address");
+    let removed = told(&mut world, 41, Box::new(|target| target.remove_namespace(NQN, 2)));
+    assert_eq!(removed, None, "the request before takes it");
+    assert_eq!(
+        told(&mut world, 42, Box::new(|target| target.set_ana_state(NQN, listener(), None, AnaState::NonOptimized))),
+        None
+    );
+    let events: Vec<(u16, u64)> = world
+        .responses(admin)
+        .iter()
+        .filter(|response| (40..43).contains(&response.command_id.get()))
+        .map(|response| (response.command_id.get(), response.result.get() & 0xFF_FFFF))
+        .collect();
+    assert_eq!(events, [(40, 0x04_0002), (41, 0x0C_0302)], "changed namespaces, then ANA");
     world.shut_down();
 }
 

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use nvmf_core::spec::AnaSpec;
 use nvmf_core::spec::HostLimits;
 use reactor::PollMode;
 use transport_rdma::target::Origin;
@@ -225,6 +226,16 @@ pub struct SubsystemSection {
     pub listeners: Vec<SocketAddr>,
     /// Namespaces.
     pub namespaces: Vec<NamespaceSection>,
+    /// The highest namespace id.
+    pub nsid_max: u32,
+    /// The controller ids that it gives.
+    pub controller_ids: RangeInclusive<u16>,
+    /// Whether other targets offer it too.
+    pub is_shared: bool,
+    /// Whether hosts are told of ANA.
+    pub reports_ana: bool,
+    /// Access that is not optimized from the start.
+    pub ana: Vec<AnaSpec>,
 }
 
 /// A namespace.
@@ -236,6 +247,16 @@ pub struct NamespaceSection {
     pub nsid: u32,
     /// Its UUID, where one was given.
     pub uuid: Option<Uuid>,
+    /// Its NGUID, where one was given.
+    pub nguid: Option<[u8; 16]>,
+    /// Its EUI-64, where one was given.
+    pub eui64: Option<[u8; 8]>,
+    /// Its ANA group, where one was given.
+    pub ana_group: Option<u32>,
+    /// Whether every host of the subsystem sees it.
+    pub is_auto_visible: bool,
+    /// Otherwise these.
+    pub hosts: Vec<String>,
 }
 
 impl Config {

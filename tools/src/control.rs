@@ -3,6 +3,7 @@
 //! Owns all of these; sleeps on one epoll instance that watches them. Nothing here waits.
 
 mod access;
+mod devices;
 mod facts;
 mod lookout;
 mod server;
@@ -11,13 +12,15 @@ mod session;
 
 mod listener;
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use reactor::{Cpu, Program, Progress, Rest, Turn};
 use transport_rdma::target::{Control, Message};
 use transport_rdma::verbs::Provider;
 
 use access::Access;
+pub use devices::Recipe;
+use devices::{DeviceWorker, Outcome};
 pub use facts::Facts;
 pub use listener::{ListenError, Listener, Service};
 use lookout::{LOOK_NS, Lookout};
@@ -31,6 +34,7 @@ use crate::{metrics, rpc};
 /// Tokens of the epoll instance; the server has its own.
 const TRANSPORT_TOKEN: u64 = 1;
 const SIGNAL_TOKEN: u64 = 2;
+const DEVICE_TOKEN: u64 = 3;
 
 /// Timers of this program; all others are the target's.
 const TICK_TIMER: u64 = 1 << 62 | 1;
@@ -64,6 +68,7 @@ pub struct ControlProgram<P: Provider> {
     lookout: Lookout,
     signals: crate::target::Signals,
     epoll: Epoll,
+    worker: DeviceWorker,
     server: Server,
     shutdown_deadline_ns: u64,
     stage: Stage,
@@ -95,6 +100,8 @@ impl<P: Provider> ControlProgram<P> {
         }
         epoll.add(parts.signals.as_raw_fd(), SIGNAL_TOKEN, readable)?;
         let server = Server::new(parts.listeners, &epoll)?;
+        let worker = DeviceWorker::new(parts.facts.directory.cpu_count())?;
+        epoll.add(worker.as_raw_fd(), DEVICE_TOKEN, readable)?;
         Ok(Self {
             control: parts.control,
             lookout: Lookout::new(&parts.facts.reactors),
@@ -102,6 +109,7 @@ impl<P: Provider> ControlProgram<P> {
             log: parts.log,
             signals: parts.signals,
             epoll,
+            worker,
             server,
             shutdown_deadline_ns: parts.shutdown_deadline_ns,
             stage: Stage::Serving,
@@ -133,14 +141,14 @@ impl<P: Provider> ControlProgram<P> {
     fn serve(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
         let now_ns = turn.now_ns();
         let (control, facts, lookout, log) = (&mut self.control, &self.facts, &self.lookout, &self.log);
+        let worker = &self.worker;
         let mut answer =
             |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, deferred: &mut Vec<Deferred>| {
                 match service {
                     Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
-                        let mut target = Access { control, turn };
-                        let (devices, reactors) = (facts.devices(), &facts.reactors);
-                        let view =
-                            methods::View { target: &mut target, devices, reactors, log, transport_type: "RDMA" };
+                        let mut target = Access { control, turn, worker };
+                        let reactors = &facts.reactors;
+                        let view = methods::View { target: &mut target, reactors, log, transport_type: "RDMA" };
                         methods::perform(view, method, parameters)
                     }),
                     Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
@@ -149,10 +157,24 @@ impl<P: Provider> ControlProgram<P> {
         self.server.take(&self.epoll, token, now_ns, &mut answer);
     }
 
+    /// Devices that were made, or not.
+    fn take_devices(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        while let Some(Outcome { change, result }) = self.worker.next_outcome() {
+            self.control.device_made(turn, change, result);
+        }
+    }
+
     /// Answers who asked for what is done now.
     fn finish_changes(&mut self, now_ns: u64) {
         while let Some(change) = self.control.next_done() {
-            self.server.finish(&self.epoll, now_ns, change);
+            let failure = self.control.take_failure(change);
+            if let Some(why) = &failure {
+                tracing::warn!("a device could not be made: {why}");
+            }
+            self.server.finish(&self.epoll, now_ns, change, failure.as_deref());
+        }
+        while let Some(device) = self.control.next_retired() {
+            self.worker.retire(device);
         }
     }
 
@@ -244,6 +266,7 @@ impl<P: Provider> Program for ControlProgram<P> {
                 // The control part has been polled.
                 TRANSPORT_TOKEN => {}
                 SIGNAL_TOKEN => self.take_signals(turn),
+                DEVICE_TOKEN => self.take_devices(turn),
                 theirs => self.serve(turn, theirs),
             }
         }

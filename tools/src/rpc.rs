@@ -36,8 +36,8 @@ pub enum Flow {
 pub enum Outcome {
     /// Its result.
     Done(Value),
-    /// The result is `true`, when this change is done.
-    Begun(ChangeId),
+    /// The result is this value (most often `true`), when this change is done.
+    Begun(ChangeId, Value),
 }
 
 /// A request whose answer comes later.
@@ -47,6 +47,8 @@ pub struct Deferred {
     pub change: ChangeId,
     /// The request's.
     pub id: Value,
+    /// What it comes to.
+    pub result: Value,
 }
 
 /// Why a request was not done.
@@ -157,16 +159,22 @@ fn respond(
     let response = match (result, id) {
         (Ok(_), None) => return,
         (Err(error), None) if error.code != INVALID_REQUEST => return,
-        (Ok(Outcome::Begun(change)), Some(id)) => return deferred.push(Deferred { change, id: id.clone() }),
+        (Ok(Outcome::Begun(change, result)), Some(id)) => {
+            return deferred.push(Deferred { change, id: id.clone(), result });
+        }
         (Ok(Outcome::Done(result)), Some(id)) => success(id, &result),
         (Err(error), id) => failure(id.unwrap_or(&Value::Null), &error),
     };
     write(outgoing, &response);
 }
 
-/// Answers a request whose change is done.
-pub fn answer_deferred(deferred: &Deferred, outgoing: &mut Vec<u8>) {
-    write(outgoing, &success(&deferred.id, &Value::Bool(true)));
+/// Answers a request whose change is done, or came to nothing.
+pub fn answer_deferred(deferred: &Deferred, failure_text: Option<&str>, outgoing: &mut Vec<u8>) {
+    let response = match failure_text {
+        None => success(&deferred.id, &deferred.result),
+        Some(why) => failure(&deferred.id, &RpcError::internal(why.to_owned())),
+    };
+    write(outgoing, &response);
 }
 
 fn success(id: &Value, result: &Value) -> Value {

@@ -130,7 +130,6 @@ where
         reactors,
         queue_pair_count_max: config.target.queue_pair_count_max,
         directory: control.core().directory(),
-        devices,
     };
     let shutdown_deadline_ns = u64::from(config.target.shutdown_deadline_s) * 1_000_000_000;
     let Outside { signals, listeners, log } = outside;
@@ -281,8 +280,15 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
         let Some(device) = devices.iter().find(|device| device.name() == namespace.device) else {
             bail!("{}: namespace {} has no device \"{}\"", section.nqn, namespace.nsid, namespace.device);
         };
-        namespaces
-            .push(NamespaceSpec { uuid: namespace.uuid, ..NamespaceSpec::new(namespace.nsid, Arc::clone(device)) });
+        namespaces.push(NamespaceSpec {
+            uuid: namespace.uuid,
+            nguid: namespace.nguid,
+            eui64: namespace.eui64,
+            ana_group: namespace.ana_group,
+            is_auto_visible: namespace.is_auto_visible,
+            hosts: namespace.hosts.clone(),
+            ..NamespaceSpec::new(namespace.nsid, Arc::clone(device))
+        });
     }
     Ok(SubsystemSpec {
         model_number: section.model_number.clone(),
@@ -290,6 +296,11 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
         hosts: section.hosts.clone(),
         listeners: section.listeners.clone(),
         namespaces,
+        nsid_max: section.nsid_max,
+        controller_ids: section.controller_ids.clone(),
+        is_shared: section.is_shared,
+        reports_ana: section.reports_ana,
+        ana: section.ana.clone(),
         ..SubsystemSpec::new(&section.nqn, &section.serial_number)
     })
 }

@@ -66,7 +66,6 @@ fn a_target_to_be_ended() {
         reactors: Reactors::of(&builder, &ReactorSection::Floating(1), vec![0]),
         queue_pair_count_max: 16,
         directory: control.core().directory(),
-        devices: Vec::new(),
     };
     let parts = ControlParts { control, facts, log, signals, listeners: Vec::new(), shutdown_deadline_ns: DEADLINE_NS };
     mesh.install(Cpu(1), ControlProgram::new(parts).unwrap());

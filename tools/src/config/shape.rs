@@ -108,6 +108,23 @@ pub(super) struct Subsystem {
     pub(super) listeners: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) namespace: Vec<Namespace>,
+    pub(super) max_namespaces: Option<Spanned<i64>>,
+    pub(super) min_cntlid: Option<Spanned<i64>>,
+    pub(super) max_cntlid: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) shared: bool,
+    #[serde(default)]
+    pub(super) ana_reporting: bool,
+    #[serde(default)]
+    pub(super) ana: Vec<Ana>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ana {
+    pub(super) listener: Spanned<String>,
+    pub(super) group: Option<Spanned<i64>>,
+    pub(super) state: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +133,13 @@ pub(super) struct Namespace {
     pub(super) device: Spanned<String>,
     pub(super) nsid: Option<Spanned<i64>>,
     pub(super) uuid: Option<Spanned<String>>,
+    pub(super) nguid: Option<Spanned<String>>,
+    pub(super) eui64: Option<Spanned<String>>,
+    pub(super) anagrpid: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) no_auto_visible: bool,
+    #[serde(default)]
+    pub(super) hosts: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -315,3 +315,53 @@ fn a_file_that_is_not_there_says_so() {
     let error = Config::load(Path::new("/nowhere/t.toml"), &[0]).unwrap_err();
     assert_eq!(error.to_string(), "/nowhere/t.toml: cannot be read: No such file or directory (os error 2)");
 }
+
+#[test]
+fn namespaces_and_paths_say_what_they_are() {
+    let more = "\nnguid = \"00112233445566778899aabbccddeeff\"\neui64 = \"0011223344556677\"\nanagrpid = 3\nno_auto_visible = true\nhosts = [\"nqn.2026-11.io.quiesce:h\"]\n[[subsystem.ana]]\nlistener = \"127.0.0.1:4420\"\nstate = \"non_optimized\"\n";
+    let text = SMALLEST.replacen(
+        "allow_any_host = true",
+        "allow_any_host = true\nana_reporting = true\nmin_cntlid = 5\nmax_cntlid = 9",
+        1,
+    );
+    let subsystem = &parse(&format!("{text}{more}")).unwrap().subsystems[0];
+    let namespace = &subsystem.namespaces[0];
+    assert_eq!((namespace.nguid.unwrap()[15], namespace.eui64.unwrap()[7], namespace.ana_group), (0xFF, 0x77, Some(3)));
+    assert!(!namespace.is_auto_visible && subsystem.reports_ana && !subsystem.is_shared);
+    assert_eq!((subsystem.controller_ids.clone(), subsystem.ana.len(), namespace.hosts.len()), (5..=9, 1, 1));
+    for (from, to, expected) in [
+        (
+            "allow_any_host = true",
+            "allow_any_host = true\nshared = true",
+            "serial is missing, and should be given where shared = true",
+        ),
+        (
+            "allow_any_host = true",
+            "allow_any_host = true\nshared = true\nserial = \"1\"",
+            "namespace.uuid and nguid should be both given",
+        ),
+        (
+            "allow_any_host = true",
+            "allow_any_host = true\nmin_cntlid = 7\nmax_cntlid = 6",
+            "max_cntlid is 6: 7 to 65519",
+        ),
+        (
+            "device = \"disk0\"",
+            "device = \"disk0\"\neui64 = \"00\"",
+            "namespace.eui64 is \"00\": 16 hexadecimal digits, not all zero",
+        ),
+        (
+            "device = \"disk0\"",
+            "device = \"disk0\"\nhosts = [\"nqn.2026-11.io.quiesce:h\"]",
+            "nothing without no_auto_visible = true",
+        ),
+        (
+            "device = \"disk0\"",
+            "device = \"disk0\"\n[[subsystem.ana]]\nlistener = \"127.0.0.1:4420\"\nstate = \"optimized\"",
+            "nothing without ana_reporting = true",
+        ),
+    ] {
+        let text = errors(from, to);
+        assert!(text.contains(expected), "{text}");
+    }
+}

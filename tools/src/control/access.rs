@@ -1,23 +1,39 @@
 //! The target, as the methods of RPC reach it: the control plane's part of it, for the time of one request.
 
-use nvmf_core::ChangeId;
 use nvmf_core::spec::{HostLimits, SubsystemSpec};
-use nvmf_core::target::{ControllerFacts, QpairFacts};
+use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
+use nvmf_core::{ChangeError, ChangeId};
 use reactor::Turn;
 use transport_rdma::target::{Change, Control, ControlError, Message, PlacementError, PlacementRule};
 use transport_rdma::verbs::Provider;
 
+use super::devices::{DeviceWorker, Recipe};
 use crate::rpc::methods::TargetAccess;
 
 /// See the module.
 pub(super) struct Access<'a, 't, P: Provider> {
     pub(super) control: &'a mut Control<P>,
+    pub(super) worker: &'a DeviceWorker,
     pub(super) turn: &'a mut Turn<'t, Message<P>>,
 }
 
 impl<P: Provider> TargetAccess for Access<'_, '_, P> {
     fn subsystems(&self) -> Vec<&SubsystemSpec> {
         self.control.core().subsystems().collect()
+    }
+
+    fn devices(&self) -> Vec<DeviceFacts<'_>> {
+        self.control.core().devices().collect()
+    }
+
+    fn free_nsid(&self, nqn: &str) -> Result<u32, ChangeError> {
+        self.control.core().free_nsid(nqn)
+    }
+
+    fn make_device(&mut self, name: &str, base: Option<&str>, recipe: Recipe) -> Result<ChangeId, ControlError> {
+        let change = self.control.begin_device(self.turn, name, base)?;
+        self.worker.make(change, recipe);
+        Ok(change)
     }
 
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {

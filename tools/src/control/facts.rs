@@ -1,4 +1,4 @@
-//! What RPC and metrics show: counters of all CPUs, and the devices. Read on the control plane; written by each CPU alone.
+//! What RPC and metrics show: counters of all CPUs. Read on the control plane; written by each CPU alone.
 
 mod reactor;
 
@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::reactor::{Counter, Cpu};
-use bdev::Device;
 use nvmf_core::Directory;
 use transport_rdma::binding::RejectStatus;
 use transport_rdma::target::Control;
@@ -24,15 +23,9 @@ pub struct Facts {
     pub queue_pair_count_max: usize,
     /// The NVMe layer's.
     pub directory: Arc<Directory>,
-    /// All devices of the configuration.
-    pub devices: Vec<Arc<dyn Device>>,
 }
 
 impl Facts {
-    pub(super) fn devices(&self) -> &[Arc<dyn Device>] {
-        &self.devices
-    }
-
     /// Everything, for metrics.
     pub(super) fn samples<P: Provider>(&self, control: &Control<P>, lookout: &Lookout) -> Vec<Sample> {
         let mut samples = Vec::new();

@@ -90,11 +90,11 @@ impl Server {
     }
 
     /// A change is done: whoever asked for it is told.
-    pub(super) fn finish(&mut self, epoll: &Epoll, now_ns: u64, change: ChangeId) {
+    pub(super) fn finish(&mut self, epoll: &Epoll, now_ns: u64, change: ChangeId, failure: Option<&str>) {
         let handles: Vec<Handle<Session>> = self.sessions.handles().collect();
         for handle in handles {
             let Some(session) = self.sessions.look_mut(handle) else { continue };
-            let life = session.finish(now_ns, change).and_then(|life| {
+            let life = session.finish(now_ns, change, failure).and_then(|life| {
                 session.watch(epoll, SESSION_TOKEN | handle.to_bits())?;
                 Ok(life)
             });
@@ -197,7 +197,7 @@ mod tests {
                               deferred: &mut Vec<Deferred>| match service {
                 Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
                     Ok(match method {
-                        "slow" => rpc::Outcome::Begun(a_change()),
+                        "slow" => rpc::Outcome::Begun(a_change(), serde_json::json!(true)),
                         _ => rpc::Outcome::Done(serde_json::json!([method, parameters.cloned()])),
                     })
                 }),
@@ -262,14 +262,14 @@ mod tests {
         bench.run(0);
         assert_eq!(bench.server.sessions.len(), 2, "nobody is left to answer to");
 
-        bench.server.finish(&bench.epoll, 0, a_change());
+        bench.server.finish(&bench.epoll, 0, a_change(), None);
         let len = asks.read(&mut answers).unwrap();
         assert_eq!(&answers[..len], b"{\"id\":1,\"jsonrpc\":\"2.0\",\"result\":true}\n");
         let mut rest = String::new();
         waits.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "{\"id\":\"x\",\"jsonrpc\":\"2.0\",\"result\":true}\n", "and the connection ends with it");
         assert_eq!(bench.server.sessions.len(), 1);
-        bench.server.finish(&bench.epoll, 0, a_change());
+        bench.server.finish(&bench.epoll, 0, a_change(), None);
         asks.set_nonblocking(true).unwrap();
         assert!(asks.read(&mut answers).is_err(), "once only");
     }

@@ -67,13 +67,13 @@ impl Session {
     }
 
     /// Answers the requests that began this change, if any did.
-    pub(super) fn finish(&mut self, now_ns: u64, change: ChangeId) -> io::Result<Life> {
+    pub(super) fn finish(&mut self, now_ns: u64, change: ChangeId, failure: Option<&str>) -> io::Result<Life> {
         let (done, others) =
             std::mem::take(&mut self.deferred).into_iter().partition(|request| request.change == change);
         self.deferred = others;
         let done: Vec<Deferred> = done;
         for request in &done {
-            rpc::answer_deferred(request, &mut self.outgoing);
+            rpc::answer_deferred(request, failure, &mut self.outgoing);
         }
         if done.is_empty() { Ok(Life::On) } else { self.send(now_ns) }
     }

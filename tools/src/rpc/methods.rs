@@ -2,25 +2,25 @@
 //! this target has beyond SPDK stands beside it under names of its own.
 
 mod bdev;
+mod device;
 mod framework;
 mod host_limits;
 mod log;
+pub mod namespace;
 mod nvmf;
 mod placement;
 mod subsystem;
 mod thread;
 
-use std::sync::Arc;
-
-use ::bdev::Device;
-use nvmf_core::ChangeId;
 use nvmf_core::spec::{HostLimits, SubsystemSpec};
-use nvmf_core::target::{ControllerFacts, QpairFacts};
+use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
+use nvmf_core::{ChangeError, ChangeId};
 use serde_json::{Value, json};
 use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule};
 
 use super::parameters::Parameters;
 use super::{Outcome, RpcError};
+pub use crate::control::Recipe;
 use crate::log::Log;
 use crate::reactors::Reactors;
 
@@ -28,6 +28,21 @@ use crate::reactors::Reactors;
 pub trait TargetAccess {
     /// Subsystems; each namespace has its UUID.
     fn subsystems(&self) -> Vec<&SubsystemSpec>;
+
+    /// The devices that can be used.
+    fn devices(&self) -> Vec<DeviceFacts<'_>>;
+
+    /// The lowest namespace id that is free.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn free_nsid(&self, nqn: &str) -> Result<u32, ChangeError>;
+
+    /// Has a device opened, made of `base` if it is made of another.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn make_device(&mut self, name: &str, base: Option<&str>, recipe: Recipe) -> Result<ChangeId, ControlError>;
 
     /// The controllers of a subsystem. `None`: there is no such subsystem.
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>>;
@@ -64,8 +79,6 @@ pub trait TargetAccess {
 pub struct View<'a> {
     /// The target.
     pub target: &'a mut dyn TargetAccess,
-    /// All devices.
-    pub devices: &'a [Arc<dyn Device>],
     /// The reactors.
     pub reactors: &'a Reactors,
     /// The log.
@@ -80,12 +93,25 @@ enum Method {
     Tell(fn(View<'_>, &Parameters<'_>) -> Result<Value, RpcError>),
     /// A change, which is answered when it is done.
     Change(fn(View<'_>, &Parameters<'_>) -> Result<ChangeId, RpcError>),
+    /// The same, with a result of its own.
+    Make(fn(View<'_>, &Parameters<'_>) -> Result<(ChangeId, Value), RpcError>),
 }
-use Method::{Change as Begin, Tell};
+use Method::{Change as Begin, Make, Tell};
 
 /// All methods: name, parameters, what it does.
 const METHODS: &[(&str, &[&str], Method)] = &[
+    ("bdev_aio_create", device::AIO, Make(device::create_file)),
+    ("bdev_aio_delete", &["name"], Begin(device::delete)),
+    ("bdev_aio_rescan", &["name"], Begin(device::rescan)),
     ("bdev_get_bdevs", &["name", "timeout"], Tell(bdev::get_bdevs)),
+    ("bdev_malloc_create", device::MALLOC, Make(device::create_malloc)),
+    ("bdev_malloc_delete", &["name"], Begin(device::delete)),
+    ("bdev_null_create", device::NULL, Make(device::create_null)),
+    ("bdev_null_delete", &["name"], Begin(device::delete)),
+    ("bdev_null_resize", &["name", "new_size"], Begin(device::resize_null)),
+    ("bdev_uring_create", device::URING, Make(device::create_file)),
+    ("bdev_uring_delete", &["name"], Begin(device::delete)),
+    ("bdev_uring_rescan", &["name"], Begin(device::rescan)),
     ("framework_get_reactors", &[], Tell(framework::get_reactors)),
     ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], Tell(framework::monitor_turns)),
     ("framework_set_poll_mode", &["mode", "spin_us", "pause_us", "lcore"], Tell(framework::set_poll_mode)),
@@ -95,25 +121,46 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("log_set_print_level", &["level"], Tell(log::set_level)),
     (
         "nvmf_create_subsystem",
-        &["nqn", "serial_number", "model_number", "allow_any_host", "tgt_name"],
+        &[
+            "nqn",
+            "serial_number",
+            "model_number",
+            "allow_any_host",
+            "max_namespaces",
+            "ana_reporting",
+            "min_cntlid",
+            "max_cntlid",
+            "shared",
+            "tgt_name",
+        ],
         Begin(subsystem::create_subsystem),
     ),
     ("nvmf_delete_subsystem", &["nqn", "tgt_name"], Begin(subsystem::delete_subsystem)),
     ("nvmf_get_host_limits", &[], Tell(host_limits::get_host_limits)),
     ("nvmf_get_placement", &[], Tell(placement::get_placement)),
     ("nvmf_get_subsystems", &["nqn", "tgt_name"], Tell(nvmf::get_subsystems)),
+    ("nvmf_ns_add_host", &["nqn", "nsid", "host", "tgt_name"], Begin(namespace::add_host)),
+    ("nvmf_ns_remove_host", &["nqn", "nsid", "host", "tgt_name"], Begin(namespace::remove_host)),
     ("nvmf_set_host_limits", &["queue_pairs", "commands", "data_size"], Begin(host_limits::set_host_limits)),
     ("nvmf_set_placement", &["rules"], Tell(placement::set_placement)),
     ("nvmf_subsystem_add_host", &["nqn", "host", "tgt_name"], Begin(subsystem::add_host)),
     ("nvmf_subsystem_add_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::add_listener)),
+    ("nvmf_subsystem_add_ns", &["nqn", "namespace", "tgt_name"], Make(namespace::add)),
     ("nvmf_subsystem_allow_any_host", &["nqn", "allow_any_host", "tgt_name"], Begin(subsystem::allow_any_host)),
     ("nvmf_subsystem_get_controllers", &["nqn", "tgt_name"], Tell(nvmf::get_controllers)),
     ("nvmf_subsystem_get_listeners", &["nqn", "tgt_name"], Tell(nvmf::get_listeners)),
     ("nvmf_subsystem_get_qpairs", &["nqn", "tgt_name"], Tell(nvmf::get_qpairs)),
+    (
+        "nvmf_subsystem_listener_set_ana_state",
+        &["nqn", "listen_address", "ana_state", "anagrpid", "tgt_name"],
+        Begin(namespace::set_ana_state),
+    ),
     ("nvmf_subsystem_pause", &["nqn", "tgt_name"], Begin(subsystem::pause)),
     ("nvmf_subsystem_remove_host", &["nqn", "host", "tgt_name"], Begin(subsystem::remove_host)),
     ("nvmf_subsystem_remove_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::remove_listener)),
+    ("nvmf_subsystem_remove_ns", &["nqn", "nsid", "tgt_name"], Begin(namespace::remove)),
     ("nvmf_subsystem_resume", &["nqn", "tgt_name"], Begin(subsystem::resume)),
+    ("nvmf_subsystem_set_ns_ana_group", &["nqn", "nsid", "anagrpid", "tgt_name"], Begin(namespace::set_ana_group)),
     ("rpc_get_methods", &["current", "include_aliases"], Tell(rpc_get_methods)),
     ("thread_get_pollers", &[], Tell(thread::get_pollers)),
     ("thread_get_stats", &[], Tell(thread::get_stats)),
@@ -130,7 +177,8 @@ pub fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Resu
     let parameters = Parameters::new(*name, allowed, parameters)?;
     match perform {
         Tell(tell) => tell(view, &parameters).map(Outcome::Done),
-        Begin(begin) => begin(view, &parameters).map(Outcome::Begun),
+        Begin(begin) => begin(view, &parameters).map(|change| Outcome::Begun(change, json!(true))),
+        Make(make) => make(view, &parameters).map(|(change, result)| Outcome::Begun(change, result)),
     }
 }
 

@@ -1,13 +1,17 @@
 //! Subsystems and their namespaces: names that are well formed, unique, and meet.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
+use nvmf_core::limits::{CONTROLLER_ID_MAX, NSID_MAX};
+use nvmf_core::spec::AnaSpec;
 use toml::Spanned;
 use uuid::Uuid;
 
 use super::value::{address, number, quoted, words};
 use crate::config::report::{Report, nearest};
 use crate::config::{DeviceSection, NamespaceSection, SubsystemSection, shape};
+use crate::rpc::methods::namespace::{ANA_STATES, ana_state, bytes};
 
 /// NVM Express Base 2.0, 4.5: an NQN has at most 223 bytes.
 const NQN_LEN_MAX: usize = 223;
@@ -54,7 +58,17 @@ pub(super) fn check_subsystems(
                 listeners.push(address);
             }
         }
-        let namespaces = check_namespaces(section.namespace, &nqn, devices, &mut users, report);
+        let nsid_max = number(section.max_namespaces, &named("max_namespaces"), NSID_MAX, 1..=NSID_MAX, report);
+        let first_id = number(section.min_cntlid, &named("min_cntlid"), 1, 1..=CONTROLLER_ID_MAX, report);
+        let ids = first_id..=CONTROLLER_ID_MAX;
+        let last_id = number(section.max_cntlid, &named("max_cntlid"), CONTROLLER_ID_MAX, ids, report);
+        if section.shared && section.serial.is_none() {
+            let allowed = "given where shared = true: every target of the subsystem says the same";
+            report.say(Some(section.nqn.span()), format!("{} is missing, and should be {allowed}", named("serial")));
+        }
+        let ana = check_ana(section.ana, &nqn, (section.ana_reporting, nsid_max), &listeners, report);
+        let terms = Terms { nqn: &nqn, nsid_max, is_shared: section.shared };
+        let namespaces = check_namespaces(section.namespace, &terms, devices, &mut users, report);
         subsystems.push(SubsystemSection {
             serial_number: words(section.serial, &named("serial"), 20, report).unwrap_or_else(|| serial_number(&nqn)),
             model_number: words(section.model, &named("model"), 40, report).unwrap_or_else(|| "Quiesce".to_owned()),
@@ -62,19 +76,62 @@ pub(super) fn check_subsystems(
             hosts: section.hosts.into_iter().map(Spanned::into_inner).collect(),
             listeners,
             namespaces,
+            nsid_max,
+            controller_ids: first_id..=last_id,
+            is_shared: section.shared,
+            reports_ana: section.ana_reporting,
+            ana,
             nqn,
         });
     }
     subsystems
 }
 
+/// What a namespace has to fit to.
+struct Terms<'a> {
+    nqn: &'a str,
+    nsid_max: u32,
+    is_shared: bool,
+}
+
+fn check_ana(
+    sections: Vec<shape::Ana>,
+    nqn: &str,
+    (is_reported, group_max): (bool, u32),
+    listeners: &[SocketAddr],
+    report: &mut Report<'_>,
+) -> Vec<AnaSpec> {
+    let named = |field: &str| format!("subsystem \"{nqn}\": ana.{field}");
+    let mut rules = Vec::new();
+    for section in sections {
+        let found = address(&section.listener, &named("listener"), "127.0.0.1:4420", report);
+        let (span, text) = (section.listener.span(), quoted(section.listener.get_ref()));
+        if found.is_some_and(|found| !listeners.contains(&found)) {
+            report.refuse(span.clone(), &named("listener"), &text, "one of the subsystem's listeners");
+        }
+        if !is_reported {
+            report.refuse(span, &named("listener"), text, "nothing without ana_reporting = true");
+        }
+        let state = ana_state(section.state.get_ref());
+        if state.is_none() {
+            report.refuse(section.state.span(), &named("state"), quoted(section.state.get_ref()), ANA_STATES);
+        }
+        let group = section.group.map(|group| number(Some(group), &named("group"), 1, 1..=group_max, report));
+        if let (Some(listener), Some(state)) = (found, state) {
+            rules.push(AnaSpec { listener, group, state });
+        }
+    }
+    rules
+}
+
 fn check_namespaces(
     sections: Vec<shape::Namespace>,
-    nqn: &str,
+    terms: &Terms<'_>,
     devices: &[DeviceSection],
     users: &mut BTreeMap<String, String>,
     report: &mut Report<'_>,
 ) -> Vec<NamespaceSection> {
+    let Terms { nqn, nsid_max, is_shared } = *terms;
     let named = |field: &str| format!("subsystem \"{nqn}\": namespace.{field}");
     let mut namespaces: Vec<NamespaceSection> = Vec::new();
     for section in sections {
@@ -90,7 +147,7 @@ fn check_namespaces(
         }
         let next = namespaces.iter().map(|namespace| namespace.nsid).max().unwrap_or(0).saturating_add(1);
         let nsid_span = section.nsid.as_ref().map(Spanned::span);
-        let nsid = number(section.nsid, &named("nsid"), next, 1..=1024, report);
+        let nsid = number(section.nsid, &named("nsid"), next, 1..=nsid_max, report);
         if let Some(other) = namespaces.iter().find(|namespace| namespace.nsid == nsid) {
             let span = nsid_span.unwrap_or_else(|| section.device.span());
             let allowed = format!("unique in its subsystem, and device \"{}\" has this one", other.device);
@@ -108,9 +165,46 @@ fn check_namespaces(
             }
             parsed
         });
-        namespaces.push(NamespaceSection { device, nsid, uuid });
+        if is_shared && (uuid.is_none() || section.nguid.is_none()) {
+            let allowed = "both given where shared = true: every target of the subsystem says the same";
+            report.say(Some(section.device.span()), format!("{} and nguid should be {allowed}", named("uuid")));
+        }
+        if !section.no_auto_visible
+            && let Some(host) = section.hosts.first()
+        {
+            let allowed = "nothing without no_auto_visible = true: every host sees the namespace";
+            report.refuse(host.span(), &named("hosts"), quoted(host.get_ref()), allowed);
+        }
+        for host in &section.hosts {
+            check_nqn(host, &named("hosts"), report);
+        }
+        namespaces.push(NamespaceSection {
+            device,
+            nsid,
+            uuid,
+            nguid: identifier(section.nguid, &named("nguid"), report),
+            eui64: identifier(section.eui64, &named("eui64"), report),
+            ana_group: section.anagrpid.map(|group| number(Some(group), &named("anagrpid"), 1, 1..=nsid_max, report)),
+            is_auto_visible: !section.no_auto_visible,
+            hosts: section.hosts.into_iter().map(Spanned::into_inner).collect(),
+        });
     }
     namespaces
+}
+
+/// NGUID or EUI-64 in hexadecimal. Zero is none [NVMe Base 2.0, 4.5.1].
+fn identifier<const LEN: usize>(
+    text: Option<Spanned<String>>,
+    field: &str,
+    report: &mut Report<'_>,
+) -> Option<[u8; LEN]> {
+    let text = text?;
+    let bytes = bytes(text.get_ref()).filter(|bytes| *bytes != [0; LEN]);
+    if bytes.is_none() {
+        let allowed = format!("{} hexadecimal digits, not all zero", 2 * LEN);
+        report.refuse(text.span(), field, quoted(text.get_ref()), &allowed);
+    }
+    bytes
 }
 
 /// A serial number that survives a restart and differs between subsystems: for one that was given none.

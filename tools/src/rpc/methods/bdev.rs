@@ -1,7 +1,7 @@
 //! `bdev_…`: devices.
 
-use ::bdev::Device;
 use nvmf_core::spec::SubsystemSpec;
+use nvmf_core::target::DeviceFacts;
 use serde_json::{Value, json};
 
 use super::View;
@@ -9,15 +9,16 @@ use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
 pub(super) fn get_bdevs(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
-    // SPDK waits so long for a device to appear; here they are all there from the start.
+    // SPDK waits so long for a device to appear; here whoever makes one is answered when it is there.
     parameters.number("timeout")?;
     let name = parameters.string("name")?;
     let subsystems = view.target.subsystems();
     let chosen: Vec<Value> = view
-        .devices
+        .target
+        .devices()
         .iter()
-        .filter(|device| name.is_none_or(|name| name == device.name()))
-        .map(|device| describe_device(&**device, &subsystems))
+        .filter(|facts| name.is_none_or(|name| name == facts.device.name()))
+        .map(|facts| describe_device(*facts, &subsystems))
         .collect();
     match name {
         Some(name) if chosen.is_empty() => Err(RpcError::no_such("bdev", name)),
@@ -25,7 +26,8 @@ pub(super) fn get_bdevs(view: View<'_>, parameters: &Parameters<'_>) -> Result<V
     }
 }
 
-fn describe_device(device: &dyn Device, subsystems: &[&SubsystemSpec]) -> Value {
+fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Value {
+    let DeviceFacts { device, is_claimed } = facts;
     let geometry = device.geometry();
     let namespace =
         subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).find(|n| n.device.name() == device.name());
@@ -36,7 +38,7 @@ fn describe_device(device: &dyn Device, subsystems: &[&SubsystemSpec]) -> Value 
         "product_name": device.product(),
         "block_size": geometry.block_len,
         "num_blocks": geometry.block_count,
-        "claimed": namespace.is_some(),
+        "claimed": is_claimed,
         "zoned": false,
         "supported_io_types": {
             "read": true,
@@ -53,7 +55,7 @@ fn describe_device(device: &dyn Device, subsystems: &[&SubsystemSpec]) -> Value 
     if let Some(uuid) = uuid {
         facts["uuid"] = json!(uuid);
     }
-    if namespace.is_some() {
+    if is_claimed {
         facts["claim_type"] = json!("exclusive_write");
     }
     facts

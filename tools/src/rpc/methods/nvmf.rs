@@ -7,6 +7,7 @@ use nvmf_core::spec::SubsystemSpec;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::namespace::ana_word;
 use super::{View, thread};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
@@ -30,7 +31,7 @@ pub(super) fn get_subsystems(view: View<'_>, parameters: &Parameters<'_>) -> Res
     }
 }
 
-/// Without SPDK's `ana_states`: this target reports none.
+/// With SPDK's `ana_states` where the subsystem reports ANA.
 pub(super) fn get_listeners(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
     check_target(parameters)?;
     let nqn = needed_nqn(parameters)?;
@@ -38,7 +39,18 @@ pub(super) fn get_listeners(view: View<'_>, parameters: &Parameters<'_>) -> Resu
     let subsystem = subsystems.iter().find(|subsystem| subsystem.nqn == nqn);
     let subsystem = subsystem.ok_or_else(|| no_subsystem(&view, parameters, nqn))?;
     let listeners = subsystem.listeners.iter();
-    Ok(listeners.map(|listener| json!({ "address": describe_address(listener, view.transport_type) })).collect())
+    let describe = |listener: &SocketAddr| {
+        let mut facts = json!({ "address": describe_address(listener, view.transport_type) });
+        if subsystem.reports_ana {
+            let state = |group| {
+                let state = ana_word(subsystem.ana_state(*listener, group));
+                json!({ "ana_group": group, "ana_state": state })
+            };
+            facts["ana_states"] = (1..=subsystem.nsid_max).map(state).collect();
+        }
+        facts
+    };
+    Ok(listeners.map(describe).collect())
 }
 
 pub(super) fn get_controllers(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
@@ -132,6 +144,19 @@ fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value 
             if let Some(uuid) = namespace.uuid {
                 facts["uuid"] = json!(uuid.to_string());
             }
+            if let Some(nguid) = namespace.nguid {
+                facts["nguid"] = json!(hexadecimal(&nguid));
+            }
+            if let Some(eui64) = namespace.eui64 {
+                facts["eui64"] = json!(hexadecimal(&eui64));
+            }
+            if subsystem.reports_ana {
+                facts["anagrpid"] = json!(namespace.ana_group());
+            }
+            if !namespace.is_auto_visible {
+                facts["no_auto_visible"] = json!(true);
+                facts["hosts"] = json!(namespace.hosts);
+            }
             facts
         })
         .collect();
@@ -143,6 +168,14 @@ fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value 
         "hosts": subsystem.hosts.iter().map(|host| json!({ "nqn": host })).collect::<Vec<_>>(),
         "serial_number": subsystem.serial_number,
         "model_number": subsystem.model_number,
+        "max_namespaces": subsystem.nsid_max,
+        "min_cntlid": subsystem.controller_ids.start(),
+        "max_cntlid": subsystem.controller_ids.end(),
+        "ana_reporting": subsystem.reports_ana,
         "namespaces": namespaces,
     })
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use nvmf_core::ChangeId;
+use nvmf_core::limits::{CONTROLLER_ID_MAX, NSID_MAX};
 use nvmf_core::spec::SubsystemSpec;
 use nvmf_core::target::Amendment;
 use serde_json::json;
@@ -22,12 +23,31 @@ const MODEL_NUMBER: &str = "Quiesce";
 pub(super) fn create_subsystem(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
     let nqn = parameters.needed_string("nqn", "a name such as \"nqn.2026-11.org.example:disks\"")?;
     let serial = parameters.string("serial_number")?;
+    let is_shared = parameters.boolean("shared")?.unwrap_or(false);
+    if is_shared && serial.is_none() {
+        return Err(
+            parameters.missing("serial_number", "given where the subsystem is shared: all its targets say the same")
+        );
+    }
+    let ids = 1..=u64::from(CONTROLLER_ID_MAX);
+    let first_id = parameters.number_in("min_cntlid", ids.clone())?.unwrap_or(*ids.start());
+    let last_id = parameters.number_in("max_cntlid", ids.clone())?.unwrap_or(*ids.end());
+    let namespace_count_max = parameters.number_in("max_namespaces", 1..=u64::from(NSID_MAX))?;
     let spec = SubsystemSpec {
+        controller_ids: narrow(first_id)..=narrow(last_id),
+        nsid_max: namespace_count_max.and_then(|count| u32::try_from(count).ok()).unwrap_or(NSID_MAX),
+        is_shared,
+        reports_ana: parameters.boolean("ana_reporting")?.unwrap_or(false),
         model_number: parameters.string("model_number")?.unwrap_or(MODEL_NUMBER).to_owned(),
         allow_any_host: parameters.boolean("allow_any_host")?.unwrap_or(false),
         ..SubsystemSpec::new(nqn, &serial.map_or_else(|| serial_number(nqn), str::to_owned))
     };
     begin(view, parameters, Change::CreateSubsystem(Box::new(spec)))
+}
+
+/// Numbers that were checked against the highest id.
+fn narrow(id: u64) -> u16 {
+    u16::try_from(id).unwrap_or(CONTROLLER_ID_MAX)
 }
 
 pub(super) fn delete_subsystem(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
@@ -78,9 +98,14 @@ pub(super) fn resume(view: View<'_>, parameters: &Parameters<'_>) -> Result<Chan
 }
 
 pub(super) fn begin(view: View<'_>, parameters: &Parameters<'_>, change: Change) -> Result<ChangeId, RpcError> {
-    use nvmf_core::ChangeError as E;
     check_target(parameters)?;
-    view.target.change(change).map_err(|error| match &error {
+    view.target.change(change).map_err(|error| refusal(parameters, &error))
+}
+
+/// Why a change was refused.
+pub(super) fn refusal(parameters: &Parameters<'_>, error: &ControlError) -> RpcError {
+    use nvmf_core::ChangeError as E;
+    match error {
         ControlError::Change(
             E::NoSubsystem { .. }
             | E::ListenerThere { .. }
@@ -110,11 +135,11 @@ pub(super) fn begin(view: View<'_>, parameters: &Parameters<'_>, change: Change)
         )
         | ControlError::AddressEnds { .. }
         | ControlError::NoDevice { .. } => parameters.not_now(&error.to_string()),
-    })
+    }
 }
 
 /// NVMe's four words for an address, as SPDK takes them.
-fn listen_address(view: &View<'_>, parameters: &Parameters<'_>) -> Result<SocketAddr, RpcError> {
+pub(super) fn listen_address(view: &View<'_>, parameters: &Parameters<'_>) -> Result<SocketAddr, RpcError> {
     let parts = parameters.object("listen_address", &["trtype", "adrfam", "traddr", "trsvcid"])?;
     let allowed_type = format!("{:?}", view.transport_type);
     let transport_type = parts.needed_string("trtype", &allowed_type)?;

@@ -1,5 +1,8 @@
 //! The shapes that SPDK's users script against, and the errors.
 
+use std::sync::Arc;
+
+use ::bdev::Device;
 use nvmf_core::QpairStage;
 use nvmf_core::spec::{NamespaceSpec, TargetSpec};
 use reactor::{Cpu, PollMode, Simulation};
@@ -15,11 +18,26 @@ struct Fake {
     placement: Vec<PlacementRule>,
     changes: Vec<String>,
     refusal: Option<ControlError>,
+    devices: [Arc<dyn Device>; 2],
 }
 
 impl TargetAccess for Fake {
     fn subsystems(&self) -> Vec<&SubsystemSpec> {
         vec![&self.subsystem]
+    }
+
+    fn devices(&self) -> Vec<DeviceFacts<'_>> {
+        self.devices.iter().zip([true, false]).map(|(device, is_claimed)| DeviceFacts { device, is_claimed }).collect()
+    }
+
+    fn free_nsid(&self, _nqn: &str) -> Result<u32, ChangeError> {
+        Ok(2)
+    }
+
+    fn make_device(&mut self, name: &str, base: Option<&str>, recipe: Recipe) -> Result<ChangeId, ControlError> {
+        let product = recipe().map(|device| format!("{} {:?}", device.product(), device.geometry().block_count));
+        self.changes.push(format!("{name} of {base:?}: {product:?}"));
+        Ok(a_change())
     }
 
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {
@@ -110,11 +128,10 @@ fn with_target<R>(
 ) -> (R, Vec<String>) {
     let device: Arc<dyn Device> = Arc::new(::bdev::Memory::new("disk0", 512, 131_072, false).unwrap());
     let spare: Arc<dyn Device> = Arc::new(::bdev::Null::new("spare", 4096, 10).unwrap());
-    let mut target =
-        Fake { subsystem: subsystem(Some(&device)), placement: vec![a_rule()], changes: Vec::new(), refusal };
+    let (subsystem, devices) = (subsystem(Some(&device)), [device, spare]);
+    let mut target = Fake { subsystem, placement: vec![a_rule()], changes: Vec::new(), refusal, devices };
     let (log, _layer) = log::tests::detached();
-    let devices = [device, spare];
-    let result = check(View { target: &mut target, devices: &devices, reactors, log: &log, transport_type: "RDMA" });
+    let result = check(View { target: &mut target, reactors, log: &log, transport_type: "RDMA" });
     (result, target.changes)
 }
 
@@ -126,7 +143,7 @@ fn with_view<R>(reactors: &Reactors, check: impl FnOnce(View<'_>) -> R) -> R {
 fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Result<Value, RpcError> {
     match super::perform(view, method, parameters)? {
         Outcome::Done(result) => Ok(result),
-        Outcome::Begun(change) => panic!("{method} began {change:?}"),
+        Outcome::Begun(change, _) => panic!("{method} began {change:?}"),
     }
 }
 
@@ -159,6 +176,10 @@ fn subsystems_have_spdks_shape() {
             "hosts": [{ "nqn": "nqn.2026-11.io.quiesce:host" }],
             "serial_number": "S1",
             "model_number": "Quiesce",
+            "max_namespaces": 1024,
+            "min_cntlid": 1,
+            "max_cntlid": 65519,
+            "ana_reporting": false,
             "namespaces": [{
                 "nsid": 1, "bdev_name": "disk0", "name": "disk0",
                 "uuid": "dd5b8f6e-b67a-4506-b606-7fff5a859920",
@@ -205,7 +226,7 @@ fn change(method: &str, parameters: Value, refusal: Option<ControlError>) -> Res
     let reactors = reactors::tests::idle();
     let (outcome, mut changes) =
         with_target(&reactors, refusal, |view| super::perform(view, method, Some(&parameters)));
-    assert!(matches!(outcome?, Outcome::Begun(_)), "changes are answered when they are done");
+    assert!(matches!(outcome?, Outcome::Begun(..)), "changes are answered when they are done");
     Ok(changes.remove(0))
 }
 
@@ -301,8 +322,8 @@ fn refusals_have_spdks_codes_and_our_words() {
     assert!(code == -32603 && text.contains("wait until nvmf_delete_subsystem has been answered"), "{code} {text}");
     assert_eq!(refused(E::SubsystemThere { nqn: nqn() }.into()).0, -32603);
     assert_eq!(refused(ControlError::AddressEnds { address }).0, -32603);
-    let error = change("nvmf_create_subsystem", json!({ "nqn": "nqn.x", "ana_reporting": true }), None).unwrap_err();
-    assert!(error.message.contains("nvmf_create_subsystem has no \"ana_reporting\"; it takes nqn"), "{error:?}");
+    let error = change("nvmf_create_subsystem", json!({ "nqn": "nqn.x", "passthrough": true }), None).unwrap_err();
+    assert!(error.message.contains("nvmf_create_subsystem has no \"passthrough\"; it takes nqn"), "{error:?}");
 }
 
 #[test]
@@ -469,9 +490,9 @@ fn placement_is_told_and_set_by_the_cpus_numbers() {
 fn log_levels_are_set_by_our_words_and_spdks() {
     let reactors = reactors::tests::idle();
     with_view(&reactors, |view| {
-        let View { target, devices, reactors, log, transport_type } = view;
+        let View { target, reactors, log, transport_type } = view;
         let mut call = |method: &str, parameters: Value| {
-            let view = View { target: &mut *target, devices, reactors, log, transport_type };
+            let view = View { target: &mut *target, reactors, log, transport_type };
             perform(view, method, Some(&parameters))
         };
         assert_eq!(call("log_get_level", Value::Null).unwrap(), "INFO");
@@ -512,5 +533,84 @@ fn wrong_parameters_are_named() {
     );
     assert_eq!(refused("bdev_get_bdevs", json!([1])).code, -32602);
     assert_eq!(refused("bdev_get_bdevs", json!({ "name": "nosuch" })).code, -19);
-    assert_eq!(refused("bdev_malloc_create", json!({})).code, -32601);
+    assert_eq!(refused("bdev_ftl_create", json!({})).code, -32601);
+}
+
+#[test]
+fn devices_and_namespaces_take_spdks_parameters() {
+    let namespace =
+        json!({ "bdev_name": "spare", "no_auto_visible": true, "nguid": "00112233445566778899AABBCCDDEEFF" });
+    let address = json!({ "trtype": "RDMA", "traddr": "127.0.0.1", "trsvcid": "4420" });
+    for (method, parameters, asked) in [
+        (
+            "bdev_null_create",
+            json!({ "name": "n", "num_blocks": 100, "block_size": 512 }),
+            "n of None: Ok(\"Null disk 100\")",
+        ),
+        (
+            "bdev_malloc_create",
+            json!({ "num_blocks": 8, "block_size": 4096, "md_size": 0 }),
+            "Malloc0 of None: Ok(\"Malloc disk 8\")",
+        ),
+        ("bdev_null_resize", json!({ "name": "spare", "new_size": 2 }), "device spare has 512 blocks"),
+        ("bdev_aio_rescan", json!({ "name": "spare" }), "device spare has looked how large it is"),
+        ("bdev_uring_delete", json!({ "name": "spare" }), "device spare is being deleted"),
+        (
+            "nvmf_subsystem_add_ns",
+            json!({ "nqn": NQN, "namespace": namespace }),
+            "namespace 2 of subsystem nqn.2026-11.io.quiesce:demo is made of device spare",
+        ),
+        (
+            "nvmf_subsystem_remove_ns",
+            json!({ "nqn": NQN, "nsid": 1 }),
+            "namespace 1 of subsystem nqn.2026-11.io.quiesce:demo is being removed",
+        ),
+        (
+            "nvmf_ns_add_host",
+            json!({ "nqn": NQN, "nsid": 2, "host": HOST }),
+            "host nqn.2026-11.io.quiesce:host sees namespace 2 of subsystem nqn.2026-11.io.quiesce:demo",
+        ),
+        (
+            "nvmf_subsystem_listener_set_ana_state",
+            json!({ "nqn": NQN, "listen_address": address, "ana_state": "inaccessible", "anagrpid": 3 }),
+            "ANA group 3 of subsystem nqn.2026-11.io.quiesce:demo is Inaccessible at 127.0.0.1:4420",
+        ),
+        (
+            "nvmf_subsystem_set_ns_ana_group",
+            json!({ "nqn": NQN, "nsid": 1, "anagrpid": 7 }),
+            "namespace 1 of subsystem nqn.2026-11.io.quiesce:demo is in ANA group 7",
+        ),
+    ] {
+        assert_eq!(change(method, parameters, None).unwrap(), asked, "{method}");
+    }
+    // Results of their own.
+    let reactors = reactors::tests::idle();
+    let add = json!({ "nqn": NQN, "namespace": { "bdev_name": "spare" } });
+    let outcome = with_view(&reactors, |view| super::perform(view, "nvmf_subsystem_add_ns", Some(&add))).unwrap();
+    assert!(matches!(outcome, Outcome::Begun(_, nsid) if nsid == json!(2)));
+    for (method, parameters, text) in [
+        (
+            "bdev_malloc_create",
+            json!({ "num_blocks": 8, "block_size": 520 }),
+            "bdev_malloc_create: block_size is 520, and should be 512 or 4096",
+        ),
+        (
+            "bdev_null_create",
+            json!({ "name": "n", "num_blocks": 8, "block_size": 512, "md_size": 8 }),
+            "bdev_null_create: md_size is 8, and should be 0 or left out: these devices have none",
+        ),
+        (
+            "nvmf_subsystem_add_ns",
+            json!({ "nqn": NQN, "namespace": { "bdev_name": "spare", "eui64": "12" } }),
+            "nvmf_subsystem_add_ns: namespace: eui64 is \"12\", and should be 16 hexadecimal digits",
+        ),
+        (
+            "nvmf_create_subsystem",
+            json!({ "nqn": "nqn.x", "shared": true }),
+            "nvmf_create_subsystem: serial_number is missing, and should be given where the subsystem is shared: all its targets say the same",
+        ),
+    ] {
+        let error = change(method, parameters, None).unwrap_err();
+        assert_eq!(error.message, format!("Invalid parameters: {text}"));
+    }
 }

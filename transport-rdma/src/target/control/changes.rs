@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use nvmf_core::spec::SubsystemSpec;
-use nvmf_core::target::{Amendment, SpecError};
+use nvmf_core::target::{Amendment, MadeDevice, RetiredDevice, SpecError};
 use nvmf_core::{ChangeError, ChangeId, DisconnectReason};
 use reactor::Turn;
 
@@ -164,6 +164,46 @@ impl<P: Provider> Control<P> {
         // After the releases above: each CPU hears of its connections' end before it is asked to answer.
         self.core.poll(turn);
         Ok(id)
+    }
+
+    /// Keeps a name for a device that somebody opens: [`Self::device_made`].
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn begin_device(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        name: &str,
+        base: Option<&str>,
+    ) -> Result<ChangeId, ControlError> {
+        let change = self.core.begin_device(name, base)?;
+        self.answers.push(PendingAnswer { change, listeners: Vec::new(), is_done: false });
+        self.core.poll(turn);
+        Ok(change)
+    }
+
+    /// The device of [`Self::begin_device`] is open, or could not be opened.
+    pub fn device_made(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        change: ChangeId,
+        result: Result<MadeDevice, String>,
+    ) {
+        match result {
+            Ok(made) => self.core.device_made(change, made),
+            Err(why) => self.core.device_failed(change, why),
+        }
+        self.core.poll(turn);
+    }
+
+    /// Why a change that is done came to nothing, if it did. Once.
+    pub fn take_failure(&mut self, change: ChangeId) -> Option<String> {
+        self.core.take_failure(change)
+    }
+
+    /// A device that nothing of the target knows any more, each once.
+    pub fn next_retired(&mut self) -> Option<RetiredDevice> {
+        self.core.next_retired()
     }
 
     /// A change that is done, each once. To be asked after each turn in which this part had something to do.
