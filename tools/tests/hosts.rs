@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod hosts {
+    mod namespaces;
     pub(crate) mod processes;
     mod reactors;
     mod stall;
