@@ -87,6 +87,14 @@ impl Namespace {
     }
 }
 
+impl NamespaceSpec {
+    /// Its UUID in the subsystem of this name: given, or derived.
+    #[must_use]
+    pub fn uuid_in(&self, subsystem_nqn: &str) -> uuid::Uuid {
+        self.uuid.unwrap_or_else(|| Namespace::derived_uuid(subsystem_nqn, self.device.name()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -257,6 +257,8 @@ pub struct NamespaceSection {
     pub is_auto_visible: bool,
     /// Otherwise these.
     pub hosts: Vec<String>,
+    /// Where its reservations are kept through a loss of power.
+    pub ptpl_file: Option<PathBuf>,
 }
 
 impl Config {

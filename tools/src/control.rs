@@ -26,6 +26,7 @@ pub use listener::{ListenError, Listener, Service};
 use lookout::{LOOK_NS, Lookout};
 use server::Server;
 
+use crate::keeper::Keeper;
 use crate::log::Log;
 use crate::rpc::{Deferred, methods};
 use crate::system::{Epoll, Interest};
@@ -35,6 +36,7 @@ use crate::{metrics, rpc};
 const TRANSPORT_TOKEN: u64 = 1;
 const SIGNAL_TOKEN: u64 = 2;
 const DEVICE_TOKEN: u64 = 3;
+const KEEPER_TOKEN: u64 = 4;
 
 /// Timers of this program; all others are the target's.
 const TICK_TIMER: u64 = 1 << 62 | 1;
@@ -58,6 +60,8 @@ pub struct ControlParts<P: Provider> {
     pub listeners: Vec<Listener>,
     /// How long a shutdown may take.
     pub shutdown_deadline_ns: u64,
+    /// Who writes reservations to files.
+    pub keeper: Keeper,
 }
 
 /// The control plane.
@@ -70,6 +74,7 @@ pub struct ControlProgram<P: Provider> {
     epoll: Epoll,
     worker: DeviceWorker,
     server: Server,
+    keeper: Keeper,
     shutdown_deadline_ns: u64,
     stage: Stage,
     is_ticking: bool,
@@ -99,6 +104,7 @@ impl<P: Provider> ControlProgram<P> {
             epoll.add(descriptor, TRANSPORT_TOKEN, readable)?;
         }
         epoll.add(parts.signals.as_raw_fd(), SIGNAL_TOKEN, readable)?;
+        epoll.add(parts.keeper.descriptor(), KEEPER_TOKEN, readable)?;
         let server = Server::new(parts.listeners, &epoll)?;
         let worker = DeviceWorker::new(parts.facts.directory.cpu_count())?;
         epoll.add(worker.as_raw_fd(), DEVICE_TOKEN, readable)?;
@@ -111,6 +117,7 @@ impl<P: Provider> ControlProgram<P> {
             epoll,
             worker,
             server,
+            keeper: parts.keeper,
             shutdown_deadline_ns: parts.shutdown_deadline_ns,
             stage: Stage::Serving,
             is_ticking: false,
@@ -254,7 +261,13 @@ impl<P: Provider> Program for ControlProgram<P> {
             self.is_looking = true;
             self.look(turn);
         }
+        for (write, outcome) in self.keeper.outcomes() {
+            self.control.reservation_written(write, outcome);
+        }
         let progress = self.control.poll(turn);
+        while let Some(write) = self.control.next_reservation_write() {
+            self.keeper.keep(write);
+        }
         if self.has_news || progress == Progress::Busy {
             self.note_connections();
         }
@@ -263,8 +276,8 @@ impl<P: Provider> Program for ControlProgram<P> {
         let ready = !tokens.is_empty();
         for token in tokens.drain(..) {
             match token {
-                // The control part has been polled.
-                TRANSPORT_TOKEN => {}
+                // The control part has been polled, and the keeper asked.
+                TRANSPORT_TOKEN | KEEPER_TOKEN => {}
                 SIGNAL_TOKEN => self.take_signals(turn),
                 DEVICE_TOKEN => self.take_devices(turn),
                 theirs => self.serve(turn, theirs),

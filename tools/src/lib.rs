@@ -21,6 +21,7 @@ pub mod rpc;
 
 pub mod reactors;
 
+pub mod keeper;
 pub mod log;
 
 pub mod config;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
-use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
+use nvmf_core::spec::{ControllerSpec, NamespaceSpec, Persistence, SubsystemSpec, TargetSpec};
 use reactor::{
     ArenaOptions, Cpu, Domain, HugepagePlan, Hugepages, NumaNode, Placement, Program, ReactorOptions, Runtime,
     RuntimeBuilder,
@@ -20,6 +20,7 @@ use transport_rdma::verbs::Provider;
 use crate::config::{Config, DeviceKind, DeviceSection, PlacementSection, ReactorSection, Size, SubsystemSection};
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
 use crate::fabric::{self, Fabric};
+use crate::keeper::{self, Keeper};
 use crate::log::Log;
 use crate::machine;
 use crate::poll_mode;
@@ -133,8 +134,9 @@ where
     };
     let shutdown_deadline_ns = u64::from(config.target.shutdown_deadline_s) * 1_000_000_000;
     let Outside { signals, listeners, log } = outside;
-    let program = ControlProgram::new(ControlParts { control, facts, log, signals, listeners, shutdown_deadline_ns })
-        .context("epoll for the control plane")?;
+    let keeper = Keeper::start().context("starting the thread that keeps reservations")?;
+    let parts = ControlParts { control, facts, log, signals, listeners, shutdown_deadline_ns, keeper };
+    let program = ControlProgram::new(parts).context("epoll for the control plane")?;
     for (cpu, program) in (0..cpu_count).zip(cpus) {
         spawn(&mut builder, Cpu(cpu), &format!("poll-{cpu}"), program)?;
     }
@@ -280,7 +282,7 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
         let Some(device) = devices.iter().find(|device| device.name() == namespace.device) else {
             bail!("{}: namespace {} has no device \"{}\"", section.nqn, namespace.nsid, namespace.device);
         };
-        namespaces.push(NamespaceSpec {
+        let mut spec = NamespaceSpec {
             uuid: namespace.uuid,
             nguid: namespace.nguid,
             eui64: namespace.eui64,
@@ -288,7 +290,14 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
             is_auto_visible: namespace.is_auto_visible,
             hosts: namespace.hosts.clone(),
             ..NamespaceSpec::new(namespace.nsid, Arc::clone(device))
-        });
+        };
+        if let Some(path) = &namespace.ptpl_file {
+            let named = || format!("{}: namespace {}: ptpl_file", section.nqn, namespace.nsid);
+            let record = keeper::read(path, spec.uuid_in(&section.nqn)).with_context(named)?;
+            let file = path.to_str().with_context(named)?.into();
+            spec.persistence = Some(Persistence { file, record });
+        }
+        namespaces.push(spec);
     }
     Ok(SubsystemSpec {
         model_number: section.model_number.clone(),

@@ -67,7 +67,9 @@ fn a_target_to_be_ended() {
         queue_pair_count_max: 16,
         directory: control.core().directory(),
     };
-    let parts = ControlParts { control, facts, log, signals, listeners: Vec::new(), shutdown_deadline_ns: DEADLINE_NS };
+    let keeper = tools::keeper::Keeper::start().unwrap();
+    let parts =
+        ControlParts { control, facts, log, signals, listeners: Vec::new(), shutdown_deadline_ns: DEADLINE_NS, keeper };
     mesh.install(Cpu(1), ControlProgram::new(parts).unwrap());
 
     let mut host_mesh: Simulation<host::Message<InProcessProvider>> = Simulation::with_options(2, 2, options);

@@ -137,3 +137,15 @@ fn a_second_instance_is_told_which_field_to_change() {
     assert!(place.0.join("rpc.sock").exists(), "the other's socket stays");
     drop(served);
 }
+
+#[test]
+fn reservations_that_cannot_be_read_are_a_mistake_that_names_the_file_and_the_way_out() {
+    let place = Place::new();
+    let namespace = |file: &str| config("") + &format!("ptpl_file = \"{file}\"\n");
+    place.file("target.toml", &namespace("kept"));
+    place.file("kept", "quiesce-reservations 1 crc32 00000000\n{}\n");
+    let said = place.mistake(&["--config", "target.toml"]);
+    for words in ["namespace 1: ptpl_file", "kept is damaged", "checksum", "move it away"] {
+        assert!(said.contains(words), "{said}");
+    }
+}

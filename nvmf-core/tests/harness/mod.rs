@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use nvmf_core::status::Status;
+use nvmf_core::target::{ReservationWrite, WriteId};
 use nvmf_core::wire::{CompletionEntry, ConnectData, ConnectEntry, ConnectParameters, FabricsType, Nqn, U16, U32};
 use nvmf_core::wire::{SglDescriptor, SubmissionEntry};
 use nvmf_core::{
@@ -267,6 +268,10 @@ pub struct ControlState {
     pub jobs: jobs::Jobs,
     /// Changes that are done.
     pub done: Vec<ChangeId>,
+    /// What is to be kept, until a test says what has become of it.
+    pub writes: VecDeque<ReservationWrite>,
+    /// What has become of it.
+    pub written: Vec<(WriteId, Result<(), String>)>,
     held: Vec<(Option<Cpu>, Message)>,
     orders: VecDeque<Order>,
     outcomes: Vec<Result<ChangeId, ChangeError>>,
@@ -303,7 +308,13 @@ impl Program for ControlPlane {
             self.state.borrow_mut().outcomes.push(outcome);
         }
         self.state.borrow_mut().jobs.run(turn, &mut self.target);
+        for (id, outcome) in std::mem::take(&mut self.state.borrow_mut().written) {
+            self.target.reservation_written(id, outcome);
+        }
         self.target.poll(turn);
+        while let Some(write) = self.target.next_reservation_write() {
+            self.state.borrow_mut().writes.push_back(write);
+        }
         while let Some(done) = self.target.next_done() {
             self.state.borrow_mut().done.push(done);
         }

@@ -140,6 +140,7 @@ pub(super) struct Namespace {
     pub(super) no_auto_visible: bool,
     #[serde(default)]
     pub(super) hosts: Vec<Spanned<String>>,
+    pub(super) ptpl_file: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Deserialize)]

@@ -39,6 +39,7 @@ use std::sync::Arc;
 
 use nvmf_core::auth::{Done, Job};
 use nvmf_core::defect::{self, Defect};
+use nvmf_core::target::{ReservationWrite, WriteId};
 use reactor::{Cpu, Durations, Handle, Progress, Segment, Slab, Turn};
 
 pub(super) use admission::{CpuLoad, Limits, depth_max};
@@ -303,6 +304,16 @@ impl<P: Provider> Control<P> {
     /// Such work is done.
     pub fn job_done(&mut self, turn: &mut Turn<'_, Message<P>>, done: Done) {
         self.core.job_done(turn, done);
+    }
+
+    /// What is to be put on stable storage: see [`nvmf_core::Target::next_reservation_write`]. To be asked after each poll.
+    pub fn next_reservation_write(&mut self) -> Option<ReservationWrite> {
+        self.core.next_reservation_write()
+    }
+
+    /// It is there, or why not. Before the next poll.
+    pub fn reservation_written(&mut self, id: WriteId, outcome: Result<(), String>) {
+        self.core.reservation_written(id, outcome);
     }
 
     /// Which CPUs connections may go to.

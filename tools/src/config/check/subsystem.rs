@@ -178,6 +178,14 @@ fn check_namespaces(
         for host in &section.hosts {
             check_nqn(host, &named("hosts"), report);
         }
+        let ptpl_file = section.ptpl_file.map(|path| {
+            let shown = path.get_ref().display().to_string();
+            if let Some(user) = users.insert(format!("file {shown}"), format!("namespace {nsid} of \"{nqn}\"")) {
+                let allowed = format!("a file of its own for each namespace, and {user} has it");
+                report.refuse(path.span(), &named("ptpl_file"), quoted(&shown), &allowed);
+            }
+            path.into_inner()
+        });
         namespaces.push(NamespaceSection {
             device,
             nsid,
@@ -187,6 +195,7 @@ fn check_namespaces(
             ana_group: section.anagrpid.map(|group| number(Some(group), &named("anagrpid"), 1, 1..=nsid_max, report)),
             is_auto_visible: !section.no_auto_visible,
             hosts: section.hosts.into_iter().map(Spanned::into_inner).collect(),
+            ptpl_file,
         });
     }
     namespaces
