@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use harness::device::TestDevice;
 use harness::{CLOSED_NQN, Conn, Connect, HOST_NQN, NQN, OTHER_HOST_NQN, Options, World, command, keyed, namespace};
+use nvmf_core::spec::{AnaState, NamespaceSpec, SubsystemSpec};
 use nvmf_core::status::Status;
+use nvmf_core::wire::identify::IdentifyController;
 use nvmf_core::wire::{AsyncEvent, DISCOVERY_NQN, DiscoveryHeader, SglDescriptor};
 use zerocopy::FromBytes;
 
@@ -151,5 +153,55 @@ fn a_namespace_that_goes_is_told_and_listed() {
     assert_eq!(log(&mut world, admin, 0x04 | RETAIN, 8), [1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(log(&mut world, admin, 0x04, 8), [1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(log(&mut world, admin, 0x04, 8), [0; 8], "read");
+    world.shut_down();
+}
+
+#[test]
+fn the_ana_log_tells_groups_and_states_at_the_address_that_the_host_came_by() {
+    const ASYMMETRIC: &str = "nqn.2024-01.example:asymmetric";
+    let disk: Arc<dyn bdev::Device> = Arc::new(TestDevice::new("disk", 1000));
+    let mut world = World::new(Options::new(vec![namespace(1, Arc::clone(&disk))]));
+    let change = world.change(|target| target.delete_subsystem(NQN)).unwrap();
+    world.finish(change);
+    let spec = SubsystemSpec {
+        allow_any_host: true,
+        listeners: vec![harness::listener(), other_address()],
+        namespaces: vec![NamespaceSpec { ana_group: Some(2), ..NamespaceSpec::new(1, disk) }],
+        reports_ana: true,
+        ..SubsystemSpec::new(ASYMMETRIC, "SERIAL3")
+    };
+    let change = world.change(move |target| target.create_subsystem(spec)).unwrap();
+    world.finish(change);
+    let admin = world.open_at(other_address(), 0, 0, 32);
+    let connect = Connect { nqn: ASYMMETRIC.into(), ..Connect::new(0, 32) };
+    assert_eq!(world.execute_connect(admin, &connect).status(), Status::SUCCESS);
+    world.enable(admin);
+    // One group, 2, of one namespace, 1, optimized. Without namespaces where the host asks for groups only.
+    let page = log(&mut world, admin, 0x0C, 56);
+    assert_eq!((page[8], page[16], page[20], page[32], page[48]), (1, 2, 1, 1, 1));
+    let groups_only = log(&mut world, admin, 0x0C | 1 << 8, 56);
+    assert_eq!((groups_only[8], groups_only[16], groups_only[20], groups_only[48]), (1, 2, 0, 0));
+    assert_eq!(page[52..], [0; 4], "nothing behind it");
+    let identify = command(0x06, 1, 0, keyed(0, 4096), [1, 0, 0, 0]).to_bytes();
+    assert_eq!(world.execute(admin, identify, &[]).status(), Status::SUCCESS);
+    let identity = IdentifyController::read_from_bytes(&world.host_read(0, 0, 4096)).unwrap();
+    assert_eq!((identity.cmic, identity.anacap, identity.oaes.get()), (0b1011, 0x1F, 1 << 11 | 1 << 8));
+    assert!(identity.anatt > 0 && identity.nanagrpid.get() > 0 && identity.anagrpmax >= identity.nanagrpid);
+    // Somebody at this address is told, once.
+    listen(&mut world, admin, 0x700);
+    let change =
+        world.change(|target| target.set_ana_state(ASYMMETRIC, other_address(), None, AnaState::NonOptimized)).unwrap();
+    world.finish(change);
+    world.run(60);
+    assert_eq!(told(&world, admin), [(0x700, AsyncEvent::ANA_CHANGED)]);
+    let changed = log(&mut world, admin, 0x0C, 56);
+    assert_eq!((changed[32], changed[..8] == page[..8]), (2, false), "not optimized, and the page has changed");
+    listen(&mut world, admin, 0x701);
+    let change = world
+        .change(|target| target.set_ana_state(ASYMMETRIC, harness::listener(), None, AnaState::Inaccessible))
+        .unwrap();
+    world.finish(change);
+    world.run(60);
+    assert_eq!(told(&world, admin).len(), 1, "of another address");
     world.shut_down();
 }
