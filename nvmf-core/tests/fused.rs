@@ -312,7 +312,10 @@ impl Channel for SlowChannel {
                         log.blocks[block as usize] = bytes;
                         log.writes.push((block, u64::from_le_bytes(bytes[..8].try_into().unwrap())));
                     }
-                    other => panic!("{other:?}"),
+                    other @ (OperationKind::Flush
+                    | OperationKind::WriteZeroes { .. }
+                    | OperationKind::Deallocate
+                    | OperationKind::WriteUncorrectable) => panic!("{other:?}"),
                 }
             }
             completions.push(Completion { token: operation.token, result: Ok(()) });

@@ -437,7 +437,8 @@ fn changes_are_told_by_events() {
     let (admin, _) = world.attach(0);
     let enable = command(0x09, 4, 0, keyed(0, 0), [0x0B, 1 << 8 | 1 << 11, 0, 0]).to_bytes();
     assert_eq!(world.execute(admin, enable, &[]).status(), Status::SUCCESS);
-    let told = |world: &mut World, id: u16, change: Box<dyn FnOnce(&mut Target) -> Result<ChangeId, ChangeError>>| {
+    type Begin = Box<dyn FnOnce(&mut Target) -> Result<ChangeId, ChangeError>>;
+    let told = |world: &mut World, id: u16, change: Begin| {
         world.send(admin, command(0x0C, id, 0, keyed(0, 0), [0; 4]).to_bytes(), &[]);
         world.run(50);
         let change = world.change(change).unwrap();
@@ -503,7 +504,10 @@ fn specifications_that_cannot_be_are_refused() {
             |s| s.is_shared = true,
             "namespace 1 of subsystem nqn.2024-01.example:disk: uuid and nguid is left out: given where the subsystem is shared: both targets have to say the same, and what is derived depends on the device's name",
         ),
-        (|s| s.controller_ids = 5..=4, "subsystem nqn.2024-01.example:disk: max_cntlid is 4: 5 to 65519"),
+        (
+            |s| s.controller_ids = std::ops::RangeInclusive::new(5, 4),
+            "subsystem nqn.2024-01.example:disk: max_cntlid is 4: 5 to 65519",
+        ),
         (
             |s| s.namespaces[0].hosts = vec!["nqn.x:h".into()],
             "namespace 1 of subsystem nqn.2024-01.example:disk: hosts is 1: none where every host sees the namespace",

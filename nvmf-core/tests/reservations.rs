@@ -1,5 +1,6 @@
 //! Reservations through the whole walk: two hosts, two polling CPUs, and a control plane whose answers can be late.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod harness;
 

@@ -46,6 +46,10 @@ impl PollGroup {
     pub(super) fn park(&mut self, name: RequestName, cause: Cause) {
         let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
         qpair.must_advance(name.1, RequestEvent::Park);
+        // What its host may have in flight is for commands that get on.
+        if let Some(share) = qpair.request(name.1).share.take() {
+            self.hosts.give(share);
+        }
         self.parking.parked.push_back((name, cause));
         self.counters.park_count.add(1);
     }

@@ -261,18 +261,14 @@ impl Changes {
     /// The place of the device that somebody opens for this change.
     pub(super) fn making(&self, id: ChangeId) -> Option<DeviceIndex> {
         let change = self.under_way.iter().find(|change| change.id == id)?;
-        match (&change.task, &change.wait) {
-            (Task::MakeDevice(device), Some(Wait::Making)) => Some(*device),
-            _ => None,
-        }
+        let Task::MakeDevice(device) = &change.task else { return None };
+        matches!(change.wait, Some(Wait::Making)).then_some(*device)
     }
 
     /// The device that a change closes.
     pub(super) fn device(&self, id: ChangeId) -> Option<DeviceIndex> {
-        match self.under_way.iter().find(|change| change.id == id)?.task {
-            Task::CloseDevice(device) => Some(device),
-            _ => None,
-        }
+        let change = self.under_way.iter().find(|change| change.id == id)?;
+        if let Task::CloseDevice(device) = change.task { Some(device) } else { None }
     }
 
     /// It comes to nothing.

@@ -87,6 +87,9 @@ pub struct View<'a> {
     pub transport_type: &'a str,
 }
 
+/// A change that was begun, and the result that it is answered with.
+type Made = (ChangeId, Value);
+
 /// A method: from its parameters to what it comes to.
 enum Method {
     /// Its result.
@@ -94,7 +97,7 @@ enum Method {
     /// A change, which is answered when it is done.
     Change(fn(View<'_>, &Parameters<'_>) -> Result<ChangeId, RpcError>),
     /// The same, with a result of its own.
-    Make(fn(View<'_>, &Parameters<'_>) -> Result<(ChangeId, Value), RpcError>),
+    Make(fn(View<'_>, &Parameters<'_>) -> Result<Made, RpcError>),
 }
 use Method::{Change as Begin, Make, Tell};
 
