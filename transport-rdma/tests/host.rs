@@ -142,9 +142,14 @@ fn interrupted(seed: u64, fabric: FabricOptions, cause: impl FnOnce(&mut World, 
     cause(&mut world, &host);
     world.run(&mut host, "the host's end", |_, host| host.has_left());
     assert_eq!(host.live(), []);
-    // A target that is not told of the host's end notices that it keeps nothing alive.
-    if let Some(target) = &mut world.target {
-        target.mesh.advance(60_000_000_000);
+    // A target that is not told of the host's end notices that it keeps nothing alive: at the end of the second interval, if commands came in the first.
+    for _ in 0..2 {
+        if let Some(target) = &mut world.target {
+            target.mesh.advance(60_000_000_000);
+        }
+        for _ in 0..1000 {
+            world.step(&mut host);
+        }
     }
     if world.target.as_ref().is_some_and(|target| !target.has_left()) {
         world.run(&mut host, "the host's end at the target", |world, _| {
