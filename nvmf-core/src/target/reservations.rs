@@ -50,7 +50,7 @@ const ALL_NAMESPACES: u32 = 0xFFFF_FFFF;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(u64);
 
-/// What the program puts on stable storage for the control plane, in one piece or not at all, and then says so by [`Target::written`].
+/// What the program puts on stable storage for the control plane, in one piece or not at all, and then says so by [`Target::reservation_written`].
 #[derive(Clone, Debug)]
 pub struct ReservationWrite {
     /// To answer with.
