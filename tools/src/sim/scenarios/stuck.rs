@@ -210,8 +210,8 @@ fn call_never_ends(run: &mut Run) -> Result<(), Failure> {
     host.submit(1, Command::Read(extent(1, 4)));
     some_steps(run, &mut world, "it leaves after", 300)?;
     host.order(Order::DisconnectAll);
-    // Longer than whoever waits for it has patience, and than the target calls it overdue.
-    world.pass(16_000_000_000)?;
+    // Longer than whoever waits for it has patience (its keep-alive may take two intervals), and than the target calls it overdue.
+    world.pass(18_000_000_000)?;
     run.end_window();
     let (named, overdue) = (
         world.target.labelled("rdma_connections_overdue_live", waits_for),
@@ -243,7 +243,7 @@ fn cannot_be_destroyed(run: &mut Run) -> Result<(), Failure> {
     some_steps(run, &mut world, "it leaves after", 200)?;
     host.order(Order::DisconnectAll);
     // A keep-alive where DISCONNECTED is lost, a drain's deadline, and what the calls take.
-    world.pass(10_000_000_000)?;
+    world.pass(11_000_000_000)?;
     world.within("that one queue pair is left", 4_000_000_000, |world| {
         let is_kept = world.target.count("rdma_connections_quarantined_live") == 1;
         // Those of the other host, and it.
