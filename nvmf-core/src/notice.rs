@@ -12,7 +12,6 @@ use crate::wire::Nqn;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "who tells of each comes with the feature")]
 pub(crate) enum Notice {
     /// A namespace came or went, or what Identify says of it has changed.
     NamespaceChanged {
@@ -50,7 +49,6 @@ pub(crate) enum Notice {
 
 /// Which of a subject's controllers are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "who tells of each comes with the feature")]
 pub(crate) enum Recipients {
     /// All of them.
     Everybody,
@@ -63,7 +61,6 @@ pub(crate) enum Recipients {
 /// Reservation Notification Log Page Type, without the empty one [NVMe Base 2.0, 5.16.1.24].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(dead_code, reason = "who tells of each comes with the feature")]
 pub(crate) enum ReservationNotice {
     /// The host's registration was preempted.
     RegistrationPreempted = 1,

@@ -63,7 +63,6 @@ pub(crate) struct Subsystem {
     /// How often the ANA log page has changed.
     pub(crate) ana_change_count: u64,
     /// Whether other targets offer it too: what is not shared with them is said not to be there.
-    #[allow(dead_code, reason = "asked by what Identify says of reservations and fused commands")]
     pub(crate) is_shared: bool,
 }
 

@@ -6,6 +6,7 @@ mod harness;
 
 use std::sync::Arc;
 
+use harness::admin::world;
 use harness::device::TestDevice;
 use harness::{
     CLOSED_NQN, Conn, Connect, HOST_ID, NQN, OTHER_HOST_NQN, Options, World, command, keyed, namespace, property_get,
@@ -20,20 +21,9 @@ use zerocopy::FromBytes;
 
 const NO_DATA: SglDescriptor = SglDescriptor::NO_DATA;
 
-fn world() -> (World, Conn, u16) {
-    let namespaces = vec![
-        namespace(1, Arc::new(TestDevice::new("first", 1000))),
-        namespace(5, Arc::new(TestDevice::new("fifth", 2000).read_only())),
-    ];
-    let mut world = World::new(Options::new(namespaces));
-    let (admin, id) = world.attach(0);
-    (world, admin, id)
-}
-
 /// Identify; its 4096 bytes.
 fn identify(world: &mut World, admin: Conn, structure: u32, nsid: u32) -> Result<Vec<u8>, Status> {
-    let response = world.execute(admin, command(0x06, 1, nsid, keyed(0, 4096), [structure, 0, 0, 0]).to_bytes(), &[]);
-    if response.status().is_success() { Ok(world.host_read(0, 0, 4096)) } else { Err(response.status()) }
+    harness::admin::identify(world, admin, structure, nsid, 0)
 }
 
 fn set_feature(world: &mut World, admin: Conn, feature: u32, value: u32) -> (Status, u64) {

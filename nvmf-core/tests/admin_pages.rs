@@ -5,10 +5,8 @@
 
 mod harness;
 
-use std::sync::Arc;
-
-use harness::device::TestDevice;
-use harness::{Conn, Options, World, command, keyed, namespace, property_get, property_set};
+use harness::admin::{identify, world};
+use harness::{Conn, World, command, keyed, property_get, property_set};
 use nvmf_core::status::Status;
 use nvmf_core::wire::identify::{ControllerList, NamespaceIdentifiers, NamespaceIndependent, NamespaceList};
 use nvmf_core::wire::log::{EffectsLog, FeatureEffectsLog, SupportedLogs};
@@ -17,23 +15,6 @@ use zerocopy::FromBytes;
 
 const NO_DATA: SglDescriptor = SglDescriptor::NO_DATA;
 const ALL: u32 = 0xFFFF_FFFF;
-
-fn world() -> (World, Conn, u16) {
-    let namespaces = vec![
-        namespace(1, Arc::new(TestDevice::new("first", 1000))),
-        namespace(5, Arc::new(TestDevice::new("fifth", 2000).read_only())),
-    ];
-    let mut world = World::new(Options::new(namespaces));
-    let (admin, id) = world.attach(0);
-    (world, admin, id)
-}
-
-/// Identify; `select` is CDW10, with CNTID in its upper half.
-fn identify(world: &mut World, admin: Conn, select: u32, nsid: u32, csi: u32) -> Result<Vec<u8>, Status> {
-    let entry = command(0x06, 1, nsid, keyed(0, 4096), [select, csi << 24, 0, 0]);
-    let response = world.execute(admin, entry.to_bytes(), &[]);
-    if response.status().is_success() { Ok(world.host_read(0, 0, 4096)) } else { Err(response.status()) }
-}
 
 fn log(world: &mut World, admin: Conn, page: u32, len: u32) -> Vec<u8> {
     let entry = command(0x02, 1, ALL, keyed(0, len), [page | (len / 4 - 1) << 16, 0, 0, 0]);

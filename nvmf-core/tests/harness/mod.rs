@@ -1,6 +1,7 @@
 //! A target without a fabric: poll groups and the control plane on the reactor's simulation, over a transport that is a list.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod admin;
 pub mod device;
 pub mod jobs;
 

@@ -2,26 +2,14 @@
 
 use std::fs::OpenOptions;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::processes::{SUBSYSTEM, Target};
 use crate::{MEMORY, PATIENCE};
 
-fn result(target: &Target, method: &str, parameters: Value) -> Value {
-    let mut answer = target.rpc(method, parameters);
-    assert!(answer["error"].is_null(), "{method}: {answer}");
-    answer["result"].take()
-}
-
-fn refusal(target: &Target, method: &str, parameters: Value) -> (i64, String) {
-    let answer = target.rpc(method, parameters);
-    let error = &answer["error"];
-    (error["code"].as_i64().unwrap(), error["message"].as_str().unwrap().to_owned())
-}
-
 fn add(target: &Target, device: &str) -> String {
     let parameters = json!({ "nqn": SUBSYSTEM, "namespace": { "bdev_name": device } });
-    result(target, "nvmf_subsystem_add_ns", parameters).to_string()
+    target.result("nvmf_subsystem_add_ns", parameters).to_string()
 }
 
 #[test]
@@ -33,49 +21,49 @@ fn namespaces_come_and_go_while_others_are_verified() {
     let stays = target.host(&["--nsid", MEMORY, "--verify", "-w", "randwrite", "-o", "4k", "-q", "8", "-n", "3000"]);
 
     let malloc = json!({ "name": "late-memory", "num_blocks": 8192, "block_size": 512 });
-    assert_eq!(result(&target, "bdev_malloc_create", malloc), "late-memory");
+    assert_eq!(target.result("bdev_malloc_create", malloc), "late-memory");
     let file = json!({ "name": "late-file", "filename": path, "block_size": 512 });
-    assert_eq!(result(&target, "bdev_aio_create", file.clone()), "late-file");
+    assert_eq!(target.result("bdev_aio_create", file.clone()), "late-file");
     let null = json!({ "name": "late-null", "num_blocks": 8192, "block_size": 4096 });
-    assert_eq!(result(&target, "bdev_null_create", null), "late-null");
-    let (code, why) = refusal(&target, "bdev_aio_create", file);
+    assert_eq!(target.result("bdev_null_create", null), "late-null");
+    let (code, why) = target.refusal("bdev_aio_create", file);
     assert_eq!((code, why.contains("late-file")), (-32603, true), "{why}");
     // It is locked by the first: what cannot be opened is an answer that comes later.
-    let (code, why) = refusal(&target, "bdev_uring_create", json!({ "name": "twice", "filename": path }));
+    let (code, why) = target.refusal("bdev_uring_create", json!({ "name": "twice", "filename": path }));
     assert_eq!((code, why.contains("another device of this target")), (-32603, true), "{why}");
-    let (code, why) = refusal(&target, "bdev_aio_create", json!({ "name": "none", "filename": "/no/such/file" }));
+    let (code, why) = target.refusal("bdev_aio_create", json!({ "name": "none", "filename": "/no/such/file" }));
     assert_eq!((code, why.contains("/no/such/file")), (-32603, true), "{why}");
 
     for device in ["late-memory", "late-file"] {
         let nsid = add(&target, device);
         target.host(&["--nsid", &nsid, "--verify", "-w", "randwrite", "-o", "4k", "-q", "8", "-n", "500"]).succeeds();
-        let found = result(&target, "bdev_get_bdevs", json!({ "name": device }));
+        let found = target.result("bdev_get_bdevs", json!({ "name": device }));
         assert_eq!(found[0]["claimed"], true);
     }
     let nsid = add(&target, "late-null");
-    assert_eq!(result(&target, "bdev_null_resize", json!({ "name": "late-null", "new_size": 64 })), true);
-    let found = result(&target, "bdev_get_bdevs", json!({ "name": "late-null" }));
+    assert_eq!(target.result("bdev_null_resize", json!({ "name": "late-null", "new_size": 64 })), true);
+    let found = target.result("bdev_get_bdevs", json!({ "name": "late-null" }));
     assert_eq!(found[0]["num_blocks"], 16_384);
     target.host(&["--nsid", &nsid, "-w", "randread", "-o", "4k", "-q", "8", "-n", "500"]).succeeds();
 
     // The file grows, and its namespace with it. It cannot shrink.
     OpenOptions::new().write(true).open(&path).unwrap().set_len(8 << 20).unwrap();
-    assert_eq!(result(&target, "bdev_aio_rescan", json!({ "name": "late-file" })), true);
-    let found = result(&target, "bdev_get_bdevs", json!({ "name": "late-file" }));
+    assert_eq!(target.result("bdev_aio_rescan", json!({ "name": "late-file" })), true);
+    let found = target.result("bdev_get_bdevs", json!({ "name": "late-file" }));
     assert_eq!(found[0]["num_blocks"], 16_384);
-    let (_, why) = refusal(&target, "bdev_null_resize", json!({ "name": "late-null", "new_size": 1 }));
+    let (_, why) = target.refusal("bdev_null_resize", json!({ "name": "late-null", "new_size": 1 }));
     assert!(why.contains("can grow and not shrink"), "{why}");
 
-    assert_eq!(result(&target, "nvmf_subsystem_remove_ns", json!({ "nqn": SUBSYSTEM, "nsid": 4 })), true);
+    assert_eq!(target.result("nvmf_subsystem_remove_ns", json!({ "nqn": SUBSYSTEM, "nsid": 4 })), true);
     for device in ["late-memory", "late-file", "late-null"] {
-        assert_eq!(result(&target, "bdev_uring_delete", json!({ "name": device })), true);
+        assert_eq!(target.result("bdev_uring_delete", json!({ "name": device })), true);
     }
-    assert_eq!(result(&target, "bdev_get_bdevs", json!({})).as_array().unwrap().len(), 3);
+    assert_eq!(target.result("bdev_get_bdevs", json!({})).as_array().unwrap().len(), 3);
     stays.succeeds();
     // Its file is free again.
     let again = json!({ "name": "late-file", "filename": path });
-    assert_eq!(result(&target, "bdev_uring_create", again), "late-file");
-    assert_eq!(result(&target, "bdev_aio_delete", json!({ "name": "late-file" })), true);
+    assert_eq!(target.result("bdev_uring_create", again), "late-file");
+    assert_eq!(target.result("bdev_aio_delete", json!({ "name": "late-file" })), true);
     std::fs::remove_file(&path).unwrap();
     target.gauges_return_to(&baseline, PATIENCE);
     target.ends_clean();
@@ -87,9 +75,9 @@ fn a_paused_subsystem_loses_nothing() {
     let baseline = target.live_gauges();
     let host = target.host(&["--nsid", MEMORY, "--verify", "-w", "randwrite", "-o", "4k", "-q", "16", "-n", "30000"]);
     for _ in 0..10 {
-        assert_eq!(result(&target, "nvmf_subsystem_pause", json!({ "nqn": SUBSYSTEM })), true);
+        assert_eq!(target.result("nvmf_subsystem_pause", json!({ "nqn": SUBSYSTEM })), true);
         assert_eq!(target.metric("nvmf_device_leases{cpu=\"0\"}"), 0.0, "nothing is with a device");
-        assert_eq!(result(&target, "nvmf_subsystem_resume", json!({ "nqn": SUBSYSTEM })), true);
+        assert_eq!(target.result("nvmf_subsystem_resume", json!({ "nqn": SUBSYSTEM })), true);
     }
     host.succeeds();
     target.gauges_return_to(&baseline, PATIENCE);

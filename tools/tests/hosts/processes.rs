@@ -168,7 +168,21 @@ impl Target {
         self.rpc_within(Duration::from_secs(5), method, parameters)
     }
 
-    /// The same with another limit.
+    /// Calls a method that must not be refused: its result.
+    pub(crate) fn result(&self, method: &str, parameters: Value) -> Value {
+        let mut answer = self.rpc(method, parameters);
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].take()
+    }
+
+    /// Calls a method that must be refused: code and text.
+    pub(crate) fn refusal(&self, method: &str, parameters: Value) -> (i64, String) {
+        let answer = self.rpc(method, parameters);
+        let error = &answer["error"];
+        (error["code"].as_i64().unwrap(), error["message"].as_str().unwrap().to_owned())
+    }
+
+    /// As [`Self::rpc`], with another limit.
     pub(crate) fn rpc_within(&self, limit: Duration, method: &str, parameters: Value) -> Value {
         let mut stream = UnixStream::connect(self.directory.join("rpc.sock")).unwrap();
         stream.set_read_timeout(Some(limit)).unwrap();

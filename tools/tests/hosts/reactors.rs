@@ -7,18 +7,11 @@ use serde_json::{Value, json};
 use super::processes::{Target, pause};
 use crate::MEMORY;
 
-/// The result of a call that succeeds.
-fn result(target: &Target, method: &str, parameters: Value) -> Value {
-    let mut answer = target.rpc(method, parameters);
-    assert!(answer["error"].is_null(), "{method}: {answer}");
-    answer["result"].take()
-}
-
 #[test]
 fn modes_are_switched_under_io_and_the_figures_are_plausible() {
     let target = Target::start_with("modes", |configuration| configuration.replace("cpus = [0]", "cpus = [0, 1]"));
     let adaptive = json!({ "mode": "adaptive", "spin_us": 100, "pause_us": 900 });
-    assert_eq!(result(&target, "framework_get_reactors", Value::Null)["reactors"][1]["poll_mode"], adaptive);
+    assert_eq!(target.result("framework_get_reactors", Value::Null)["reactors"][1]["poll_mode"], adaptive);
 
     let host =
         target.host(&["--nsid", MEMORY, "--verify", "-w", "randwrite", "-o", "4k", "-q", "8", "-P", "2", "-n", "4000"]);
@@ -29,13 +22,13 @@ fn modes_are_switched_under_io_and_the_figures_are_plausible() {
         json!({ "mode": "adaptive" }),
     ];
     for mode in modes.iter().cycle().take(40) {
-        assert_eq!(result(&target, "framework_set_poll_mode", mode.clone()), true);
+        assert_eq!(target.result("framework_set_poll_mode", mode.clone()), true);
         pause(Duration::from_millis(10));
     }
-    assert_eq!(result(&target, "framework_set_poll_mode", json!({ "mode": "busy", "lcore": 1 })), true);
+    assert_eq!(target.result("framework_set_poll_mode", json!({ "mode": "busy", "lcore": 1 })), true);
     host.succeeds();
 
-    let reactors = result(&target, "framework_get_reactors", Value::Null)["reactors"].take();
+    let reactors = target.result("framework_get_reactors", Value::Null)["reactors"].take();
     assert_eq!((&reactors[0]["poll_mode"], &reactors[1]["poll_mode"]["mode"]), (&adaptive, &json!("busy")));
     assert_eq!((&reactors[0]["in_interrupt"], &reactors[1]["in_interrupt"]), (&json!(true), &json!(false)));
     for reactor in reactors.as_array().unwrap() {
@@ -98,10 +91,10 @@ fn bad_parameters_are_answered_with_name_value_and_way_out() {
 #[test]
 fn what_holds_a_cpu_longer_than_the_limit_is_named_and_not_for_ever() {
     let target = Target::start("slow");
-    assert_eq!(result(&target, "framework_monitor_turns", json!({}))["turn_limit_us"], 50_000);
+    assert_eq!(target.result("framework_monitor_turns", json!({}))["turn_limit_us"], 50_000);
     let before = target.metric("nvmf_reactor_slow_total{cpu=\"0\"}");
     // Every turn takes longer than this now and then.
-    result(&target, "framework_monitor_turns", json!({ "turn_limit_us": 1 }));
+    target.result("framework_monitor_turns", json!({ "turn_limit_us": 1 }));
     let host = target.host(&["--nsid", MEMORY, "-w", "randread", "-o", "64k", "-q", "16", "-t", "1"]);
     target.says(&["WARN a CPU was held too long ", "cpu=\"0\" what=\"poll\" held_us=", "limit_us=1"]);
     host.succeeds();
@@ -109,15 +102,15 @@ fn what_holds_a_cpu_longer_than_the_limit_is_named_and_not_for_ever() {
     let lines = target.log().lines().filter(|line| line.contains("held too long")).count();
     assert!(lines < 30, "{}", target.log());
 
-    result(&target, "framework_monitor_turns", json!({ "turn_limit_us": 10_000_000 }));
+    target.result("framework_monitor_turns", json!({ "turn_limit_us": 10_000_000 }));
     pause(Duration::from_millis(600));
     let calm = target.metric("nvmf_reactor_slow_total{cpu=\"0\"}");
     pause(Duration::from_millis(600));
     assert_eq!(target.metric("nvmf_reactor_slow_total{cpu=\"0\"}"), calm);
 
-    assert_eq!(result(&target, "log_set_level", json!({ "level": "ERROR" })), true);
-    result(&target, "framework_monitor_turns", json!({ "turn_limit_us": 10_000_000 }));
-    assert_eq!(result(&target, "log_get_level", Value::Null), "ERROR");
+    assert_eq!(target.result("log_set_level", json!({ "level": "ERROR" })), true);
+    target.result("framework_monitor_turns", json!({ "turn_limit_us": 10_000_000 }));
+    assert_eq!(target.result("log_get_level", Value::Null), "ERROR");
     assert_eq!(
         target.log().matches("by RPC: what holds a CPU").count(),
         2,
@@ -136,7 +129,7 @@ fn more_reactors_than_cpus_serve_and_end_clean() {
     target
         .host(&["--nsid", MEMORY, "--verify", "-w", "randwrite", "-o", "4k", "-q", "4", "-P", "4", "-n", "400"])
         .succeeds();
-    let reactors = result(&target, "framework_get_reactors", Value::Null)["reactors"].take();
+    let reactors = target.result("framework_get_reactors", Value::Null)["reactors"].take();
     let used = reactors.as_array().unwrap().iter().filter(|reactor| reactor["messages"].as_u64() > Some(0)).count();
     assert_eq!((reactors.as_array().unwrap().len(), used), (5, 5), "an admin queue and four others: {reactors}");
     assert!(reactors.as_array().unwrap().iter().all(|reactor| reactor["pinned"] == false));

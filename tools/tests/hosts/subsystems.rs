@@ -4,21 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::processes::{Host, SUBSYSTEM, Target, pause, signal};
+use super::processes::{Host, SUBSYSTEM, Target, pause, signal, wait_for};
 use crate::{FILE, MEMORY, PATIENCE};
-
-fn result(target: &Target, method: &str, parameters: Value) -> Value {
-    let mut answer = target.rpc(method, parameters);
-    assert!(answer["error"].is_null(), "{method}: {answer}");
-    answer["result"].take()
-}
-
-/// Code and text.
-fn refusal(target: &Target, method: &str, parameters: Value) -> (i64, String) {
-    let answer = target.rpc(method, parameters);
-    let error = &answer["error"];
-    (error["code"].as_i64().unwrap(), error["message"].as_str().unwrap().to_owned())
-}
 
 fn address(port: &str) -> Value {
     json!({ "trtype": "RDMA", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port })
@@ -46,8 +33,8 @@ fn discovered(target: &Target, port: &str) -> String {
 fn an_address_comes_and_goes_under_io() {
     let target = Target::start_with("address", |configuration| configuration.replace("cpus = [0]", "cpus = [0, 1]"));
     let baseline = target.gauges_at_rest(PATIENCE);
-    assert_eq!(result(&target, "nvmf_subsystem_add_listener", at("4421")), true);
-    let listeners = result(&target, "nvmf_subsystem_get_listeners", json!({ "nqn": SUBSYSTEM }));
+    assert_eq!(target.result("nvmf_subsystem_add_listener", at("4421")), true);
+    let listeners = target.result("nvmf_subsystem_get_listeners", json!({ "nqn": SUBSYSTEM }));
     assert_eq!(listeners, json!([{ "address": address("4420") }, { "address": address("4421") }]));
     let found = discovered(&target, "4421");
     assert!(found.contains("4420") && found.contains("4421"), "{found}");
@@ -56,7 +43,7 @@ fn an_address_comes_and_goes_under_io() {
     let goes = load(&target, "4421");
     goes.is_running_io(&target);
     let by_4421 = |target: &Target| {
-        let qpairs = result(target, "nvmf_subsystem_get_qpairs", json!({ "nqn": SUBSYSTEM }));
+        let qpairs = target.result("nvmf_subsystem_get_qpairs", json!({ "nqn": SUBSYSTEM }));
         let of: Vec<Value> = qpairs
             .as_array()
             .unwrap()
@@ -66,14 +53,19 @@ fn an_address_comes_and_goes_under_io() {
             .collect();
         of
     };
+    // I/O begins with the first queue; the second may still be on its way.
+    wait_for(PATIENCE, || {
+        let qpairs = by_4421(&target);
+        qpairs.len() == 3 && qpairs.iter().all(|qpair| qpair["state"] == "enabled")
+    });
     let qpairs = by_4421(&target);
     assert_eq!(qpairs.len(), 3, "an admin queue and two for I/O: {qpairs:?}");
     assert!(qpairs.iter().all(|qpair| qpair["state"] == "enabled"), "{qpairs:?}");
-    let controllers = result(&target, "nvmf_subsystem_get_controllers", json!({ "nqn": SUBSYSTEM }));
+    let controllers = target.result("nvmf_subsystem_get_controllers", json!({ "nqn": SUBSYSTEM }));
     let owner = controllers.as_array().unwrap().iter().find(|owner| owner["cntlid"] == qpairs[0]["cntlid"]).unwrap();
     assert_eq!((&owner["num_io_qpairs"], &owner["cntrltype"]), (&json!(2), &json!("io")));
 
-    assert_eq!(result(&target, "nvmf_subsystem_remove_listener", at("4421")), true);
+    assert_eq!(target.result("nvmf_subsystem_remove_listener", at("4421")), true);
     // The answer says that the end of each has begun.
     let qpairs = by_4421(&target);
     assert!(qpairs.iter().all(|qpair| qpair["state"] == "deactivating"), "{qpairs:?}");
@@ -83,9 +75,9 @@ fn an_address_comes_and_goes_under_io() {
     assert!(!discovered(&target, "4420").contains("4421"));
     stays.succeeds();
     // Again, at once.
-    assert_eq!(result(&target, "nvmf_subsystem_add_listener", at("4421")), true);
+    assert_eq!(target.result("nvmf_subsystem_add_listener", at("4421")), true);
     Host::at(&words("4421"), &target).succeeds();
-    assert_eq!(result(&target, "nvmf_subsystem_remove_listener", at("4421")), true);
+    assert_eq!(target.result("nvmf_subsystem_remove_listener", at("4421")), true);
     target.gauges_return_to(&baseline, PATIENCE);
     target.ends_clean();
 }
@@ -98,9 +90,9 @@ fn a_subsystem_is_deleted_under_io_and_its_name_used_again() {
     for host in &hosts {
         host.is_running_io(&target);
     }
-    assert_eq!(result(&target, "nvmf_delete_subsystem", json!({ "nqn": SUBSYSTEM })), true);
+    assert_eq!(target.result("nvmf_delete_subsystem", json!({ "nqn": SUBSYSTEM })), true);
     // The answer says that the last controller is gone.
-    assert_eq!(result(&target, "nvmf_get_subsystems", json!({})), json!([]));
+    assert_eq!(target.result("nvmf_get_subsystems", json!({})), json!([]));
     for host in hosts {
         host.fails_within(Duration::from_secs(5));
     }
@@ -111,13 +103,13 @@ fn a_subsystem_is_deleted_under_io_and_its_name_used_again() {
         }
     }
     target.gauges_return_to(&baseline, PATIENCE);
-    assert_eq!(refusal(&target, "nvmf_delete_subsystem", json!({ "nqn": SUBSYSTEM })).0, -32602);
+    assert_eq!(target.refusal("nvmf_delete_subsystem", json!({ "nqn": SUBSYSTEM })).0, -32602);
 
     let parameters = json!({ "nqn": SUBSYSTEM, "serial_number": "AGAIN", "allow_any_host": true });
-    assert_eq!(result(&target, "nvmf_create_subsystem", parameters.clone()), true);
-    let (code, text) = refusal(&target, "nvmf_create_subsystem", parameters);
+    assert_eq!(target.result("nvmf_create_subsystem", parameters.clone()), true);
+    let (code, text) = target.refusal("nvmf_create_subsystem", parameters);
     assert!(code == -32603 && text.contains("delete that one first"), "{code} {text}");
-    assert_eq!(result(&target, "nvmf_subsystem_add_listener", at("4420")), true);
+    assert_eq!(target.result("nvmf_subsystem_add_listener", at("4420")), true);
     let found = discovered(&target, "4420");
     assert!(found.contains(SUBSYSTEM), "{found}");
     let identified = Host::start(&words("4420"), &target, &["identify"]).succeeds();
@@ -132,8 +124,8 @@ fn a_host_that_stands_still_delays_neither_removal_nor_deletion() {
     host.is_running_io(&target);
     host.signal(signal::STOP);
     pause(Duration::from_millis(100));
-    assert_eq!(result(&target, "nvmf_subsystem_remove_listener", at("4420")), true);
-    assert_eq!(result(&target, "nvmf_subsystem_add_listener", at("4420")), true);
+    assert_eq!(target.result("nvmf_subsystem_remove_listener", at("4420")), true);
+    assert_eq!(target.result("nvmf_subsystem_add_listener", at("4420")), true);
     // Its queue pairs are drained without it, or cut off at their deadline.
     let answer = target.rpc_within(Duration::from_secs(15), "nvmf_delete_subsystem", json!({ "nqn": SUBSYSTEM }));
     assert_eq!(answer["result"], true, "{answer}");
@@ -145,17 +137,17 @@ fn a_host_that_stands_still_delays_neither_removal_nor_deletion() {
 #[test]
 fn addresses_that_cannot_be_are_named() {
     let target = Target::start("taken");
-    let (code, text) = refusal(&target, "nvmf_subsystem_add_listener", at("4420"));
+    let (code, text) = target.refusal("nvmf_subsystem_add_listener", at("4420"));
     assert!(code == -32602 && text.contains("listen_address is 127.0.0.1:4420, where"), "{code} {text}");
-    let (code, text) = refusal(&target, "nvmf_subsystem_remove_listener", at("4421"));
+    let (code, text) = target.refusal("nvmf_subsystem_remove_listener", at("4421"));
     assert!(code == -32602 && text.contains("it is offered at 127.0.0.1:4420"), "{code} {text}");
     let unknown = json!({ "nqn": "nqn.2026-11.io.quiesce:none", "listen_address": address("4421") });
-    let (code, text) = refusal(&target, "nvmf_subsystem_add_listener", unknown);
+    let (code, text) = target.refusal("nvmf_subsystem_add_listener", unknown);
     assert!(code == -32602 && text.contains(SUBSYSTEM), "{code} {text}");
     // Another process has it.
     let socket = target.runtime_file("127.0.0.1:4422");
     let other = std::os::unix::net::UnixListener::bind(&socket);
-    let (code, text) = refusal(&target, "nvmf_subsystem_add_listener", at("4422"));
+    let (code, text) = target.refusal("nvmf_subsystem_add_listener", at("4422"));
     assert!(
         code == -32602 && text.contains("127.0.0.1:4422") && text.contains("cannot be listened on"),
         "{code} {text}"
