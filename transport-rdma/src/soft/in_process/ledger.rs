@@ -51,8 +51,11 @@ impl Ledger {
     }
 
     /// The program polled a completion of a queue that completes in order. What succeeded before it without a word has ended too. False if it is not its turn.
-    pub(super) fn complete(&mut self, id: u64, has_succeeded: bool) -> bool {
-        let Some(position) = self.turn(id, has_succeeded) else { return false };
+    ///
+    /// Requests may have the same id, as the writes of one command have, and all but the last of them be silent: which of them failed, only the device can say,
+    /// which says it by the count of requests that end with this completion.
+    pub(super) fn complete(&mut self, id: u64, has_succeeded: bool, ended_count: u32) -> bool {
+        let Some(position) = self.turn(id, has_succeeded, ended_count) else { return false };
         let ended = self.open.drain(..=position).filter(|posted| !posted.is_lost).count();
         self.completed_count += ended as u64;
         true
@@ -70,17 +73,22 @@ impl Ledger {
         true
     }
 
-    /// Where the request is whose turn it is to complete.
-    fn turn(&self, id: u64, has_succeeded: bool) -> Option<usize> {
-        for (at, posted) in self.open.iter().enumerate() {
-            if posted.id == id && !posted.is_lost && !(has_succeeded && posted.is_silent) {
-                return Some(at);
+    /// Where the request is whose turn it is to complete: of several with that id, the one up to which so many end; otherwise the first.
+    fn turn(&self, id: u64, has_succeeded: bool, ended_count: u32) -> Option<usize> {
+        let mut first = None;
+        let live = self.open.iter().enumerate().filter(|(_, posted)| !posted.is_lost);
+        for ((at, posted), count) in live.zip(1..) {
+            if posted.id == id && !(has_succeeded && posted.is_silent) {
+                first = first.or(Some(at));
+                if count == ended_count {
+                    return Some(at);
+                }
             }
-            if !posted.is_lost && !posted.is_silent {
-                return None;
+            if !posted.is_silent {
+                break;
             }
         }
-        None
+        first
     }
 
     /// The same of a queue whose completions come in any order. False if there is none.
@@ -132,14 +140,27 @@ mod tests {
         for (id, flags) in [(1, Flags::empty()), (2, Flags::SIGNALED), (3, Flags::empty()), (4, Flags::SIGNALED)] {
             ledger.post(send(id, flags));
         }
-        assert!(!ledger.complete(4, true), "2 speaks before it");
-        assert!(!ledger.complete(1, true), "1 says nothing when it succeeds");
-        assert!(ledger.complete(2, true));
+        assert!(!ledger.complete(4, true, 1), "2 speaks before it");
+        assert!(!ledger.complete(1, true, 1), "1 says nothing when it succeeds");
+        assert!(ledger.complete(2, true, 1));
         assert_eq!(counts(&ledger), [4, 2, 2, 0]);
-        assert!(ledger.complete(3, false), "it speaks when it fails");
-        assert!(ledger.complete(4, false));
-        assert!(!ledger.complete(4, false));
+        assert!(ledger.complete(3, false, 1), "it speaks when it fails");
+        assert!(ledger.complete(4, false, 1));
+        assert!(!ledger.complete(4, false, 1));
         assert_eq!(counts(&ledger), [4, 4, 0, 0]);
+    }
+
+    #[test]
+    fn of_several_silent_ones_with_one_id_the_device_says_which_failed() {
+        for ended_count in 1..=3 {
+            let mut ledger = Ledger::default();
+            for flags in [Flags::empty(), Flags::empty(), Flags::SIGNALED] {
+                ledger.post(send(7, flags));
+            }
+            assert!(ledger.complete(7, false, ended_count));
+            let ended_count = u64::from(ended_count);
+            assert_eq!(counts(&ledger), [3, ended_count, 3 - ended_count, 0]);
+        }
     }
 
     #[test]
@@ -150,9 +171,9 @@ mod tests {
         }
         assert!(ledger.lose(3, 1) && !ledger.lose(3, 0));
         assert_eq!((counts(&ledger), ledger.open().count()), ([4, 1, 2, 1], 3));
-        assert!(ledger.complete(1, true), "it is still to be polled");
+        assert!(ledger.complete(1, true, 1), "it is still to be polled");
         assert_eq!((counts(&ledger), ledger.open().count()), ([4, 2, 1, 1], 2));
-        assert!(ledger.complete(4, false));
+        assert!(ledger.complete(4, false, 1));
         assert_eq!((counts(&ledger), ledger.open().count()), ([4, 3, 0, 1], 0));
     }
 

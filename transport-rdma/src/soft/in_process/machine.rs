@@ -277,7 +277,8 @@ impl Machine {
         }
         // One that is polled after its queue pair's end is in no ledger any more.
         let Some(record) = self.queue_pairs.get_mut(&entry.serial) else { return true };
-        record.ledger(entry.credit).complete(id, entry.completion.status == CompletionStatus::Success)
+        let ended_count = if let Credit::Send(count) = entry.credit { count } else { 1 };
+        record.ledger(entry.credit).complete(id, entry.completion.status == CompletionStatus::Success, ended_count)
     }
 
     pub(super) fn post(&mut self, serial: QueuePairSerial, is_send: bool, posted: Posted) {
