@@ -29,8 +29,6 @@ pub const NSID_MAX: u32 = 1024;
 pub const REGISTRANT_COUNT_MAX: usize = 1024;
 /// Changes of subsystems that may be under way at a time. Most take some turns; a deletion waits for its slowest I/O.
 pub const CHANGE_COUNT_MAX: usize = 64;
-/// Entries of the discovery log.
-pub const DISCOVERY_ENTRY_COUNT_MAX: usize = SUBSYSTEM_COUNT_MAX * LISTENER_COUNT_MAX;
 
 /// Fewest entries of a queue: one would be full when it is empty [NVMe 1.4, 4.1].
 pub const QUEUE_DEPTH_MIN: u16 = 2;

@@ -35,7 +35,9 @@ pub(super) fn check(cpu_count: u16, spec: &TargetSpec) -> Result<(), SpecError> 
     for (index, subsystem) in spec.subsystems.iter().enumerate() {
         check_addition(spec.subsystems[..index].iter(), subsystem, &spec.controller)?;
     }
-    Ok(())
+    let of_namespaces = spec.subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).map(|n| &n.device);
+    let devices: BTreeSet<_> = spec.devices.iter().chain(of_namespaces).map(|device| device.name()).collect();
+    within(subject, "devices (their number)", devices.len(), 0, l::DEVICE_COUNT_MAX)
 }
 
 /// Whether `spec` can be served beside the others.
