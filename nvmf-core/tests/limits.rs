@@ -1,6 +1,6 @@
 //! What may be had of everything, reached and passed by one: the last is served, the next is refused by name, and nobody else is disturbed.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod harness;
 
