@@ -14,12 +14,14 @@ mod nvme;
 mod raw_host;
 #[path = "changes/rig.rs"]
 mod rig;
+mod seeds;
 
 use std::net::SocketAddr;
 
 use nvmf_core::{ChangeError, ChangeId};
 use raw_host::{End, SUBSYSTEM, Session};
 use rig::{Layout, OTHER, Rig, address, subsystem};
+use seeds::seeds;
 use transport_rdma::soft::in_process::TicketKinds;
 use transport_rdma::target::{Change, ControlError};
 
@@ -81,7 +83,7 @@ fn hold_io(rig: &mut Rig) {
 
 #[test]
 fn removals_are_answered_while_a_device_holds_io() {
-    for seed in 0..48 {
+    for seed in seeds(0..48) {
         let mut rig = Rig::new(&layout(seed), vec![vec![session(100_000, End::Wait)]]);
         make(&mut rig, add(SUBSYSTEM, second_address()));
         hold_io(&mut rig);
@@ -111,7 +113,7 @@ fn removals_are_answered_while_a_device_holds_io() {
 
 #[test]
 fn who_never_said_what_it_connects_to_ends_with_the_address() {
-    for seed in 0..24 {
+    for seed in seeds(0..24) {
         let mut rig = Rig::new(&layout(seed), vec![vec![session(0, End::Silent); 3], vec![session(0, End::Silent)]]);
         let hosts = rig.hosts.clone();
         let all_up = || hosts.iter().all(|host| host.borrow().sessions_established == 1);
@@ -132,7 +134,7 @@ fn who_never_said_what_it_connects_to_ends_with_the_address() {
 
 #[test]
 fn a_deletion_waits_for_held_io_and_others_are_served() {
-    for seed in 0..48 {
+    for seed in seeds(0..48) {
         let other = Session { nqn: OTHER, may_be_refused: false, ..session(0, End::Quietly) };
         let mut hosts = vec![vec![session(100_000, End::Wait), session(20, End::Quietly)]];
         hosts.push(vec![other; 4]);
@@ -162,7 +164,7 @@ fn a_deletion_waits_for_held_io_and_others_are_served() {
 
 #[test]
 fn changes_and_shutdown_meet_in_every_order() {
-    for seed in 0..96 {
+    for seed in seeds(0..96) {
         let mut random = seed;
         let mut rig = Rig::new(&layout(seed), vec![vec![session(100_000, End::Wait)], vec![session(50, End::Wait)]]);
         rig.steps(draw(&mut random) % 20_000);
@@ -202,7 +204,7 @@ fn changes_and_shutdown_meet_in_every_order() {
 /// Nobody is connected and nothing is listened on, so that nothing but its own last snapshot is waited for.
 #[test]
 fn a_target_of_nothing_shuts_down() {
-    for seed in 0..64 {
+    for seed in seeds(0..64) {
         let mut rig = Rig::new(&layout(seed), vec![vec![]]);
         make(&mut rig, delete(SUBSYSTEM));
         make(&mut rig, delete(OTHER));
@@ -229,7 +231,7 @@ fn any_change(rig: &Rig, random: &mut u64) -> Change {
 #[test]
 fn a_storm_of_connects_meets_a_storm_of_changes() {
     let (mut served, mut refused, mut ended, mut unreachable) = (0, 0, 0, 0);
-    for seed in 0..120 {
+    for seed in seeds(0..120) {
         let mut random = seed;
         let any_session = |random: &mut u64| {
             let word = draw(random);

@@ -1,6 +1,7 @@
 //! The host on a device that goes, breaks, keeps events to itself, loses flushes and fails calls: its workload is told, and it leaves in time.
 #![allow(clippy::unwrap_used, dead_code, reason = "tests, which share their world with others")]
 
+mod seeds;
 #[path = "host/workload.rs"]
 mod workload;
 #[path = "host/world.rs"]
@@ -10,6 +11,7 @@ use transport_rdma::host::{HostFailure, HostOptions, Message};
 use transport_rdma::soft::in_process::{Calls, EventKinds, FabricOptions, InjectedEvent};
 use transport_rdma::verbs::{AddressUser, PortId};
 
+use crate::seeds::seeds;
 use crate::workload::{SharedNotes, VerifyAll};
 use crate::world::{Host, World, options};
 
@@ -75,7 +77,7 @@ fn leave(world: &mut World, host: &mut Host) {
 
 #[test]
 fn a_device_that_is_removed_ends_everything_at_once() {
-    for seed in 0..40 {
+    for seed in seeds(0..40) {
         let outcome = run(seed, options(), |world, host| {
             world.fabric.change_for(host.machine, |options| options.device.is_removed_silently = seed % 4 == 3);
             world.fabric.remove_device(host.machine);
@@ -104,7 +106,7 @@ fn a_removed_device_is_named_and_so_is_the_way_out() {
 
 #[test]
 fn a_completion_queue_that_breaks_ends_everything_at_once() {
-    for seed in 0..24 {
+    for seed in seeds(0..24) {
         let outcome = run(seed, options(), |world, host| world.fabric.break_port(host.machine, PortId(0)));
         assert!(outcome.failure.is_some(), "seed {seed}");
         assert_eq!(outcome.live, [], "seed {seed}");
@@ -114,7 +116,7 @@ fn a_completion_queue_that_breaks_ends_everything_at_once() {
 
 #[test]
 fn a_host_that_stays_leaves_when_its_device_goes_while_it_is_apart() {
-    for seed in 0..8 {
+    for seed in seeds(0..8) {
         let mut world = World::with(seed, lenient(), 0);
         let notes = SharedNotes::default();
         let options = HostOptions { stays: true, ..options() };
@@ -152,7 +154,7 @@ fn an_address_that_changes_is_a_connection_that_is_lost() {
 #[test]
 fn whichever_event_never_comes_the_host_leaves_in_time() {
     for kind in EventKinds::all().iter() {
-        for seed in 0..3 {
+        for seed in seeds(0..3) {
             let outcome = run(seed * 29, options(), |world, host| {
                 world.fabric.change_for(host.machine, |options| options.manager.withholds = kind);
                 // What does not end for want of the event is ended.
@@ -170,7 +172,7 @@ fn whichever_event_never_comes_the_host_leaves_in_time() {
 #[test]
 fn flushes_that_never_come_cost_the_drains_deadline_and_no_more() {
     let drain_ns = options().drain_timeout_ms * 1_000_000;
-    for seed in 20..36 {
+    for seed in seeds(20..36) {
         let outcome = run(seed, options(), |world, host| {
             world.fabric.change_for(host.machine, |options| options.device.completions.drops_flush_one_in = 2);
             host.shut_down();
@@ -208,7 +210,7 @@ fn each_step_of_set_up_can_fail() {
 /// Its connection is kept, since it cannot be destroyed before its queue pair: the host leaves when it has waited for that long enough.
 #[test]
 fn what_cannot_be_destroyed_does_not_keep_the_host() {
-    for seed in 20..23 {
+    for seed in seeds(20..23) {
         let outcome = run(seed, options(), |world, host| {
             world.fabric.fail_call(host.machine, Calls::DESTROY_QUEUE_PAIR, seed % 3);
             host.shut_down();

@@ -1,6 +1,7 @@
 //! The host side against the target side, over the in-process fabric, with every step drawn from a seed.
 #![allow(clippy::unwrap_used, dead_code, reason = "tests, which share their world with others")]
 
+mod seeds;
 #[path = "host/workload.rs"]
 mod workload;
 #[path = "host/world.rs"]
@@ -10,6 +11,7 @@ use nvmf_core::wire::DISCOVERY_NQN;
 use transport_rdma::host::{HostFailure, HostOptions, Message};
 use transport_rdma::soft::in_process::{FabricOptions, TicketKinds};
 
+use crate::seeds::seeds;
 use crate::workload::{SharedNotes, VerifyAll};
 use crate::world::{BLOCK_LEN, Host, NQN, Target, World, options};
 
@@ -57,7 +59,7 @@ fn idle_host(seed: u64) -> Host {
 
 #[test]
 fn what_was_written_is_read_back() {
-    for seed in 0..16 {
+    for seed in seeds(0..16) {
         let mut options = options();
         options.cpu_count = 1 + u16::try_from(seed % 3).unwrap();
         verify(seed, options, 1 + u32::try_from(seed % 8).unwrap());
@@ -66,7 +68,7 @@ fn what_was_written_is_read_back() {
 
 #[test]
 fn small_writes_go_in_the_capsule() {
-    for seed in 0..8 {
+    for seed in seeds(0..8) {
         let mut options = options();
         options.in_capsule_data = true;
         // 8 blocks fill the capsule, 9 do not fit.
@@ -76,7 +78,7 @@ fn small_writes_go_in_the_capsule() {
 
 #[test]
 fn a_queue_of_one_command_works() {
-    for seed in 0..4 {
+    for seed in seeds(0..4) {
         let mut options = options();
         (options.queue_depth, options.queue_count_per_cpu) = (1, 1);
         verify(seed, options, 2);
@@ -165,7 +167,7 @@ fn interrupted(seed: u64, fabric: FabricOptions, cause: impl FnOnce(&mut World, 
 
 #[test]
 fn a_host_that_stops_in_the_midst() {
-    for seed in 0..16 {
+    for seed in seeds(0..16) {
         let failure = interrupted(seed, FabricOptions::default(), |_, host| host.shut_down());
         assert_eq!(failure, Some(HostFailure::Stopped), "seed {seed}");
     }
@@ -173,7 +175,7 @@ fn a_host_that_stops_in_the_midst() {
 
 #[test]
 fn a_target_that_shuts_down_in_the_midst() {
-    for seed in 0..16 {
+    for seed in seeds(0..16) {
         let failure = interrupted(seed, FabricOptions::default(), |world, _| {
             world.target.as_ref().unwrap().begin_shutdown();
         });
@@ -183,7 +185,7 @@ fn a_target_that_shuts_down_in_the_midst() {
 
 #[test]
 fn a_target_that_dies_in_the_midst() {
-    for seed in 0..16 {
+    for seed in seeds(0..16) {
         let failure = interrupted(seed, FabricOptions::default(), |world, _| world.target = None);
         assert!(failure.is_some(), "seed {seed}");
     }
@@ -191,7 +193,7 @@ fn a_target_that_dies_in_the_midst() {
 
 #[test]
 fn drivers_that_sweep_and_never_tell() {
-    for seed in 0..12 {
+    for seed in seeds(0..12) {
         let fabric = FabricOptions { sweeps_on_destroy: true, loses_disconnected: true, ..FabricOptions::default() };
         let failure = interrupted(seed, fabric, |_, host| host.shut_down());
         assert_eq!(failure, Some(HostFailure::Stopped), "seed {seed}");
@@ -251,7 +253,7 @@ fn a_target_that_never_answers_is_given_up() {
 
 #[test]
 fn the_discovery_log_names_the_subsystem() {
-    for seed in 0..4 {
+    for seed in seeds(0..4) {
         let mut world = World::new(seed);
         let notes = SharedNotes::default();
         let mut options = options();
