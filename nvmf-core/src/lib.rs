@@ -33,6 +33,8 @@ pub mod auth;
 
 mod subsystem;
 
+mod referral;
+
 pub mod reservation;
 
 pub mod command;

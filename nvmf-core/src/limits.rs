@@ -29,6 +29,8 @@ pub const NSID_MAX: u32 = 1024;
 pub const REGISTRANT_COUNT_MAX: usize = 1024;
 /// Changes of subsystems that may be under way at a time. Most take some turns; a deletion waits for its slowest I/O.
 pub const CHANGE_COUNT_MAX: usize = 64;
+/// Referrals of the discovery log.
+pub const REFERRAL_COUNT_MAX: usize = 64;
 
 /// Fewest entries of a queue: one would be full when it is empty [NVMe 1.4, 4.1].
 pub const QUEUE_DEPTH_MIN: u16 = 2;

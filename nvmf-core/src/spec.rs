@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::auth::{GroupSet, HashSet, Secret};
 use crate::limits::{CONTROLLER_ID_MAX, NSID_MAX};
 use crate::reservation::ReservationRecord;
+use crate::wire::{DISCOVERY_NQN, TransportKind};
 
 /// A whole target.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub struct TargetSpec {
     pub devices: Vec<Arc<dyn bdev::Device>>,
     /// Subsystems.
     pub subsystems: Vec<SubsystemSpec>,
+    /// Where else hosts are sent.
+    pub referrals: Vec<ReferralSpec>,
     /// Limits and defaults of controllers.
     pub controller: ControllerSpec,
     /// How hosts that have keys authenticate.
@@ -35,6 +38,44 @@ pub struct AuthenticationSpec {
 impl Default for AuthenticationSpec {
     fn default() -> Self {
         Self { hashes: HashSet::ALL, groups: GroupSet::ALL, first_sequence: 1 }
+    }
+}
+
+/// What the discovery log says of somebody else: another discovery service, or a subsystem elsewhere. Every host sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferralSpec {
+    /// RDMA or TCP.
+    pub transport: TransportKind,
+    /// Where.
+    pub address: SocketAddr,
+    /// The well-known discovery NQN for a discovery service, which makes it a referral; another for a subsystem.
+    pub subsystem_nqn: String,
+    /// Whether hosts need a secure channel there.
+    pub needs_secure_channel: bool,
+}
+
+impl ReferralSpec {
+    /// A discovery service over RDMA.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            transport: TransportKind::Rdma,
+            address,
+            subsystem_nqn: DISCOVERY_NQN.into(),
+            needs_secure_channel: false,
+        }
+    }
+
+    /// Whether both are the same way to the same thing, whatever is needed there.
+    #[must_use]
+    pub fn is_same_way(&self, other: &Self) -> bool {
+        (self.transport, self.address, &self.subsystem_nqn) == (other.transport, other.address, &other.subsystem_nqn)
+    }
+}
+
+impl std::fmt::Display for ReferralSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {} over {:?}", self.subsystem_nqn, self.address, self.transport)
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::auth::{GroupSet, HashSet};
 use crate::namespace::Namespace;
+use crate::referral::Referral;
 use crate::spec::{AnaState, ControllerSpec};
 use crate::wire::Nqn;
 
@@ -31,6 +32,8 @@ pub(crate) struct Snapshot {
     pub(crate) authentication: (HashSet, GroupSet),
     /// GENCTR.
     pub(crate) discovery: DiscoveryVersions,
+    /// What the discovery log says of others.
+    pub(crate) referrals: Vec<Referral>,
     /// Limits of every controller.
     pub(crate) controller: ControllerSpec,
     /// In the order of their ids.

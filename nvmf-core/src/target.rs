@@ -13,6 +13,7 @@
 //! | `devices`, `device_changes` | devices, and how they come and go |
 //! | `subsystems`, `check` | the list, and what may stand in it |
 //! | `controllers`, `ids` | leases that are out |
+//! | `referrals`, `offers` | where else hosts are sent, and for whom the discovery log has changed |
 //! | [`Directory`] | what all CPUs share |
 
 mod amend;
@@ -36,6 +37,7 @@ mod directory;
 mod hosts;
 mod ids;
 mod offers;
+mod referrals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -69,6 +71,7 @@ use controllers::Controllers;
 use devices::Devices;
 use hosts::Hosts;
 use offers::Offers;
+use referrals::Referrals;
 use reservations::Reservations;
 use subsystems::Subsystems;
 
@@ -89,6 +92,8 @@ pub struct Target {
     next_sequence: u32,
     hosts: Hosts,
     limbo: Limbo<Unlinked<Snapshot>>,
+    /// Where else hosts are sent.
+    referrals: Referrals,
     /// What the discovery log says.
     offers: Offers,
     /// What is published is not what holds: the next snapshot waits for a place in limbo.
@@ -120,6 +125,8 @@ impl Target {
         reservations.follow(&subsystems, &mut hosts);
         let mut snapshot = Box::new(subsystems.snapshot(spec.controller, false));
         reservations.publish(&mut snapshot);
+        let referrals = Referrals::new(spec.referrals)?;
+        snapshot.referrals = referrals.publish();
         let offers = Offers::new(&snapshot);
         snapshot.discovery = offers.versions();
         Ok(Self {
@@ -133,6 +140,7 @@ impl Target {
             next_sequence: spec.authentication.first_sequence.max(1),
             hosts,
             limbo: Limbo::new(Grace::Readers, SNAPSHOT_LIMBO_MAX),
+            referrals,
             offers,
             is_stale: false,
             is_closing: false,
@@ -315,6 +323,7 @@ impl Target {
         self.reservations.follow(&self.subsystems, &mut self.hosts);
         let mut next = self.subsystems.snapshot(self.controller, self.is_closing);
         self.reservations.publish(&mut next);
+        next.referrals = self.referrals.publish();
         if let Some(to) = self.offers.change(&next) {
             self.notices.push(Notice::DiscoveryChanged { to });
         }

@@ -30,7 +30,8 @@ pub use connect::{
     ConnectData, ConnectDataError, ConnectParameters, ConnectRefusal, ConnectResult, DYNAMIC_CONTROLLER_ID,
 };
 pub use discovery::{
-    AddressFamily, DiscoveryEntry, DiscoveryHeader, RdmaAddressSubtype, SubsystemType, TransportKind, discovery_treq,
+    AddressFamily, DiscoveryEntry, DiscoveryHeader, RdmaAddressSubtype, SubsystemType, TransportKind, discovery_flags,
+    discovery_treq, tcp_security,
 };
 pub use event::{AsyncEvent, AsyncEventConfiguration};
 pub use fabrics::{ConnectEntry, DisconnectEntry, PropertyEntry};

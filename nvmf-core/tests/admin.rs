@@ -209,7 +209,9 @@ fn properties_over_the_wire() {
 #[test]
 fn discovery_tells_each_host_what_it_may_use() {
     let (mut world, _, _) = world();
-    for (host_nqn, expected) in [(harness::HOST_NQN, vec![NQN]), (OTHER_HOST_NQN, vec![NQN, CLOSED_NQN])] {
+    for (host_nqn, expected) in
+        [(harness::HOST_NQN, vec![NQN, DISCOVERY_NQN]), (OTHER_HOST_NQN, vec![NQN, CLOSED_NQN, DISCOVERY_NQN])]
+    {
         let admin = world.open(0, 0, 32);
         let connect = Connect { nqn: DISCOVERY_NQN.into(), host_nqn: host_nqn.into(), ..Connect::new(0, 32) };
         let id = world.execute_connect(admin, &connect);

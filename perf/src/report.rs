@@ -314,10 +314,15 @@ pub(crate) fn discovery_log(found: &[Discovered]) -> String {
         let family = entry.address_family.map_or("unknown", family_name);
         let Discovered { address, service, subsystem_nqn, .. } = entry;
         let _ = write!(text, "trtype:{kind} adrfam:{family} traddr:{address} trsvcid:{service} subnqn:{subsystem_nqn}");
-        let is_discovery = entry.subsystem_type.is_some_and(|kind| kind != SubsystemType::Nvm);
-        let _ = writeln!(text, "{}", if is_discovery { "  (discovery)" } else { "" });
+        let note = match entry.subsystem_type {
+            Some(SubsystemType::Nvm) => "",
+            Some(SubsystemType::Referral) => "  (another discovery service)",
+            Some(SubsystemType::CurrentDiscovery) => "  (this discovery service)",
+            None => "  (unknown kind)",
+        };
+        let _ = writeln!(text, "{note}");
     }
-    if found.is_empty() {
+    if found.iter().all(|entry| entry.subsystem_type == Some(SubsystemType::CurrentDiscovery)) {
         text.push_str("the target offers nothing to this host at this address\n");
     }
     text
@@ -408,6 +413,7 @@ mod tests {
             port_id: 1,
             controller_id: 0xFFFF,
             admin_queue_depth_max: 32,
+            flags: 0,
         };
         let text = discovery_log(&[entry(AddressFamily::Ipv4, "127.0.0.1"), entry(AddressFamily::Ipv6, "::1")]);
         let expected = "trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:nqn.2026-11.io.example:a";

@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use nvmf_core::spec::AnaSpec;
-use nvmf_core::spec::HostLimits;
+use nvmf_core::spec::{HostLimits, ReferralSpec};
 use reactor::PollMode;
 use transport_rdma::target::Origin;
 use uuid::Uuid;
@@ -48,6 +48,8 @@ pub struct Config {
     pub devices: Vec<DeviceSection>,
     /// Subsystems, in the file's order.
     pub subsystems: Vec<SubsystemSection>,
+    /// Where else hosts are sent, in the file's order.
+    pub referrals: Vec<ReferralSpec>,
     /// Where metrics are served, if they are.
     pub metrics: Option<SocketAddr>,
     /// The RPC socket's path, if there is one.

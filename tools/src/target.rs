@@ -271,6 +271,7 @@ fn target_spec(config: &Config, devices: &[Arc<dyn Device>]) -> Result<TargetSpe
     Ok(TargetSpec {
         devices: devices.to_vec(),
         subsystems,
+        referrals: config.referrals.clone(),
         controller: controller_spec(config),
         ..TargetSpec::default()
     })

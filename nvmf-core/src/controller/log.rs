@@ -4,7 +4,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Controller, Surroundings, effects, features};
 use crate::command::GetLogPage;
-use crate::discovery;
+use crate::discovery::{self, Asker};
 use crate::status::Status;
 use crate::subsystem::{Subject, Subsystem};
 use crate::wire::log::{FirmwareSlotLog, LogPageId, ManagementEffectsLog, SmartLog, ana, window};
@@ -66,7 +66,8 @@ impl Controller {
             }
             LogPageId::ManagementEffects => part(ManagementEffectsLog::none().as_bytes(), command.offset, data),
             LogPageId::Discovery => {
-                discovery::write_log(around.snapshot, self.host.nqn.as_str(), command.offset, data)?;
+                let asker = Asker { host_nqn: self.host.nqn.as_str(), listener: self.listener };
+                discovery::write_log(around.snapshot, asker, command.offset, data)?;
                 if !is_retained {
                     self.discovery_log_was_read();
                 }

@@ -45,6 +45,8 @@ pub struct Discovered {
     pub controller_id: u16,
     /// ASQSZ.
     pub admin_queue_depth_max: u16,
+    /// EFLAGS.
+    pub flags: u16,
 }
 
 impl Discovered {
@@ -207,6 +209,7 @@ fn discovered(number: usize, entry: &DiscoveryEntry) -> Result<Discovered, HostE
         port_id: entry.port_id.get(),
         controller_id: entry.controller_id.get(),
         admin_queue_depth_max: entry.admin_queue_depth_max.get(),
+        flags: entry.flags.get(),
     })
 }
 

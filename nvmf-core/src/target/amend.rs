@@ -7,7 +7,7 @@ use super::Target;
 use super::change::{ChangeError, ChangeId};
 use super::namespaces::NamespaceRequest;
 use crate::auth::{GroupSet, HashSet};
-use crate::spec::{AnaState, HostKeys, HostLimits};
+use crate::spec::{AnaState, HostKeys, HostLimits, ReferralSpec};
 
 /// What can be amended.
 #[derive(Clone, Debug)]
@@ -42,6 +42,10 @@ pub enum Amendment {
     },
     /// [`Target::limit_hosts`].
     LimitHosts(HostLimits),
+    /// [`Target::add_referral`].
+    AddReferral(ReferralSpec),
+    /// [`Target::remove_referral`].
+    RemoveReferral(ReferralSpec),
     /// [`Target::resume_subsystem`].
     ResumeSubsystem {
         /// Which.
@@ -122,6 +126,8 @@ impl fmt::Display for Amendment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LimitHosts(limits) => write!(f, "what a host may have in flight: {limits}"),
+            Self::AddReferral(referral) => write!(f, "hosts are told of {referral}"),
+            Self::RemoveReferral(referral) => write!(f, "hosts are told no more of {referral}"),
             Self::PauseSubsystem { nqn } => write!(f, "subsystem {nqn} is being paused"),
             Self::AddHost { nqn, keys } => {
                 write!(f, "host {} may use subsystem {nqn}, and has to authenticate", keys.host)
@@ -166,6 +172,8 @@ impl Target {
     pub fn amend(&mut self, amendment: &Amendment) -> Result<ChangeId, ChangeError> {
         match amendment {
             Amendment::LimitHosts(limits) => self.limit_hosts(*limits),
+            Amendment::AddReferral(referral) => self.add_referral(referral.clone()),
+            Amendment::RemoveReferral(referral) => self.remove_referral(referral),
             Amendment::PauseSubsystem { nqn } => self.pause_subsystem(nqn),
             Amendment::AddHost { nqn, keys } => self.add_host_with_keys(nqn, (**keys).clone()),
             Amendment::SetKeys { nqn, host, keys } => self.set_keys(nqn, host, keys.as_deref().cloned()),

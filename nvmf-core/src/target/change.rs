@@ -84,6 +84,24 @@ pub enum ChangeError {
         /// The list.
         known: String,
     },
+    /// Hosts are told of it already.
+    #[error("address is {address}, where hosts are sent for {nqn} already: remove that referral first, to change it")]
+    ReferralThere {
+        /// What for.
+        nqn: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Hosts are not told of it.
+    #[error("address is {address}, and should be that of a referral for {nqn}; there is: {known}")]
+    NoReferral {
+        /// What for.
+        nqn: String,
+        /// The address.
+        address: SocketAddr,
+        /// Those that there are.
+        known: String,
+    },
     /// The same thing is being taken away.
     #[error("{what} is being removed: wait until that has been answered")]
     BeingRemoved {

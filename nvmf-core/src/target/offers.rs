@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use crate::limits::HOST_VERSION_COUNT_MAX;
 use crate::notice::Recipients;
+use crate::referral::Referral;
 use crate::subsystem::{DiscoveryVersions, Snapshot, SubsystemId};
 use crate::wire::Nqn;
 
@@ -22,13 +23,15 @@ struct Offer {
 /// What the log says, and how often it has changed for whom.
 pub(super) struct Offers {
     offers: BTreeMap<SubsystemId, Offer>,
+    referrals: Vec<Referral>,
     versions: DiscoveryVersions,
 }
 
 impl Offers {
     /// Of the first snapshot.
     pub(super) fn new(snapshot: &Snapshot) -> Self {
-        Self { offers: offers(snapshot), versions: DiscoveryVersions { everybody: 1, hosts: BTreeMap::new() } }
+        let versions = DiscoveryVersions { everybody: 1, hosts: BTreeMap::new() };
+        Self { offers: offers(snapshot), referrals: snapshot.referrals.clone(), versions }
     }
 
     /// As the next snapshot tells them.
@@ -38,10 +41,13 @@ impl Offers {
 
     /// The next snapshot offers something else. Who sees that.
     pub(super) fn change(&mut self, next: &Snapshot) -> Option<Recipients> {
+        let mut is_for_everybody = self.referrals != next.referrals;
+        if is_for_everybody {
+            self.referrals.clone_from(&next.referrals);
+        }
         let next = offers(next);
         let ids: BTreeSet<SubsystemId> = self.offers.keys().chain(next.keys()).copied().collect();
         let mut hosts = BTreeSet::new();
-        let mut is_for_everybody = false;
         for id in ids {
             match affected(self.offers.get(&id), next.get(&id)) {
                 Affected::Everybody => is_for_everybody = true,

@@ -146,8 +146,8 @@ impl Subsystems {
     /// As CPUs see it.
     pub(super) fn snapshot(&self, controller: ControllerSpec, is_closing: bool) -> Snapshot {
         let subsystems = self.entries.iter().map(Entry::publish).collect();
-        let discovery = DiscoveryVersions::default();
-        Snapshot { is_closing, discovery, authentication: self.authentication, controller, subsystems }
+        let (discovery, referrals) = (DiscoveryVersions::default(), Vec::new());
+        Snapshot { is_closing, discovery, referrals, authentication: self.authentication, controller, subsystems }
     }
 
     fn names(&self) -> String {

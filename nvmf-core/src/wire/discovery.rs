@@ -48,7 +48,10 @@ byte_enum! {
     }
 }
 
-/// TREQ: secure channel not specified in bits 1:0, and bit 2: SQ flow control may be switched off.
+/// TREQ: a secure channel in bits 1:0, and SQ flow control in bit 2.
+///
+/// A secure channel is TLS or what a transport has of that kind; DH-HMAC-CHAP is none, and is asked for by Connect's AUTHREQ alone
+/// [NVMe over Fabrics 1.1, 5.3]. Where bit 2 is 0 a host may still try without SQ flow control.
 pub mod discovery_treq {
     /// Bits 1:0: not specified.
     pub const NOT_SPECIFIED: u8 = 0;
@@ -58,6 +61,24 @@ pub mod discovery_treq {
     pub const NOT_REQUIRED: u8 = 2;
     /// Bit 2: the subsystem can do without SQ flow control.
     pub const NO_SQ_FLOW_CONTROL: u8 = 1 << 2;
+}
+
+/// EFLAGS.
+pub mod discovery_flags {
+    /// DUPRETINFO: the other entries with this flag lead to the same information.
+    pub const DUPLICATE_INFORMATION: u16 = 1 << 0;
+    /// EPCSD: a host may stay connected to this discovery controller, with a keep-alive timeout, and is told of changes.
+    pub const PERSISTENT_CONNECTION: u16 = 1 << 1;
+}
+
+/// TSAS of TCP is one byte, SECTYPE.
+pub mod tcp_security {
+    /// None.
+    pub const NONE: u8 = 0;
+    /// TLS 1.2.
+    pub const TLS_1_2: u8 = 1;
+    /// TLS 1.3.
+    pub const TLS_1_3: u8 = 2;
 }
 
 /// The log's start: 1024 bytes.
@@ -137,7 +158,7 @@ pub struct DiscoveryEntry {
     pub controller_id: U16,
     /// ASQSZ: a count, at least 32.
     pub admin_queue_depth_max: U16,
-    /// EFLAGS.
+    /// EFLAGS: see [`discovery_flags`].
     pub flags: U16,
     reserved_12: [u8; 20],
     /// TRSVCID, ASCII: the port.
@@ -162,8 +183,21 @@ impl DiscoveryEntry {
         port_id: u16,
         admin_queue_depth_max: u16,
     ) -> Self {
+        Self::at(TransportKind::Rdma, subsystem_type, subsystem_nqn, address, port_id, admin_queue_depth_max)
+    }
+
+    /// The same over RDMA or TCP, without a secure channel.
+    #[must_use]
+    pub fn at(
+        transport: TransportKind,
+        subsystem_type: SubsystemType,
+        subsystem_nqn: &super::Nqn,
+        address: std::net::SocketAddr,
+        port_id: u16,
+        admin_queue_depth_max: u16,
+    ) -> Self {
         let mut entry = Self::new_zeroed();
-        entry.transport = TransportKind::Rdma.to_byte();
+        entry.transport = transport.to_byte();
         let family = if address.is_ipv4() { AddressFamily::Ipv4 } else { AddressFamily::Ipv6 };
         entry.address_family = family.to_byte();
         entry.subsystem_type = subsystem_type.to_byte();
@@ -174,8 +208,15 @@ impl DiscoveryEntry {
         entry.service = pad_text(&address.port().to_string());
         entry.subsystem_nqn = subsystem_nqn.to_field();
         entry.address = pad_text(&address.ip().to_string());
-        entry.rdma = RdmaAddressSubtype::ANY;
+        if transport == TransportKind::Rdma {
+            entry.rdma = RdmaAddressSubtype::ANY;
+        }
         entry
+    }
+
+    /// SECTYPE, which stands where RDMA has its queue pair type: see [`tcp_security`].
+    pub fn set_tcp_security(&mut self, security: u8) {
+        self.rdma.queue_pair_type = security;
     }
 }
 
@@ -195,6 +236,7 @@ mod tests {
         assert_eq!(offset_of!(DiscoveryEntry, port_id), 4);
         assert_eq!(offset_of!(DiscoveryEntry, controller_id), 6);
         assert_eq!(offset_of!(DiscoveryEntry, admin_queue_depth_max), 8);
+        assert_eq!(offset_of!(DiscoveryEntry, flags), 10);
         assert_eq!(offset_of!(DiscoveryEntry, service), 32);
         assert_eq!(offset_of!(DiscoveryEntry, subsystem_nqn), 256);
         assert_eq!(offset_of!(DiscoveryEntry, address), 512);

@@ -54,6 +54,15 @@ impl Nqn {
         Ok(Self { bytes, len })
     }
 
+    /// The well-known discovery subsystem's.
+    #[must_use]
+    pub fn discovery() -> Self {
+        let mut bytes = [0; NQN_LEN_MAX];
+        bytes[..DISCOVERY_NQN.len()].copy_from_slice(DISCOVERY_NQN.as_bytes());
+        // Shorter than any name may be.
+        Self { bytes, len: DISCOVERY_NQN.len().to_le_bytes()[0] }
+    }
+
     /// From a field of 256 bytes, ended by NUL. What follows the NUL is not looked at.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The checks that turn what was written into what is meant.
 
 mod placement;
+mod referral;
 mod subsystem;
 mod target;
 mod value;
@@ -21,6 +22,7 @@ use super::{
     TransportSection,
 };
 use placement::check_placement;
+use referral::check_referrals;
 use subsystem::check_subsystems;
 pub use subsystem::serial_number;
 use target::check_target;
@@ -40,9 +42,10 @@ pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Repo
     check_data_memory(&target, &transport, data_memory_span, report);
     let devices = check_devices(file.device, report);
     let subsystems = check_subsystems(file.subsystem, &devices, report);
+    let referrals = check_referrals(file.referral, report);
     let metrics = file.metrics.and_then(|metrics| address(&metrics.listen, "metrics.listen", "127.0.0.1:9420", report));
     let rpc = file.rpc.and_then(|rpc| socket_path(&rpc.socket, report));
-    Config { target, placement, limits, log, transport, devices, subsystems, metrics, rpc }
+    Config { target, placement, limits, log, transport, devices, subsystems, referrals, metrics, rpc }
 }
 
 /// A CPU that has no buffer for the largest transfer would let its host wait for ever.

@@ -24,6 +24,8 @@ pub(super) struct File {
     pub(super) device: Vec<Device>,
     #[serde(default)]
     pub(super) subsystem: Vec<Subsystem>,
+    #[serde(default)]
+    pub(super) referral: Vec<Referral>,
     pub(super) metrics: Option<Metrics>,
     pub(super) rpc: Option<Rpc>,
 }
@@ -50,6 +52,16 @@ pub(super) struct Placement {
     pub(super) listener: Option<Spanned<String>>,
     pub(super) host: Option<Spanned<String>>,
     pub(super) cpus: Spanned<Vec<Spanned<i64>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Referral {
+    pub(super) address: Spanned<String>,
+    pub(super) transport: Option<Spanned<String>>,
+    pub(super) nqn: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) secure_channel: bool,
 }
 
 #[derive(Default, Deserialize)]

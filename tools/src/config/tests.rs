@@ -365,3 +365,29 @@ fn namespaces_and_paths_say_what_they_are() {
         assert!(text.contains(expected), "{text}");
     }
 }
+
+#[test]
+fn referrals_are_checked_like_addresses() {
+    let config = parse(&format!(
+        "{SMALLEST}\n[[referral]]\naddress = \"10.0.0.9:8009\"\n[[referral]]\naddress = \"[fd00::9]:4420\"\ntransport = \"tcp\"\nnqn = \"nqn.x:far\"\nsecure_channel = true\n"
+    ))
+    .unwrap();
+    let [service, subsystem] = &config.referrals[..] else { panic!("{:?}", config.referrals) };
+    assert_eq!(*service, ReferralSpec::new("10.0.0.9:8009".parse().unwrap()));
+    assert_eq!(subsystem.to_string(), "nqn.x:far at [fd00::9]:4420 over Tcp");
+    assert!(subsystem.needs_secure_channel);
+
+    let text = parse(&format!(
+        "{SMALLEST}\n[[referral]]\naddress = \"0.0.0.0:8009\"\nnqn = \"far\"\ntransport = \"fc\"\n[[referral]]\naddress = \"here\"\n[[referral]]\naddress = \"10.0.0.9:1\"\n[[referral]]\naddress = \"10.0.0.9:1\"\n"
+    ))
+    .unwrap_err();
+    for expected in [
+        "t.toml:15:11: referral.address is \"0.0.0.0:8009\": an address that hosts can connect to, not a wildcard",
+        "t.toml:16:7: referral.nqn is \"far\": an NVMe qualified name starts with \"nqn.\"",
+        "t.toml:17:13: referral.transport is \"fc\": \"rdma\" or \"tcp\"",
+        "t.toml:19:11: referral.address is \"here\": an IP address and a port, such as \"10.0.0.9:8009\" or",
+        "t.toml:23:11: referral.address is \"10.0.0.9:1\": each address once for each transport and NQN",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The target, as the methods of RPC reach it: the control plane's part of it, for the time of one request.
 
-use nvmf_core::spec::{HostLimits, SubsystemSpec};
+use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
 use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
 use nvmf_core::{ChangeError, ChangeId};
 use reactor::Turn;
@@ -20,6 +20,10 @@ pub(super) struct Access<'a, 't, P: Provider> {
 impl<P: Provider> TargetAccess for Access<'_, '_, P> {
     fn subsystems(&self) -> Vec<&SubsystemSpec> {
         self.control.core().subsystems().collect()
+    }
+
+    fn referrals(&self) -> Vec<&ReferralSpec> {
+        self.control.core().referrals().collect()
     }
 
     fn devices(&self) -> Vec<DeviceFacts<'_>> {

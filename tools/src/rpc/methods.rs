@@ -9,10 +9,11 @@ mod log;
 pub mod namespace;
 mod nvmf;
 mod placement;
+mod referral;
 mod subsystem;
 mod thread;
 
-use nvmf_core::spec::{HostLimits, SubsystemSpec};
+use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
 use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
 use nvmf_core::{ChangeError, ChangeId};
 use serde_json::{Value, json};
@@ -28,6 +29,9 @@ use crate::reactors::Reactors;
 pub trait TargetAccess {
     /// Subsystems; each namespace has its UUID.
     fn subsystems(&self) -> Vec<&SubsystemSpec>;
+
+    /// Where else hosts are sent.
+    fn referrals(&self) -> Vec<&ReferralSpec>;
 
     /// The devices that can be used.
     fn devices(&self) -> Vec<DeviceFacts<'_>>;
@@ -139,6 +143,9 @@ const METHODS: &[(&str, &[&str], Method)] = &[
         Begin(subsystem::create_subsystem),
     ),
     ("nvmf_delete_subsystem", &["nqn", "tgt_name"], Begin(subsystem::delete_subsystem)),
+    ("nvmf_discovery_add_referral", referral::PARAMETERS, Begin(referral::add)),
+    ("nvmf_discovery_get_referrals", &["tgt_name"], Tell(referral::get)),
+    ("nvmf_discovery_remove_referral", referral::WAY, Begin(referral::remove)),
     ("nvmf_get_host_limits", &[], Tell(host_limits::get_host_limits)),
     ("nvmf_get_placement", &[], Tell(placement::get_placement)),
     ("nvmf_get_subsystems", &["nqn", "tgt_name"], Tell(nvmf::get_subsystems)),

@@ -121,7 +121,7 @@ fn state(stage: QpairStage) -> &'static str {
     }
 }
 
-fn describe_address(address: &SocketAddr, transport_type: &str) -> Value {
+pub(super) fn describe_address(address: &SocketAddr, transport_type: &str) -> Value {
     json!({
         "trtype": transport_type,
         "adrfam": if address.is_ipv4() { "IPv4" } else { "IPv6" },

@@ -112,6 +112,8 @@ pub(super) fn refusal(parameters: &Parameters<'_>, error: &ControlError) -> RpcE
             | E::NoListener { .. }
             | E::HostThere { .. }
             | E::NoHost { .. }
+            | E::ReferralThere { .. }
+            | E::NoReferral { .. }
             | E::NoNamespace { .. }
             | E::VisibleToAll { .. }
             | E::NoAna { .. }
@@ -140,12 +142,21 @@ pub(super) fn refusal(parameters: &Parameters<'_>, error: &ControlError) -> RpcE
 
 /// NVMe's four words for an address, as SPDK takes them.
 pub(super) fn listen_address(view: &View<'_>, parameters: &Parameters<'_>) -> Result<SocketAddr, RpcError> {
-    let parts = parameters.object("listen_address", &["trtype", "adrfam", "traddr", "trsvcid"])?;
+    let parts = address_parts(parameters, "listen_address")?;
     let allowed_type = format!("{:?}", view.transport_type);
     let transport_type = parts.needed_string("trtype", &allowed_type)?;
     if !transport_type.eq_ignore_ascii_case(view.transport_type) {
         return Err(parts.refuse("trtype", &json!(transport_type), &allowed_type));
     }
+    ip_address(&parts)
+}
+
+pub(super) fn address_parts<'a>(parameters: &Parameters<'a>, name: &str) -> Result<Parameters<'a>, RpcError> {
+    parameters.object(name, &["trtype", "adrfam", "traddr", "trsvcid"])
+}
+
+/// Three of the four words: an IP address and a port.
+pub(super) fn ip_address(parts: &Parameters<'_>) -> Result<SocketAddr, RpcError> {
     let allowed_address = "an IP address that hosts can connect to, such as \"127.0.0.1\"";
     let text = parts.needed_string("traddr", allowed_address)?;
     let ip = text.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified());

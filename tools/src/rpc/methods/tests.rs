@@ -19,11 +19,16 @@ struct Fake {
     changes: Vec<String>,
     refusal: Option<ControlError>,
     devices: [Arc<dyn Device>; 2],
+    referrals: [ReferralSpec; 2],
 }
 
 impl TargetAccess for Fake {
     fn subsystems(&self) -> Vec<&SubsystemSpec> {
         vec![&self.subsystem]
+    }
+
+    fn referrals(&self) -> Vec<&ReferralSpec> {
+        self.referrals.iter().collect()
     }
 
     fn devices(&self) -> Vec<DeviceFacts<'_>> {
@@ -129,7 +134,8 @@ fn with_target<R>(
     let device: Arc<dyn Device> = Arc::new(::bdev::Memory::new("disk0", 512, 131_072, false).unwrap());
     let spare: Arc<dyn Device> = Arc::new(::bdev::Null::new("spare", 4096, 10).unwrap());
     let (subsystem, devices) = (subsystem(Some(&device)), [device, spare]);
-    let mut target = Fake { subsystem, placement: vec![a_rule()], changes: Vec::new(), refusal, devices };
+    let referrals = referral::tests::two();
+    let mut target = Fake { subsystem, placement: vec![a_rule()], changes: Vec::new(), refusal, devices, referrals };
     let (log, _layer) = log::tests::detached();
     let result = check(View { target: &mut target, reactors, log: &log, transport_type: "RDMA" });
     (result, target.changes)
@@ -147,7 +153,7 @@ fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Result<V
     }
 }
 
-fn call(method: &str, parameters: Value) -> Result<Value, RpcError> {
+pub(super) fn call(method: &str, parameters: Value) -> Result<Value, RpcError> {
     let reactors = reactors::tests::idle();
     with_view(&reactors, |view| perform(view, method, Some(&parameters)))
 }
@@ -222,7 +228,7 @@ fn listeners_controllers_and_qpairs_have_spdks_shape() {
 }
 
 /// What becomes of a change: what was asked of the target, or the error.
-fn change(method: &str, parameters: Value, refusal: Option<ControlError>) -> Result<String, RpcError> {
+pub(super) fn change(method: &str, parameters: Value, refusal: Option<ControlError>) -> Result<String, RpcError> {
     let reactors = reactors::tests::idle();
     let (outcome, mut changes) =
         with_target(&reactors, refusal, |view| super::perform(view, method, Some(&parameters)));
