@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use reactor::Segment;
 
 use crate::channel::Channel;
+use crate::fault::Fault;
 
 /// Facts that hold for a device's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +182,14 @@ pub trait Device: Send + Sync + fmt::Debug {
             allowed: "a file: others have the size that they were given",
         })
     }
+
+    /// It is the fault device, whose faults can be told.
+    fn as_fault(&self) -> Option<&Fault> {
+        None
+    }
+
+    /// The device goes, or everything does: operations that it has held back at will are begun, and none is held back any more.
+    fn let_go(&self) {}
 
     /// Every channel is closed and nothing transfers out of its memory any more: what it holds goes back to the machine. Its contents are lost, where
     /// they were memory.

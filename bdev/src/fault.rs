@@ -52,6 +52,11 @@ impl Fault {
         lock(&self.shared).rules.add(rule);
     }
 
+    /// From here on this goes wrong, in the place of what was to go wrong with the same kind of operation. A count of 0: nothing does.
+    pub fn set(&self, rule: Rule) {
+        lock(&self.shared).rules.replace(rule);
+    }
+
     /// Nothing goes wrong any more, but for blocks that are uncorrectable.
     pub fn clear(&self) {
         lock(&self.shared).rules.clear();
@@ -60,6 +65,12 @@ impl Fault {
     /// What is stalled now goes on.
     pub fn release_stalled(&self) {
         lock(&self.shared).release_count += 1;
+    }
+
+    /// The device below.
+    #[must_use]
+    pub fn base_name(&self) -> &str {
+        self.base.name()
     }
 
     /// Operations that a rule has hit.
@@ -85,13 +96,35 @@ impl Device for Fault {
     }
 
     fn geometry(&self) -> Geometry {
-        Geometry { writes_uncorrectable: true, ..self.base.geometry() }
+        geometry_over(&*self.base)
+    }
+
+    fn as_fault(&self) -> Option<&Fault> {
+        Some(self)
+    }
+
+    fn resize(&self, block_count: u64) -> Result<(), BdevError> {
+        self.base.resize(block_count)
+    }
+
+    fn rescan(&self) -> Result<(), BdevError> {
+        self.base.rescan()
+    }
+
+    fn let_go(&self) {
+        self.clear();
+        self.release_stalled();
     }
 
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
         let base = self.base.open_channel()?;
-        Ok(Box::new(channel::FaultChannel::new(self.geometry(), base, Arc::clone(&self.shared))))
+        Ok(Box::new(channel::FaultChannel::new(Arc::clone(&self.base), base, Arc::clone(&self.shared))))
     }
+}
+
+/// What a fault device is like over this one.
+fn geometry_over(base: &dyn Device) -> Geometry {
+    Geometry { writes_uncorrectable: true, ..base.geometry() }
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {

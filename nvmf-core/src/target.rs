@@ -254,6 +254,7 @@ impl Target {
         if !self.is_closing {
             self.is_closing = true;
             self.is_stale = true;
+            self.devices.iter().for_each(|facts| facts.device.let_go());
         }
     }
 

@@ -86,6 +86,29 @@ fn a_comparison_of_any_size_is_made_wherever_its_data_is() {
     world.shut_down();
 }
 
+/// With the device that is for it, over one that is real.
+#[test]
+fn uncorrectable_blocks_are_read_again_when_they_were_written() {
+    let memory = bdev::Memory::new("m", 512, 64, false).unwrap();
+    let faulty = bdev::Fault::new("faulty", Arc::new(memory), 1);
+    let mut world = World::new(Options::new(vec![namespace(NSID, Arc::new(faulty))]));
+    let (_, id) = world.attach(0);
+    let queue = world.connect_io(1, id, 1);
+    let mut status = |command, data: &[u8]| world.execute(queue, command, data).status();
+    let read = |start, count: u32| host::read(1, NSID, range(start, count), keyed(0, count as usize * 512));
+    assert_eq!(status(host::write_uncorrectable(1, NSID, range(8, 4)), &[]), Status::SUCCESS);
+    // Unrecovered Read Error is what such a read ends with [NVM Command Set 1.0, 3.2.7].
+    assert_eq!(status(read(0, 64), &[]), Status::UNRECOVERED_READ_ERROR);
+    assert_eq!(status(host::verify(1, NSID, range(11, 1)), &[]), Status::UNRECOVERED_READ_ERROR);
+    assert_eq!(status(read(12, 52), &[]), Status::SUCCESS);
+    assert_eq!(status(host::write(1, NSID, range(8, 2), false, capsule(1024)), &[7; 1024]), Status::SUCCESS);
+    assert_eq!(status(host::write_zeroes(1, NSID, range(10, 1), false, false), &[]), Status::SUCCESS);
+    assert_eq!(status(read(8, 3), &[]), Status::SUCCESS);
+    assert_eq!(status(read(8, 4), &[]), Status::UNRECOVERED_READ_ERROR);
+    assert_eq!(status(host::write_uncorrectable(1, NSID, range(63, 2)), &[]), Status::LBA_OUT_OF_RANGE);
+    world.shut_down();
+}
+
 #[test]
 fn verify_reads_what_no_transfer_could_hold() {
     let (mut world, queue, state) = two_cpus(TestDevice::new("disk", BLOCKS));

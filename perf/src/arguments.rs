@@ -135,6 +135,8 @@ pub(crate) enum Pattern {
     Randwrite,
     Rw,
     Randrw,
+    /// Write Uncorrectable: reads of the blocks fail until they are written
+    Uncorrectable,
 }
 
 impl Pattern {
@@ -146,6 +148,7 @@ impl Pattern {
             Self::Randwrite => "randwrite",
             Self::Rw => "rw",
             Self::Randrw => "randrw",
+            Self::Uncorrectable => "uncorrectable",
         }
     }
 

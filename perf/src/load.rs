@@ -11,6 +11,7 @@ use reactor::{Progress, Segment};
 use transport_rdma::host::{Ended, HostFailure, IoQueues, Start, Workload};
 use transport_rdma::verbs::Port;
 
+use crate::arguments::Pattern;
 use crate::outcome::{End, Live, NamespaceOutcome, Outcome, Stop, latencies};
 use crate::plan::{Places, places};
 use crate::random::Random;
@@ -137,7 +138,13 @@ impl LoadWorkload {
                 0 => false,
                 percent => self.random.below(100) < u64::from(percent),
             };
-            let command = if slot.is_read { places.read(place, slot.buffer) } else { places.write(place, slot.buffer) };
+            let command = if self.settings.pattern == Pattern::Uncorrectable {
+                places.spoil(place)
+            } else if slot.is_read {
+                places.read(place, slot.buffer)
+            } else {
+                places.write(place, slot.buffer)
+            };
             let queue = u16::try_from(index / u32::from(self.settings.io_depth)).expect("slots are counted per queue");
             if io.submit(queue, u64::from(index), &command).is_err() {
                 self.idle.push(index);

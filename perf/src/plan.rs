@@ -31,6 +31,11 @@ impl Places {
         IoCommand::Read { nsid: self.nsid, slba: self.slba(place), block_count: self.blocks_per_io, buffer }
     }
 
+    /// Has reads of a place fail until it is written.
+    pub(crate) fn spoil(&self, place: u64) -> IoCommand {
+        IoCommand::WriteUncorrectable { nsid: self.nsid, slba: self.slba(place), block_count: self.blocks_per_io }
+    }
+
     /// Writes a place.
     pub(crate) fn write(&self, place: u64, buffer: reactor::Segment) -> IoCommand {
         IoCommand::Write { nsid: self.nsid, slba: self.slba(place), block_count: self.blocks_per_io, buffer }

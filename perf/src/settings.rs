@@ -79,7 +79,7 @@ impl Settings {
         }
         let read_percent = match load.workload {
             Pattern::Read | Pattern::Randread => 100,
-            Pattern::Write | Pattern::Randwrite => 0,
+            Pattern::Write | Pattern::Randwrite | Pattern::Uncorrectable => 0,
             Pattern::Rw | Pattern::Randrw => load.read_percent.unwrap_or(50),
         };
         let (io_len, io_depth, queue_count_per_cpu) = match job {

@@ -181,10 +181,21 @@ pub struct TransportSection {
 pub struct DeviceSection {
     /// Its name.
     pub name: String,
-    /// Bytes of a block.
+    /// Bytes of a block. One that is made of another has the other's.
     pub block_len: u32,
     /// What it is.
     pub kind: DeviceKind,
+}
+
+impl DeviceSection {
+    /// The device that it is made of.
+    #[must_use]
+    pub fn base(&self) -> Option<&String> {
+        match &self.kind {
+            DeviceKind::Fault { base } => Some(base),
+            DeviceKind::Memory { .. } | DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
+        }
+    }
 }
 
 /// What a device is.
@@ -208,6 +219,11 @@ pub enum DeviceKind {
         read_only: bool,
         /// Operations with the kernel at a time, on each CPU.
         queue_depth: u32,
+    },
+    /// Another device, with faults that are injected.
+    Fault {
+        /// The other: it stands before this one.
+        base: String,
     },
 }
 

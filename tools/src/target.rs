@@ -107,11 +107,10 @@ where
     P: Provider + Send,
     P::Port: Send,
 {
-    let devices = config
-        .devices
-        .iter()
-        .map(|section| open_device(section, config.target.hugepages))
-        .collect::<Result<Vec<Arc<dyn Device>>>>()?;
+    let mut devices = Vec::new();
+    for section in &config.devices {
+        devices.push(open_device(section, &devices, config.target.hugepages)?);
+    }
     let mut builder: RuntimeBuilder<Message<P>> =
         RuntimeBuilder::new(&reactor_options(config), RING_CAPACITY).context("target.cpus")?;
     let reactors = Reactors::of(&builder, &config.target.reactors, machine::cpus_allowed());
@@ -183,7 +182,10 @@ fn listen(config: &Config) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-fn open_device(section: &DeviceSection, huge: bool) -> Result<Arc<dyn Device>> {
+/// Rules that JSON-RPC makes leave nothing to chance.
+const FAULT_SEED: u64 = 0;
+
+fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) -> Result<Arc<dyn Device>> {
     let (name, block_len) = (section.name.as_str(), section.block_len);
     let block_count = |len: u64| len / u64::from(block_len);
     Ok(match &section.kind {
@@ -207,6 +209,17 @@ fn open_device(section: &DeviceSection, huge: bool) -> Result<Arc<dyn Device>> {
                 "file device"
             );
             Arc::new(file)
+        }
+        DeviceKind::Fault { base } => {
+            let Some(base) = others.iter().find(|other| other.name() == base) else {
+                bail!("device {name} has no base \"{base}\"");
+            };
+            tracing::info!(
+                device = name,
+                base = base.name(),
+                "fault device: bdev_error_inject_error says what goes wrong"
+            );
+            Arc::new(bdev::Fault::new(name, Arc::clone(base), FAULT_SEED))
         }
     })
 }
@@ -323,7 +336,7 @@ fn memory_plan(config: &Config, device_count: u8) -> Result<HugepagePlan> {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             Some(ArenaOptions { len, huge_pages, node: None })
         }
-        DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
+        DeviceKind::Null { .. } | DeviceKind::File { .. } | DeviceKind::Fault { .. } => None,
     });
     let lens = transport_rdma::target::memory_lens(&target_options(config, device_count)?, &controller_spec(config))?;
     let cpus = nodes(config).into_iter().flat_map(|node| lens.map(|len| ArenaOptions { len, huge_pages, node }));
@@ -363,7 +376,8 @@ fn say_cpus(config: &Config) {
 fn say_spare_devices(config: &Config) {
     let namespaces = || config.subsystems.iter().flat_map(|subsystem| &subsystem.namespaces);
     for device in &config.devices {
-        if namespaces().all(|namespace| namespace.device != device.name) {
+        let is_base = config.devices.iter().any(|other| other.base() == Some(&device.name));
+        if !is_base && namespaces().all(|namespace| namespace.device != device.name) {
             tracing::warn!(device = device.name, "no namespace uses this device");
         }
     }

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex};
 use reactor::{Progress, Rest, Segment};
 
 use super::rule::Effect;
-use super::{Shared, lock};
+use super::{Shared, geometry_over, lock};
 use crate::channel::{Channel, Completion, Operation, OperationKind};
-use crate::device::{DeviceError, Geometry};
+use crate::device::{Device, DeviceError};
 use crate::extent;
 
 /// Operations that one channel holds; more stay with the submitter.
 const OUTSTANDING_MAX: usize = 256;
 
 pub(super) struct FaultChannel {
-    geometry: Geometry,
+    /// The device below: it may grow.
+    device: Arc<dyn Device>,
     base: Box<dyn Channel>,
     shared: Arc<Mutex<Shared>>,
     /// On their way to the base, under tokens of our own: places in `passed`.
@@ -27,6 +28,8 @@ pub(super) struct FaultChannel {
     delayed: VecDeque<(u32, Operation)>,
     /// Each with the releases that there had been.
     stalled: VecDeque<(u64, Operation)>,
+    /// There was no room for them.
+    refused: VecDeque<Operation>,
     finished: VecDeque<Completion>,
     completions: Vec<Completion>,
 }
@@ -35,14 +38,14 @@ pub(super) struct FaultChannel {
 #[derive(Clone, Copy)]
 struct Passed {
     operation: Operation,
-    /// What a byte of its data becomes.
-    corrupt: Option<(usize, u8)>,
+    /// Which byte of its data is spoilt, and how.
+    corrupt: Option<(u64, u8)>,
 }
 
 impl FaultChannel {
-    pub(super) fn new(geometry: Geometry, base: Box<dyn Channel>, shared: Arc<Mutex<Shared>>) -> Self {
+    pub(super) fn new(device: Arc<dyn Device>, base: Box<dyn Channel>, shared: Arc<Mutex<Shared>>) -> Self {
         Self {
-            geometry,
+            device,
             base,
             shared,
             forward: VecDeque::new(),
@@ -50,6 +53,7 @@ impl FaultChannel {
             free: Vec::new(),
             delayed: VecDeque::new(),
             stalled: VecDeque::new(),
+            refused: VecDeque::new(),
             finished: VecDeque::new(),
             completions: Vec::new(),
         }
@@ -58,26 +62,27 @@ impl FaultChannel {
     fn take(&mut self, operation: Operation) {
         let shared = Arc::clone(&self.shared);
         let mut shared = lock(&shared);
-        match shared.rules.effect(&operation) {
+        match shared.rules.effect(&operation, self.passed_count()) {
             None => self.begin(&mut shared, operation, None),
             Some(Effect::Fail(error)) => self.end(operation.token, Err(error)),
-            Some(Effect::Corrupt { offset, value }) => self.begin(&mut shared, operation, Some((offset, value))),
+            Some(Effect::Corrupt { offset, flip }) => self.begin(&mut shared, operation, Some((offset, flip))),
             Some(Effect::Lose) if is_write(operation.kind) => {
-                let result = extent::extent(&self.geometry, &operation).map(|_| ());
+                let result = extent::extent(&geometry_over(&*self.device), &operation).map(|_| ());
                 self.end(operation.token, result);
             }
             Some(Effect::Tear) if is_write(operation.kind) && operation.block_count > 1 => {
-                self.begin(&mut shared, half(&operation, self.geometry.block_len), None);
+                self.begin(&mut shared, half(&operation, self.device.geometry().block_len), None);
             }
             Some(Effect::Lose | Effect::Tear) => self.begin(&mut shared, operation, None),
             Some(Effect::Delay { poll_count }) => self.delayed.push_back((poll_count, operation)),
             Some(Effect::Stall) => self.stalled.push_back((shared.release_count, operation)),
+            Some(Effect::Refuse) => self.refused.push_back(operation),
         }
     }
 
     /// No rule is in its way any more.
-    fn begin(&mut self, shared: &mut Shared, operation: Operation, corrupt: Option<(usize, u8)>) {
-        let range = match extent::extent(&self.geometry, &operation) {
+    fn begin(&mut self, shared: &mut Shared, operation: Operation, corrupt: Option<(u64, u8)>) {
+        let range = match extent::extent(&geometry_over(&*self.device), &operation) {
             Ok(_) => (operation.start_block, operation.start_block + operation.block_count),
             Err(error) => return self.end(operation.token, Err(error)),
         };
@@ -94,6 +99,11 @@ impl FaultChannel {
             | OperationKind::Flush
             | OperationKind::WriteZeroes { .. }
             | OperationKind::Deallocate => {}
+        }
+        if let (OperationKind::Write { .. }, Some((offset, flip)), Some(data)) =
+            (operation.kind, corrupt, operation.data)
+        {
+            spoil(data, offset, flip);
         }
         let place = self.free.pop().unwrap_or_else(|| {
             self.passed.push(None);
@@ -117,7 +127,7 @@ impl FaultChannel {
         if completion.result.is_ok() {
             let end = operation.start_block + operation.block_count;
             match (operation.kind, corrupt, operation.data) {
-                (OperationKind::Read, Some((offset, value)), Some(data)) => spoil(data, offset, value),
+                (OperationKind::Read, Some((offset, flip)), Some(data)) => spoil(data, offset, flip),
                 (OperationKind::Read | OperationKind::Flush | OperationKind::WriteUncorrectable, _, _) => {}
                 // What is written can be read again.
                 (OperationKind::Write { .. } | OperationKind::WriteZeroes { .. } | OperationKind::Deallocate, _, _) => {
@@ -134,8 +144,16 @@ impl FaultChannel {
         }
     }
 
-    /// Those whose delay is over, and those that were released.
+    /// What the device below has, or is about to.
+    fn passed_count(&self) -> usize {
+        self.passed.len() - self.free.len()
+    }
+
+    /// Those whose delay is over, those that were released, and those for which there may be room now.
     fn resume(&mut self) {
+        for operation in std::mem::take(&mut self.refused) {
+            self.take(operation);
+        }
         if self.delayed.is_empty() && self.stalled.is_empty() {
             return;
         }
@@ -175,11 +193,12 @@ impl Channel for FaultChannel {
         }
         self.completions = ended;
         completions.extend(self.finished.drain(..));
-        Progress::busy_if(completions.len() > had_len || !self.delayed.is_empty())
+        Progress::busy_if(completions.len() > had_len || !self.delayed.is_empty() || !self.refused.is_empty())
     }
 
     fn outstanding_count(&self) -> usize {
-        self.finished.len() + self.delayed.len() + self.stalled.len() + self.passed.len() - self.free.len()
+        let held_count = self.delayed.len() + self.stalled.len() + self.refused.len();
+        self.finished.len() + held_count + self.passed_count()
     }
 
     fn arm(&mut self) -> Rest {
@@ -187,6 +206,7 @@ impl Channel for FaultChannel {
         let is_waiting = !self.finished.is_empty()
             || !self.forward.is_empty()
             || !self.delayed.is_empty()
+            || !self.refused.is_empty()
             || !self.stalled.is_empty();
         if is_waiting { Rest::Poll } else { base }
     }
@@ -211,11 +231,11 @@ fn half(operation: &Operation, block_len: u32) -> Operation {
     Operation { block_count, data: operation.data.map(|data| data.part(0, len.min(data.len()))), ..*operation }
 }
 
-/// Makes a byte another than it was.
-fn spoil(data: Segment, offset: usize, value: u8) {
-    if offset < data.len() {
+/// Makes a byte another than it was, if the data has so many.
+fn spoil(data: Segment, offset: u64, flip: u8) {
+    if let Some(offset) = usize::try_from(offset).ok().filter(|offset| *offset < data.len()) {
         let mut byte = [0];
         data.read(offset, &mut byte);
-        data.write(offset, &[if byte[0] == value { !value } else { value }]);
+        data.write(offset, &[byte[0] ^ flip]);
     }
 }

@@ -25,12 +25,12 @@ pub enum Affected {
 pub enum Effect {
     /// It is not done, and fails.
     Fail(DeviceError),
-    /// A byte of what a read brings is another: this value, or its complement where it was that. Others are done as they are.
+    /// A byte of what a read brings or a write takes is another, without a word. Operations without data are done as they are.
     Corrupt {
         /// Which byte of the operation's data; beyond its end none is.
-        offset: usize,
-        /// What it becomes.
-        value: u8,
+        offset: u64,
+        /// The bits of it that are turned over.
+        flip: u8,
     },
     /// A write is not done, and succeeds. Others are done as they are.
     Lose,
@@ -43,6 +43,8 @@ pub enum Effect {
     },
     /// It is begun when the stalled ones are released.
     Stall,
+    /// There is no room for it now: it comes before the rules again at the next poll.
+    Refuse,
 }
 
 /// Something that goes wrong.
@@ -52,6 +54,8 @@ pub struct Rule {
     pub affected: Affected,
     /// Only if they touch these blocks; `None` for all.
     pub blocks: Option<Range<u64>>,
+    /// Only while at least so many operations of their CPU are with the device below; 0 for always.
+    pub outstanding_min: u64,
     /// With one of so many of them, by chance; 0 and 1 for each.
     pub one_in: u32,
     /// How often; `None` for ever.
@@ -64,10 +68,10 @@ impl Rule {
     /// For each operation of a kind, for ever.
     #[must_use]
     pub const fn always(affected: Affected, effect: Effect) -> Self {
-        Self { affected, blocks: None, one_in: 1, count: None, effect }
+        Self { affected, blocks: None, outstanding_min: 0, one_in: 1, count: None, effect }
     }
 
-    fn fits(&self, operation: &Operation) -> bool {
+    fn fits(&self, operation: &Operation, outstanding_count: usize) -> bool {
         let is_kind = match (self.affected, operation.kind) {
             (Affected::All, _)
             | (Affected::Read, OperationKind::Read)
@@ -82,7 +86,7 @@ impl Rule {
         let end = operation.start_block.saturating_add(operation.block_count);
         let is_there =
             self.blocks.as_ref().is_none_or(|blocks| operation.start_block < blocks.end && blocks.start < end);
-        is_kind && is_there
+        is_kind && is_there && outstanding_count as u64 >= self.outstanding_min
     }
 }
 
@@ -103,6 +107,14 @@ impl Rules {
         self.rules.push(rule);
     }
 
+    /// In the place of those for the same operations. One that is to come up no more is no rule.
+    pub(super) fn replace(&mut self, rule: Rule) {
+        self.rules.retain(|other| other.affected != rule.affected);
+        if rule.count != Some(0) {
+            self.rules.push(rule);
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.rules.clear();
     }
@@ -111,11 +123,11 @@ impl Rules {
         self.hit_count
     }
 
-    /// What happens to the operation.
-    pub(super) fn effect(&mut self, operation: &Operation) -> Option<Effect> {
+    /// What happens to the operation, when so many others of its CPU are with the device below.
+    pub(super) fn effect(&mut self, operation: &Operation, outstanding_count: usize) -> Option<Effect> {
         for index in 0..self.rules.len() {
             let one_in = u64::from(self.rules[index].one_in.max(1));
-            if !self.rules[index].fits(operation) || (one_in > 1 && self.below(one_in) > 0) {
+            if !self.rules[index].fits(operation, outstanding_count) || (one_in > 1 && self.below(one_in) > 0) {
                 continue;
             }
             let effect = self.rules[index].effect;

@@ -127,14 +127,18 @@ fn data_goes_bad_without_a_word() {
     assert_eq!(rig.write(3, 0, 4), Ok(()));
     let read = rig.read(0, 4);
     assert!(read[..1024].iter().all(|byte| *byte == 3) && read[1024..].iter().all(|byte| *byte == 1), "torn");
-    for value in [1, 9] {
-        rig.device
-            .inject(Rule { count: Some(1), ..Rule::always(Affected::Read, Effect::Corrupt { offset: 1500, value }) });
-        let read = rig.read(0, 4);
-        let wrong: Vec<usize> = (1024..2048).filter(|at| read[*at] != 1).collect();
-        assert_eq!(wrong, [1500]);
-    }
+    let corrupt = |offset| Effect::Corrupt { offset, flip: 0xF0 };
+    rig.device.inject(Rule { count: Some(1), ..Rule::always(Affected::Read, corrupt(1500)) });
+    let read = rig.read(0, 4);
+    let wrong: Vec<usize> = (1024..2048).filter(|at| read[*at] != 1).collect();
+    assert_eq!((wrong, read[1500]), (vec![1500], 0xF1));
     assert_eq!(rig.read(0, 4)[1500], 1, "on the medium it is as it was");
+    rig.device.inject(Rule { count: Some(2), ..Rule::always(Affected::Write, corrupt(600)) });
+    assert_eq!(rig.write(5, 0, 1), Ok(()), "it has no such byte");
+    assert_eq!(rig.write(5, 0, 4), Ok(()));
+    let read = rig.read(0, 4);
+    let wrong: Vec<usize> = (0..2048).filter(|at| read[*at] != 5).collect();
+    assert_eq!((wrong, read[600]), (vec![600], 0xF5));
 }
 
 #[test]
@@ -153,6 +157,74 @@ fn operations_are_late_or_stalled() {
     rig.device.release_stalled();
     assert_eq!((0..10).find_map(|_| rig.poll()), Some(Ok(())));
     assert_eq!(rig.channel.outstanding_count(), 0);
+}
+
+#[test]
+fn without_room_an_operation_comes_before_the_rules_again() {
+    let mut rig = rig(1);
+    rig.device.inject(Rule { count: Some(3), ..Rule::always(Affected::Read, Effect::Refuse) });
+    rig.submit(READ, 0, 1);
+    assert_eq!((rig.channel.outstanding_count(), rig.channel.arm()), (1, Rest::Poll));
+    rig.channel.disarm();
+    let polls = (0..100).take_while(|_| rig.poll().is_none()).count();
+    assert_eq!((polls, rig.device.hit_count()), (2, 3), "the third refusal is a poll's");
+    assert_eq!(rig.channel.outstanding_count(), 0);
+}
+
+#[test]
+fn faults_can_wait_for_a_queue_depth() {
+    let mut rig = rig(1);
+    rig.device
+        .inject(Rule { outstanding_min: 2, ..Rule::always(Affected::Read, Effect::Fail(DeviceError::ReadFault)) });
+    assert_eq!(rig.run(READ, 0, 1), Ok(()));
+    let read =
+        |token| Operation { token, kind: READ, start_block: 0, block_count: 1, data: Some(rig.data.part(0, 512)) };
+    rig.channel.submit(&mut (0..4).map(read).collect());
+    let mut completions = Vec::new();
+    while rig.channel.outstanding_count() > 0 {
+        rig.channel.poll(&mut completions);
+    }
+    completions.sort_by_key(|completion| completion.token);
+    let failed: Vec<u64> = completions.iter().filter(|c| c.result.is_err()).map(|c| c.token).collect();
+    assert_eq!((completions.len(), failed), (4, vec![2, 3]));
+}
+
+#[test]
+fn a_rule_takes_the_place_of_those_for_the_same_operations() {
+    let mut rig = rig(1);
+    let fail =
+        |affected, count| Rule { count: Some(count), ..Rule::always(affected, Effect::Fail(DeviceError::Internal)) };
+    for affected in [Affected::Read, Affected::Write] {
+        rig.device.set(fail(affected, 5));
+        rig.device.set(fail(affected, 1));
+    }
+    assert_eq!(rig.run(READ, 0, 1), Err(DeviceError::Internal));
+    assert_eq!(rig.run(READ, 0, 1), Ok(()), "once");
+    rig.device.set(fail(Affected::Write, 0));
+    assert_eq!(rig.write(1, 0, 1), Ok(()), "never");
+}
+
+#[test]
+fn a_device_that_goes_holds_nothing_back() {
+    let mut rig = rig(1);
+    rig.device.inject(Rule::always(Affected::All, Effect::Stall));
+    rig.submit(READ, 0, 1);
+    assert!((0..100).all(|_| rig.poll().is_none()));
+    rig.device.let_go();
+    assert_eq!((0..10).find_map(|_| rig.poll()), Some(Ok(())));
+    assert_eq!(rig.run(READ, 0, 1), Ok(()), "nor what comes later");
+}
+
+#[test]
+fn it_grows_with_the_device_below() {
+    let null = Arc::new(crate::null::Null::new("n", 512, 100).unwrap());
+    let device = Fault::new("fault", null, 1);
+    let channel = device.open_channel().unwrap();
+    let mut rig = Rig { device, channel, data: Arena::new(1 << 16, false).unwrap().segment() };
+    assert_eq!(rig.run(READ, 150, 1), Err(DeviceError::OutOfRange));
+    rig.device.resize(200).unwrap();
+    assert_eq!(rig.device.geometry().block_count, 200);
+    assert_eq!(rig.run(READ, 150, 1), Ok(()));
 }
 
 #[test]

@@ -76,6 +76,9 @@ impl Target {
             None => {}
         }
         self.devices.begin_close(index);
+        if let Some(device) = self.devices.device(index) {
+            device.let_go();
+        }
         Ok(self.begin(Task::CloseDevice(index)))
     }
 
@@ -110,7 +113,12 @@ impl Target {
         if let Some(device) = self.devices.device(index) {
             grow(device).map_err(|error| ChangeError::Device(error.to_string()))?;
         }
-        if let Some(Claim::Namespace(subsystem, nsid)) = self.devices.claim(index).cloned() {
+        // The one that is made of it has grown too, and so on.
+        let mut claim = self.devices.claim(index).cloned();
+        while let Some(Claim::Device(user)) = claim {
+            claim = self.devices.find(&user).ok().and_then(|index| self.devices.claim(index).cloned());
+        }
+        if let Some(Claim::Namespace(subsystem, nsid)) = claim {
             self.tell_of_namespace(subsystem, nsid);
         }
         Ok(self.begin(Task::Publish))

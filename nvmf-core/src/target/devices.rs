@@ -3,6 +3,7 @@
 //! A place is an index that every CPU uses for its channel. It is free again when every CPU has given its channel back, so that what names a device by
 //! its place never means a later one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bdev::{Channel, Device};
@@ -79,13 +80,18 @@ impl Devices {
     /// Those that are there from the start: every CPU gets its channels when it is made.
     pub(super) fn new(devices: impl Iterator<Item = Arc<dyn Device>>) -> Self {
         let mut places: Vec<Option<Place>> = Vec::new();
+        let mut users: BTreeMap<String, String> = BTreeMap::new();
         for device in devices {
             // One that is listed, and named by a namespace too.
             if places.iter().flatten().any(|place| place.name == device.name()) {
                 continue;
             }
             let name = device.name().to_owned();
+            users.extend(device.as_fault().map(|fault| (fault.base_name().to_owned(), name.clone())));
             places.push(Some(Place { name, device: Some(device), state: State::Open, claim: None, ways: Vec::new() }));
+        }
+        for place in places.iter_mut().flatten() {
+            place.claim = users.remove(&place.name).map(Claim::Device);
         }
         Self { places }
     }

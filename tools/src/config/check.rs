@@ -1,5 +1,6 @@
 //! The checks that turn what was written into what is meant.
 
+mod device;
 mod placement;
 mod referral;
 mod subsystem;
@@ -7,7 +8,6 @@ mod target;
 mod value;
 
 use std::ops::Range;
-use std::path::PathBuf;
 
 use nvmf_core::limits::{ADMIN_QUEUE_DEPTH_MIN, IO_QUEUE_COUNT_MAX, TRANSFER_LEN_MAX, TRANSFER_LEN_MIN};
 use nvmf_core::spec::{ControllerSpec, HostLimits};
@@ -17,10 +17,8 @@ use super::log_level::{LOG_LEVELS, log_filter};
 use super::report::Report;
 use super::shape;
 use super::size::Size;
-use super::{
-    Config, DeviceKind, DeviceSection, LimitsSection, LogFormat, LogSection, ProviderKind, TargetSection,
-    TransportSection,
-};
+use super::{Config, LimitsSection, LogFormat, LogSection, ProviderKind, TargetSection, TransportSection};
+use device::check_devices;
 use placement::check_placement;
 use referral::check_referrals;
 use subsystem::check_subsystems;
@@ -168,87 +166,4 @@ fn check_transport(section: shape::Transport, report: &mut Report<'_>) -> Transp
         shared_receive_count: number(section.shared_receives, "transport.shared_receives", 0, 0..=65_536, report),
         runtime_dir: section.runtime_dir,
     }
-}
-
-fn check_devices(sections: Vec<shape::Device>, report: &mut Report<'_>) -> Vec<DeviceSection> {
-    let mut devices: Vec<DeviceSection> = Vec::new();
-    for section in sections {
-        let name = section.name.get_ref().clone();
-        let named = |field: &str| format!("device \"{name}\": {field}");
-        if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            report.refuse(section.name.span(), "device.name", quoted(&name), "a word without blanks");
-        } else if devices.iter().any(|device| device.name == name) {
-            report.refuse(section.name.span(), "device.name", quoted(&name), "names are unique, and this one is taken");
-        }
-        let block_len: u32 = match section.block_size {
-            None => 512,
-            Some(ref block) if [512, 4096].contains(&block.get_ref().0) => {
-                if block.get_ref().0 == 512 {
-                    512
-                } else {
-                    4096
-                }
-            }
-            Some(block) => {
-                report.refuse(block.span(), &named("block_size"), block.get_ref().0, "512 or 4096");
-                512
-            }
-        };
-        let is_file = section.kind.get_ref() == "file";
-        let not_for = |report: &mut Report<'_>, span, field: &str, other: &str| {
-            report.say(
-                Some(span),
-                format!("{}: only for {other}, not for type \"{}\"", named(field), section.kind.get_ref()),
-            );
-        };
-        if is_file {
-            if let Some(size) = &section.size {
-                not_for(report, size.span(), "size", "types \"memory\" and \"null\" (a file has its own)");
-            }
-        } else {
-            if let Some(path) = &section.path {
-                not_for(report, path.span(), "path", "type \"file\"");
-            }
-            if let Some(read_only) = &section.read_only {
-                not_for(report, read_only.span(), "read_only", "type \"file\"");
-            }
-            if let Some(queue_depth) = &section.queue_depth {
-                not_for(report, queue_depth.span(), "queue_depth", "type \"file\"");
-            }
-        }
-        let mut len = || match &section.size {
-            None => {
-                report
-                    .say(Some(section.kind.span()), format!("{} is missing: such as size = \"64MiB\"", named("size")));
-                u64::from(block_len)
-            }
-            Some(size) if size.get_ref().0 == 0 || size.get_ref().0 % u64::from(block_len) != 0 => {
-                let allowed = format!("a multiple of the block size, {block_len}, and not 0");
-                report.refuse(size.span(), &named("size"), size.get_ref(), &allowed);
-                u64::from(block_len)
-            }
-            Some(size) => size.get_ref().0,
-        };
-        let kind = match section.kind.get_ref().as_str() {
-            "memory" => DeviceKind::Memory { len: len() },
-            "null" => DeviceKind::Null { len: len() },
-            "file" => {
-                let path = section.path.map(Spanned::into_inner).unwrap_or_else(|| {
-                    let text = format!("{} is missing: such as path = \"disk.img\"", named("path"));
-                    report.say(Some(section.kind.span()), text);
-                    PathBuf::new()
-                });
-                let read_only = section.read_only.is_some_and(Spanned::into_inner);
-                let queue_depth = number(section.queue_depth, &named("queue_depth"), 128, 1..=4096, report);
-                DeviceKind::File { path, read_only, queue_depth }
-            }
-            other => {
-                let allowed = "\"memory\", \"null\" or \"file\"";
-                report.refuse(section.kind.span(), &named("type"), quoted(other), allowed);
-                DeviceKind::Null { len: u64::from(block_len) }
-            }
-        };
-        devices.push(DeviceSection { name, block_len, kind });
-    }
-    devices
 }

@@ -99,6 +99,7 @@ pub(super) struct Device {
     pub(super) name: Spanned<String>,
     #[serde(rename = "type")]
     pub(super) kind: Spanned<String>,
+    pub(super) base: Option<Spanned<String>>,
     pub(super) size: Option<Spanned<Size>>,
     pub(super) block_size: Option<Spanned<Size>>,
     pub(super) path: Option<Spanned<PathBuf>>,

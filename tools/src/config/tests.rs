@@ -191,7 +191,7 @@ fn words_are_chosen_from_a_list() {
     );
     assert_eq!(
         errors("\"memory\"", "\"ramdisk\""),
-        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\" or \"file\""
+        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\", \"file\" or \"fault\""
     );
 }
 
@@ -220,6 +220,47 @@ fn devices_say_what_they_miss_and_what_does_not_belong_to_them() {
 }
 
 #[test]
+fn a_fault_device_is_made_of_one_that_stands_before_it() {
+    let with = |more: &str| parse(&format!("{SMALLEST}{more}")).map(|config| config.devices);
+    let fault = "[[device]]\nname = \"faulty\"\ntype = \"fault\"\n";
+    let spare = "[[device]]\nname = \"spare\"\ntype = \"null\"\nsize = \"1G\"\n";
+    let devices = with(&format!("{spare}{fault}base = \"spare\"\n")).unwrap();
+    assert_eq!(devices[2].kind, DeviceKind::Fault { base: "spare".to_owned() });
+    let named = "device \"faulty\": ";
+    for (text, error) in [
+        (fault.to_owned(), format!("t.toml:15:8: {named}base is missing: the name of a device that stands before this one")),
+        (
+            format!("{fault}base = \"spare\"\n{spare}"),
+            format!("t.toml:16:8: {named}base is \"spare\": a [[device]] that stands before this one"),
+        ),
+        (
+            format!("{spare}{fault}base = \"spare\"\nsize = \"1G\"\n"),
+            format!("t.toml:21:8: {named}size: only for types \"memory\" and \"null\" (others have their own), not for type \"fault\""),
+        ),
+        (
+            format!("{spare}{fault}base = \"spare\"\nblock_size = 4096\n"),
+            format!("t.toml:21:14: {named}block_size: only for devices that are not made of another, not for type \"fault\""),
+        ),
+        (
+            format!("{spare}base = \"disk0\"\n"),
+            "t.toml:17:8: device \"spare\": base: only for type \"fault\", not for type \"null\"".to_owned(),
+        ),
+        (
+            format!("{fault}base = \"disk0\"\n"),
+            "t.toml:12:10: subsystem \"nqn.2026-11.io.quiesce:demo\": namespace.device is \"disk0\": one use for each device, \
+             and device \"faulty\" has it"
+                .to_owned(),
+        ),
+        (
+            format!("{spare}{fault}base = \"spare\"\n{}base = \"spare\"\n", fault.replace("faulty", "worse")),
+            "t.toml:24:8: device \"worse\": base is \"spare\": one use for each device, and device \"faulty\" has it".to_owned(),
+        ),
+    ] {
+        assert_eq!(with(&text).unwrap_err(), error, "{text}");
+    }
+}
+
+#[test]
 fn names_that_do_not_meet_are_found() {
     assert_eq!(
         errors("device = \"disk0\"", "device = \"dsik0\""),
@@ -234,7 +275,7 @@ fn names_that_do_not_meet_are_found() {
     let twice = format!("{SMALLEST}[[subsystem.namespace]]\ndevice = \"disk0\"\n");
     assert_eq!(
         parse(&twice).unwrap_err(),
-        "t.toml:14:10: subsystem \"nqn.2026-11.io.quiesce:demo\": namespace.device is \"disk0\": one namespace for each device, \
+        "t.toml:14:10: subsystem \"nqn.2026-11.io.quiesce:demo\": namespace.device is \"disk0\": one use for each device, \
          and namespace 1 of \"nqn.2026-11.io.quiesce:demo\" has it"
     );
     let same_nsid = format!(

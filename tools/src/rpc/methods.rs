@@ -3,6 +3,7 @@
 
 mod bdev;
 mod device;
+mod fault;
 mod framework;
 mod host_limits;
 mod log;
@@ -110,6 +111,9 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_aio_create", device::AIO, Make(device::create_file)),
     ("bdev_aio_delete", &["name"], Begin(device::delete)),
     ("bdev_aio_rescan", &["name"], Begin(device::rescan)),
+    ("bdev_error_create", &["base_name", "uuid"], Make(fault::create)),
+    ("bdev_error_delete", &["name"], Begin(fault::delete)),
+    ("bdev_error_inject_error", fault::INJECT, Tell(fault::inject)),
     ("bdev_get_bdevs", &["name", "timeout"], Tell(bdev::get_bdevs)),
     ("bdev_malloc_create", device::MALLOC, Make(device::create_malloc)),
     ("bdev_malloc_delete", &["name"], Begin(device::delete)),

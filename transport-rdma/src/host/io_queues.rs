@@ -72,6 +72,9 @@ fn command(io: &IoCommand, id: u16, data: DataPointer) -> [u8; COMMAND_LEN] {
         IoCommand::WriteZeroes { nsid, slba, block_count } => {
             host::write_zeroes(id, nsid, range(slba, block_count), false, false)
         }
+        IoCommand::WriteUncorrectable { nsid, slba, block_count } => {
+            host::write_uncorrectable(id, nsid, range(slba, block_count))
+        }
     }
 }
 
@@ -80,7 +83,9 @@ impl MemoryKeys {
         let (buffer, is_write) = match *io {
             IoCommand::Read { buffer, .. } => (buffer, false),
             IoCommand::Write { buffer, .. } => (buffer, true),
-            IoCommand::Flush { .. } | IoCommand::WriteZeroes { .. } => return (DataPointer::None, None),
+            IoCommand::Flush { .. } | IoCommand::WriteZeroes { .. } | IoCommand::WriteUncorrectable { .. } => {
+                return (DataPointer::None, None);
+            }
         };
         assert_eq!(buffer.region(), region, "the buffer is not of the data memory");
         let len = u32::try_from(buffer.len()).ok().filter(|&len| len < 1 << 24).expect("a buffer of 16 MiB or more");

@@ -114,4 +114,13 @@ pub enum IoCommand {
         /// How many blocks, a count.
         block_count: u32,
     },
+    /// Has reads of blocks fail until they are written.
+    WriteUncorrectable {
+        /// Namespace.
+        nsid: u32,
+        /// First block.
+        slba: u64,
+        /// How many blocks, a count.
+        block_count: u32,
+    },
 }

@@ -22,8 +22,9 @@ pub(super) fn check_subsystems(
     report: &mut Report<'_>,
 ) -> Vec<SubsystemSection> {
     let mut subsystems: Vec<SubsystemSection> = Vec::new();
-    // Which namespace uses a device: two would write over each other.
-    let mut users: BTreeMap<String, String> = BTreeMap::new();
+    // What uses a device: two would write over each other.
+    let of_others = devices.iter().filter_map(|user| Some((user.base()?.clone(), format!("device \"{}\"", user.name))));
+    let mut users: BTreeMap<String, String> = of_others.collect();
     if sections.is_empty() {
         report.say(None, "has no [[subsystem]]: there would be nothing to connect to".to_owned());
     }
@@ -154,7 +155,7 @@ fn check_namespaces(
             report.refuse(span, &named("nsid"), nsid, &allowed);
         }
         if let Some(user) = users.insert(device.clone(), format!("namespace {nsid} of \"{nqn}\"")) {
-            let allowed = format!("one namespace for each device, and {user} has it");
+            let allowed = format!("one use for each device, and {user} has it");
             report.refuse(section.device.span(), &named("device"), quoted(&device), &allowed);
         }
         let uuid = section.uuid.and_then(|uuid| {

@@ -31,6 +31,11 @@ fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Val
     let geometry = device.geometry();
     let namespace =
         subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).find(|n| n.device.name() == device.name());
+    let driver_specific = device.as_fault().map_or_else(
+        || json!({}),
+        // What SPDK says, and how often something was injected.
+        |fault| json!({ "error_disk": { "base_bdev": fault.base_name(), "injected": fault.hit_count() } }),
+    );
     let uuid = namespace.and_then(|namespace| namespace.uuid).map(|uuid| uuid.to_string());
     let mut facts = json!({
         "name": device.name(),
@@ -50,7 +55,7 @@ fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Val
             "nvme_io": false,
             "write_zeroes": !geometry.read_only,
         },
-        "driver_specific": {},
+        "driver_specific": driver_specific,
     });
     if let Some(uuid) = uuid {
         facts["uuid"] = json!(uuid);

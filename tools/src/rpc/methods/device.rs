@@ -58,7 +58,7 @@ pub(super) fn create_malloc(view: View<'_>, parameters: &Parameters<'_>) -> Resu
         let device = ::bdev::Memory::new(&made_name, block_len, block_count, true)?;
         Ok(Arc::new(device) as Arc<dyn Device>)
     });
-    make(view, parameters, name, recipe)
+    make(view, parameters, name, None, recipe)
 }
 
 pub(super) fn create_null(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
@@ -70,7 +70,7 @@ pub(super) fn create_null(view: View<'_>, parameters: &Parameters<'_>) -> Result
         let device = ::bdev::Null::new(&made_name, block_len, block_count)?;
         Ok(Arc::new(device) as Arc<dyn Device>)
     });
-    make(view, parameters, name, recipe)
+    make(view, parameters, name, None, recipe)
 }
 
 /// Both of SPDK's devices on files are ours on io_uring.
@@ -83,7 +83,7 @@ pub(super) fn create_file(view: View<'_>, parameters: &Parameters<'_>) -> Result
     parameters.boolean("fallocate")?;
     let made_name = name.clone();
     let recipe: Recipe = Box::new(move || open_file(&made_name, &path, block_len, read_only));
-    make(view, parameters, name, recipe)
+    make(view, parameters, name, None, recipe)
 }
 
 fn open_file(name: &str, path: &Path, block_len: u32, read_only: bool) -> anyhow::Result<Arc<dyn Device>> {
@@ -113,10 +113,12 @@ pub(super) fn resize_null(view: View<'_>, parameters: &Parameters<'_>) -> Result
     subsystem::begin(view, parameters, Change::Amend(Amendment::ResizeDevice { name, block_count }))
 }
 
-fn make(
+/// Begins a device, made of `base` if it is made of another.
+pub(super) fn make(
     view: View<'_>,
     parameters: &Parameters<'_>,
     name: String,
+    base: Option<&str>,
     recipe: Recipe,
 ) -> Result<(ChangeId, Value), RpcError> {
     // SPDK gives the device's UUID to its namespace; here namespaces have their own, which nvmf_subsystem_add_ns takes.
@@ -128,12 +130,12 @@ fn make(
     if name.is_empty() {
         return Err(parameters.refuse("name", &json!(name), "a name"));
     }
-    let change = view.target.make_device(&name, None, recipe);
+    let change = view.target.make_device(&name, base, recipe);
     let change = change.map_err(|error| subsystem::refusal(parameters, &error))?;
     Ok((change, json!(name)))
 }
 
-fn needed_name<'a>(parameters: &Parameters<'a>) -> Result<&'a str, RpcError> {
+pub(super) fn needed_name<'a>(parameters: &Parameters<'a>) -> Result<&'a str, RpcError> {
     parameters.needed_string("name", "the name of a device")
 }
 

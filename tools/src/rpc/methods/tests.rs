@@ -558,6 +558,11 @@ fn devices_and_namespaces_take_spdks_parameters() {
             json!({ "num_blocks": 8, "block_size": 4096, "md_size": 0 }),
             "Malloc0 of None: Ok(\"Malloc disk 8\")",
         ),
+        (
+            "bdev_error_create",
+            json!({ "base_name": "spare" }),
+            "EE_spare of Some(\"spare\"): Ok(\"Error Injection Disk 10\")",
+        ),
         ("bdev_null_resize", json!({ "name": "spare", "new_size": 2 }), "device spare has 512 blocks"),
         ("bdev_aio_rescan", json!({ "name": "spare" }), "device spare has looked how large it is"),
         ("bdev_uring_delete", json!({ "name": "spare" }), "device spare is being deleted"),

@@ -1,0 +1,130 @@
+//! `bdev_error_…`: the fault device, under SPDK's names and parameters.
+//!
+//! As with SPDK, what is injected for one kind of operation takes the place of what was injected for it before, and `all` stands for each of the four kinds.
+//! Zeroes and uncorrectable blocks are written, and Compare reads. Three things differ: what `pending` holds back goes on with `clear`, since no reset comes from
+//! a host over fabrics, and when the device is deleted or the target ends; `nomem` is tried again at the CPU's next turn, since no layer above queues it; and an
+//! error type is not asked for where everything is cleared.
+
+use std::sync::Arc;
+
+use ::bdev::{Affected, Device, DeviceError, Effect, Fault, Rule};
+use nvmf_core::ChangeId;
+use serde_json::{Value, json};
+
+use super::{Recipe, View, device};
+use crate::rpc::RpcError;
+use crate::rpc::parameters::Parameters;
+
+pub(super) const INJECT: &[&str] =
+    &["name", "io_type", "error_type", "num", "queue_depth", "corrupt_offset", "corrupt_value"];
+
+/// What `io_type` can be but `clear`.
+const KINDS: [(&str, &[Affected]); 5] = [
+    ("read", &[Affected::Read]),
+    ("write", &[Affected::Write]),
+    ("unmap", &[Affected::Deallocate]),
+    ("flush", &[Affected::Flush]),
+    ("all", &[Affected::Read, Affected::Write, Affected::Deallocate, Affected::Flush]),
+];
+
+/// Nothing that these rules say is left to chance.
+const SEED: u64 = 0;
+
+/// SPDK names it so too.
+pub(super) fn create(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
+    let base_name = parameters.needed_string("base_name", "the name of a device")?;
+    let base = view.target.devices().iter().map(|facts| Arc::clone(facts.device)).find(|d| d.name() == base_name);
+    let name = format!("EE_{base_name}");
+    let made_name = name.clone();
+    let recipe: Recipe = Box::new(move || {
+        // That there is none is said before this is called.
+        let base = base.ok_or_else(|| anyhow::anyhow!("the base device is gone"))?;
+        Ok(Arc::new(Fault::new(&made_name, base, SEED)) as Arc<dyn Device>)
+    });
+    let (change, _) = device::make(view, parameters, name, Some(base_name), recipe)?;
+    Ok((change, json!(true)))
+}
+
+pub(super) fn delete(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    find(&view, parameters)?;
+    device::delete(view, parameters)
+}
+
+pub(super) fn inject(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
+    let device = find(&view, parameters)?;
+    let Some(fault) = device.as_fault() else { return Err(RpcError::no_such("bdev", device.name())) };
+    let kinds = "\"read\", \"write\", \"unmap\", \"flush\", \"all\" or \"clear\"";
+    let kind = parameters.needed_string("io_type", kinds)?;
+    let effect = effect(parameters, kind == "clear")?;
+    let count = parameters.number_in("num", 0..=u64::from(u32::MAX))?.unwrap_or(1);
+    let outstanding_min = parameters.number("queue_depth")?.unwrap_or(0);
+    if kind == "clear" {
+        fault.clear();
+        fault.release_stalled();
+        return Ok(json!(true));
+    }
+    let Some((_, affected)) = KINDS.iter().find(|(name, _)| *name == kind) else {
+        return Err(parameters.refuse("io_type", &json!(kind), kinds));
+    };
+    for affected in *affected {
+        let count = Some(u32::try_from(count).unwrap_or(u32::MAX));
+        fault.set(Rule { count, outstanding_min, ..Rule::always(*affected, effect.of(*affected)) });
+    }
+    Ok(json!(true))
+}
+
+/// What `error_type` asks for.
+#[derive(Clone, Copy)]
+enum Injected {
+    Failure,
+    Other(Effect),
+}
+
+impl Injected {
+    /// A failure is said in the words of the operation that it befalls.
+    fn of(self, affected: Affected) -> Effect {
+        match (self, affected) {
+            (Self::Other(effect), _) => effect,
+            (Self::Failure, Affected::Read) => Effect::Fail(DeviceError::ReadFault),
+            (Self::Failure, Affected::Write) => Effect::Fail(DeviceError::WriteFault),
+            (Self::Failure, Affected::Flush | Affected::Deallocate | Affected::All) => {
+                Effect::Fail(DeviceError::Internal)
+            }
+        }
+    }
+}
+
+fn effect(parameters: &Parameters<'_>, is_optional: bool) -> Result<Injected, RpcError> {
+    let types = "\"failure\", \"pending\", \"nomem\" or \"corrupt_data\"";
+    let name = match parameters.string("error_type")? {
+        Some(name) => name,
+        None if is_optional => "failure",
+        None => return Err(parameters.missing("error_type", types)),
+    };
+    let offset = parameters.number("corrupt_offset")?.unwrap_or(0);
+    let flip = parameters.number_in("corrupt_value", 0..=u64::from(u8::MAX))?.unwrap_or(0);
+    Ok(match name {
+        "failure" => Injected::Failure,
+        "pending" => Injected::Other(Effect::Stall),
+        "nomem" => Injected::Other(Effect::Refuse),
+        "corrupt_data" if flip == 0 && !is_optional => {
+            let allowed = "1 to 255: the byte of the data at corrupt_offset is combined with it by exclusive or";
+            return Err(parameters.refuse("corrupt_value", &json!(0), allowed));
+        }
+        "corrupt_data" => Injected::Other(Effect::Corrupt { offset, flip: u8::try_from(flip).unwrap_or(u8::MAX) }),
+        other => return Err(parameters.refuse("error_type", &json!(other), types)),
+    })
+}
+
+/// The fault device of this name.
+fn find(view: &View<'_>, parameters: &Parameters<'_>) -> Result<Arc<dyn Device>, RpcError> {
+    let name = device::needed_name(parameters)?;
+    let devices = view.target.devices();
+    match devices.iter().find(|facts| facts.device.name() == name) {
+        None => Err(RpcError::no_such("bdev", name)),
+        Some(facts) if facts.device.as_fault().is_none() => {
+            Err(parameters.refuse("name", &json!(name), "that of a device of bdev_error_create"))
+        }
+        Some(facts) => Ok(Arc::clone(facts.device)),
+    }
+}
