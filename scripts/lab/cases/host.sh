@@ -140,17 +140,9 @@ case_host_zeroes() {
     host_disconnect "$host_controller"
 }
 
-# case_discard BEFORE: Dataset Management, if the target says that it has it.
+# case_discard BEFORE: Dataset Management.
 case_discard() {
-    local oncs range=/run/lab/range
-    oncs=$(nvme id-ctrl "/dev/$host_controller" -o json | jq .oncs)
-    if [ $((oncs & 4)) -eq 0 ]; then
-        if blkdiscard -o 512k -l 64k "$host_disk"; then
-            fail "blkdiscard works, although the controller does not offer Dataset Management"
-        fi
-        not_yet "Dataset Management (blkdiscard)"
-        return 0
-    fi
+    local range=/run/lab/range
     blkdiscard -o 512k -l 64k "$host_disk"
     dd if="$host_disk" of=$range bs=64k skip=8 count=1 iflag=direct status=none
     # What was deallocated reads as zeroes or as it was; all else is untouched.
