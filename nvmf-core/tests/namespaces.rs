@@ -424,6 +424,16 @@ fn the_ana_log_tells_each_path_its_own() {
     let (admin, _) = world.attach(0);
     let page = get(&mut world, admin, 0x02, 0, 0x0C | 1 << 8 | 1023 << 16).unwrap();
     assert_eq!((word(&page, 16), word(&page, 20), word(&page, 48)), (1, 0, 2));
+    // By offset: the second group; what only 1024 groups and namespaces would reach, as a host that makes room for them asks; and behind all of that.
+    let at = |offset: u32| command(0x02, 3, 0, keyed(0, 4096), [0x0C | 1023 << 16, 0, offset, 0]).to_bytes();
+    assert_eq!(world.execute(admin, at(52), &[]).status(), Status::SUCCESS);
+    assert_eq!(word(&world.host_read(0, 0, 4096), 0), 2);
+    for offset in [4096, 16 + 1024 * 36] {
+        world.host_write(0, 0, &[0xEE; 4096]);
+        assert_eq!(world.execute(admin, at(offset), &[]).status(), Status::SUCCESS);
+        assert_eq!(world.host_read(0, 0, 4096), [0; 4096]);
+    }
+    assert_eq!(world.execute(admin, at(16 + 1024 * 36 + 4), &[]).status(), Status::INVALID_FIELD);
     let page = identify(&mut world, admin, 1, 0).unwrap();
     assert_eq!((page[76], page[342], page[343], word(&page, 344), word(&page, 348)), (0b1011, 10, 0x1F, 1024, 1024));
     assert_eq!(word(&identify(&mut world, admin, 0, 2).unwrap(), 92), 2);

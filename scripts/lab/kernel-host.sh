@@ -12,13 +12,13 @@ host_connect() {
 }
 
 # host_connect_as DIGIT ADDRESS NQN [OPTION]: the same as another host, whose identity is made of a digit. By the kernel's own interface, as nvme-cli 2.3 takes a
-# connection of another host for this one's.
+# connection of another host for this one's. To port 4420, or host_port.
 host_connect_as() {
     local address=$2 id answer fabrics
     id=$(sed "s/x/$1/g" <<<xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx)
     modprobe nvme-rdma
     exec {fabrics}<>/dev/nvme-fabrics
-    echo -n "transport=rdma,traddr=$address,host_traddr=$(other_end "$address"),trsvcid=4420,nqn=$3,hostid=$id,hostnqn=nqn.2014-08.org.nvmexpress:uuid:$id,keep_alive_tmo=5,reconnect_delay=2,ctrl_loss_tmo=120${4:+,$4}" >&"$fabrics"
+    echo -n "transport=rdma,traddr=$address,host_traddr=$(other_end "$address"),trsvcid=${host_port:-4420},nqn=$3,hostid=$id,hostnqn=nqn.2014-08.org.nvmexpress:uuid:$id,keep_alive_tmo=5,reconnect_delay=2,ctrl_loss_tmo=120${4:+,$4}" >&"$fabrics"
     read -r answer <&"$fabrics"
     exec {fabrics}>&-
     host_controller=$(sed -n 's/.*instance=\([0-9]*\).*/nvme\1/p' <<<"$answer")
@@ -80,6 +80,21 @@ host_all_gone() {
 }
 
 host_controllers() { ls /sys/class/nvme 2>/dev/null | tr '\n' ' '; }
+
+# uevents_begin: what the kernel tells user space about NVMe devices goes to /run/lab/uevents, until the case ends.
+uevents_begin() {
+    rm -f /run/lab/uevents
+    # A netlink socket (16) for uevents (15), group 1.
+    perl -e '
+        $| = 1;
+        my $socket;
+        socket($socket, 16, 3, 15) && bind($socket, pack("S S L L", 16, 0, 0, 1)) or die "$!\n";
+        print "listening\n";
+        while (defined recv($socket, my $event, 65536, 0)) {
+            print $event =~ tr/\0/ /r, "\n" if $event =~ /nvme/i;
+        }' >/run/lab/uevents &
+    wait_for "uevents are listened to" test -s /run/lab/uevents
+}
 
 # verified DISK ARGUMENT…: fio that writes, reads back and compares. What fio says is an error.
 verified() {

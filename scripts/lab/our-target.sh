@@ -139,6 +139,9 @@ rpc() {
     jq -c .result <<<"$answer"
 }
 
+# rpc_is RESULT METHOD PARAMETERS: the method has that result.
+rpc_is() { expect "the result of $2" "$1" "$(rpc "$2" "$3")"; }
+
 # gauges: name and value of every gauge of live things.
 gauges() {
     curl -sf --max-time 20 "http://$our_metrics/metrics" | awk '!/^#/ { split($1, parts, "{") } !/^#/ && parts[1] ~ /(_live|^nvmf_(qpairs|controllers|requests|device_leases|buffers_taken|limbo_entries))$/ { sum[parts[1]] += $2 }

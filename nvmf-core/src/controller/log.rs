@@ -79,7 +79,8 @@ impl Controller {
                     Subject::Nvm(id) => around.snapshot.subsystem(id).ok_or(Status::INTERNAL_ERROR)?,
                     Subject::Discovery => return Err(Status::INVALID_LOG_PAGE),
                 };
-                part(&self.ana_page(subsystem, command.specific & ana::GROUPS_ONLY != 0), command.offset, data)?;
+                let page = self.ana_page(subsystem, command.specific & ana::GROUPS_ONLY != 0);
+                part_within(ana_page_len_max(subsystem), &page, command.offset, data)?;
                 if !is_retained {
                     self.ana_log_was_read();
                 }
@@ -123,9 +124,21 @@ impl Controller {
     }
 }
 
-/// An offset past the page's end is an invalid field [NVMe Base 2.0, 5.16.1].
+/// With as many groups and namespaces as Identify says that there may be (NANAGRPID, MNAN). A host cannot know how many there are: it makes room for all of
+/// that, and nvme-cli asks for it in parts of 4 KiB, whatever the header says.
+fn ana_page_len_max(subsystem: &Subsystem) -> usize {
+    let count = usize::try_from(subsystem.nsid_max()).unwrap_or(usize::MAX);
+    let each = size_of::<ana::AnaGroupHeader>() + size_of::<u32>();
+    size_of::<ana::AnaHeader>().saturating_add(count.saturating_mul(each))
+}
+
 fn part(page: &[u8], offset: u64, data: &mut [u8]) -> Result<(), Status> {
-    if usize::try_from(offset).is_ok_and(|offset| offset <= page.len()) {
+    part_within(page.len(), page, offset, data)
+}
+
+/// An offset past the page's end is an invalid field [NVMe Base 2.0, 5.16.1].
+fn part_within(len_max: usize, page: &[u8], offset: u64, data: &mut [u8]) -> Result<(), Status> {
+    if usize::try_from(offset).is_ok_and(|offset| offset <= len_max) {
         window(page, offset, data);
         Ok(())
     } else {

@@ -49,13 +49,13 @@ io_compare() {
     done
 }
 
-# io_copy FILE: two ranges to where nothing of them is; then one onto itself.
+# io_copy FILE: two ranges to where nothing of them is; then one onto itself. Counts are zero-based.
 io_copy() {
-    nvme copy "$host_disk" -n 1 --sdlba=1024 --slbs=16,400 --blocks=8,300
+    nvme copy "$host_disk" -n 1 --sdlba=1024 --slbs=16,400 --blocks=7,299
     dd if="$1" of="$1" bs=512 skip=16 seek=1024 count=8 conv=notrunc status=none
     dd if="$1" of="$1" bs=512 skip=400 seek=1032 count=300 conv=notrunc status=none
     same_as "$1" "$host_disk"
-    if nvme copy "$host_disk" -n 1 --sdlba=4 --slbs=0 --blocks=8; then
+    if nvme copy "$host_disk" -n 1 --sdlba=4 --slbs=0 --blocks=7; then
         fail "copied blocks onto themselves"
     fi
     same_as "$1" "$host_disk"
