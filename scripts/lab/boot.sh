@@ -90,9 +90,13 @@ guest_watch() {
 
 # guest_qemu: sets QEMU to the command that starts the guest. Its first serial port is the kernel's console, its second the command's output.
 guest_qemu() {
-    local arguments
+    local arguments tick_khz
+    need_commands cc=gcc
+    cc -O1 -Wall -Wextra -Werror -o "$lab/tick-rate" scripts/lab/tick-rate.c
+    tick_khz=$("$lab/tick-rate")
     # no_timer_check: where the machine is busy the emulated timer is late, and the kernel would take it for broken, and panic.
     arguments="console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable nowatchdog no_timer_check audit=0 random.trust_cpu=on cryptomgr.notests log_buf_len=4M rcupdate.rcu_cpu_stall_timeout=60"
+    [ -z "$tick_khz" ] || arguments+=" tsc_early_khz=$tick_khz"
     arguments+=" net.ifnames=0 lab.modules=$kernel_directory/lib/modules lab.guest=$PWD/scripts/lab/guest"
     QEMU=(
         qemu-system-x86_64

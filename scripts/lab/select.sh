@@ -36,22 +36,17 @@ cases_select() {
     done
 }
 
-# The days of the rotation: every case that is not in each run is in one of four.
-rotation_days=4
+# The days of the rotation: every case that is not in each run is in one of six.
+rotation_days=6
 rotation_day=$(($(date -u +%s) / 86400 % rotation_days))
 
 # case_is_due ID SET: SET is due (what is due today), long, or broken.
 case_is_due() {
-    local id=$1 at
+    local id=$1
     case $2,${case_set[$id]} in
         broken,broken | due,ci) return 0 ;;
         long,*) [ "${case_set[$id]}" != broken ] ;;
-        due,day)
-            for at in "${!day_ids[@]}"; do
-                [ "${day_ids[$at]}" != "$id" ] || [ $((at % rotation_days)) -ne "$rotation_day" ] || return 0
-            done
-            return 1
-            ;;
+        due,day) [ "${case_day[$id]}" = "$rotation_day" ] ;;
         *) return 1 ;;
     esac
 }
@@ -70,9 +65,24 @@ cases_load() {
     for file in scripts/lab/cases/*.sh; do
         . "$file"
     done
+    cases_share_days
+}
+
+# Each case of the rotation goes to the day that has the least so far, by time limits, which are multiples of what cases need.
+cases_share_days() {
+    local id day least seconds=()
     day_ids=()
+    declare -gA case_day
+    for ((day = 0; day < rotation_days; day++)); do seconds[day]=0; done
     for id in "${case_ids[@]}"; do
-        [ "${case_set[$id]}" != day ] || day_ids+=("$id")
+        [ "${case_set[$id]}" = day ] || continue
+        least=0
+        for ((day = 1; day < rotation_days; day++)); do
+            [ "${seconds[day]}" -ge "${seconds[least]}" ] || least=$day
+        done
+        seconds[least]=$((seconds[least] + case_seconds[$id]))
+        case_day[$id]=$least
+        day_ids+=("$id")
     done
 }
 

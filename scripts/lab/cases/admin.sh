@@ -1,6 +1,6 @@
 # Controllers, as nvme-cli and the kernel's host see them, and discovery that changes.
 
-declare_case admin-identify 120 ci "version 2.0: id-ctrl, ns-descs, cmdset-ind-id-ns, nvm-id-ctrl, nvm-id-ns, id-iocs, list-ctrl"
+declare_case admin-identify 120 day "version 2.0: id-ctrl, ns-descs, cmdset-ind-id-ns, nvm-id-ctrl, nvm-id-ns, id-iocs, list-ctrl"
 case_admin_identify() {
     local json=/run/lab/json device
     target_up
@@ -25,7 +25,7 @@ case_admin_identify() {
     host_disconnect "$host_controller"
 }
 
-declare_case admin-logs 120 ci "supported-log-pages, effects-log, fid-support-effects-log, changed-ns-list-log, error-log, smart-log, fw-log"
+declare_case admin-logs 120 day "supported-log-pages, effects-log, fid-support-effects-log, changed-ns-list-log, error-log, smart-log, fw-log"
 case_admin_logs() {
     local json=/run/lab/json device
     target_up
@@ -56,7 +56,7 @@ case_admin_logs() {
     host_disconnect "$host_controller"
 }
 
-declare_case admin-features 120 ci "features by selection, with namespaces and data; a reset brings the defaults back"
+declare_case admin-features 120 day "features by selection, with namespaces and data; a reset brings the defaults back"
 case_admin_features() {
     local device
     target_up
@@ -77,7 +77,7 @@ case_admin_features() {
     host_disconnect "$host_controller"
 }
 
-declare_case admin-keep-alive 150 ci "a host whose keep-alives its traffic stands for stays connected; one that falls silent is ended" plain day:two-cpus
+declare_case admin-keep-alive 150 day "a host whose keep-alives its traffic stands for stays connected; one that falls silent is ended" plain two-cpus
 case_admin_keep_alive() {
     target_up
     host_connect 10.9.0.1 $our_nqn -i 1

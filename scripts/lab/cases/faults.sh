@@ -1,6 +1,6 @@
 # What goes wrong while a host verifies what it wrote. The kernel's host waits for its target (-l 120), so I/O ends well once that is back.
 
-declare_case fault-device 180 ci "the target's RDMA device is removed under I/O and comes back: the listener does too, and the host's I/O ends well" day:plain asan
+declare_case fault-device 180 day "the target's RDMA device is removed under I/O and comes back: the listener does too, and the host's I/O ends well" plain asan
 case_fault_device() {
     local io removal process before
     target_up

@@ -67,7 +67,7 @@ case_host_identify() {
     host_disconnect "$host_controller"
 }
 
-declare_case host-queues 120 day "1, 2 and 6 I/O queues, short and long ones; verified I/O through each" plain ci:two-cpus
+declare_case host-queues 120 day "1, 2 and 6 I/O queues, short and long ones; verified I/O through each" plain two-cpus
 case_host_queues() {
     local sizes
     target_up
@@ -103,7 +103,7 @@ case_host_fio() {
     host_disconnect "$host_controller"
 }
 
-declare_case host-filesystem 180 ci "mkfs.ext4, mount, copy of this tree, unmount, fsck, compare" plain day:srq
+declare_case host-filesystem 180 day "mkfs.ext4, mount, copy of this tree, unmount, fsck, compare" plain srq
 case_host_filesystem() {
     target_up
     host_connect 10.9.0.1 $our_nqn -i 2
@@ -121,7 +121,7 @@ case_host_filesystem() {
     host_disconnect "$host_controller"
 }
 
-declare_case host-zeroes 90 ci "nvme write-zeroes, blkdiscard, blkdiscard --zeroout, nvme flush: what they touch and what they leave"
+declare_case host-zeroes 90 day "nvme write-zeroes, blkdiscard, blkdiscard --zeroout, nvme flush: what they touch and what they leave"
 case_host_zeroes() {
     local before=/run/lab/before
     target_up

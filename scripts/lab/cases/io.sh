@@ -1,6 +1,6 @@
 # The I/O commands beyond reading and writing: the kernel's host against our target.
 
-declare_case io-commands 120 ci "nvme compare, verify, copy, dsm, write-zeroes with deallocation, write-uncor; what Identify says of them" plain day:two-cpus
+declare_case io-commands 120 day "nvme compare, verify, copy, dsm, write-zeroes with deallocation, write-uncor; what Identify says of them" plain srq two-cpus
 case_io_commands() {
     local before=/run/lab/before part=/run/lab/part json=/run/lab/json oncs
     target_up

@@ -1,6 +1,6 @@
 # The kernel's native multipath over our target, and over two of them.
 
-declare_case path-states 300 ci "two addresses of one subsystem: every ANA state is set by JSON-RPC under verified I/O, the host is told, and I/O takes the other path" plain day:srq day:two-cpus
+declare_case path-states 300 day "two addresses of one subsystem: every ANA state is set by JSON-RPC under verified I/O, the host is told, and I/O takes the other path" plain srq two-cpus
 case_path_states() {
     local nqn=nqn.2026-11.io.quiesce:paths first second io state disk
     target_up
@@ -56,7 +56,7 @@ path_set() { rpc_is true nvmf_subsystem_listener_set_ana_state "$(path_of "$1" "
 path_is() { [ "$(cat /sys/class/nvme/"$1"/nvme*n1/ana_state 2>/dev/null)" = "$2" ]; }
 path_count() { awk '{ print $1 + $5 }' /sys/class/nvme/"$1"/nvme*n1/stat; }
 
-io_goes_on() { wait_for "I/O goes on" io_beyond $(($(io_count) + 64)); }
+io_goes_on() { wait_for "I/O goes on" io_beyond $(($(io_count) + 24)); }
 # io_avoids CONTROLLER: I/O goes on, and none of it by that path. What was sent by it before is waited for.
 io_avoids() {
     local before

@@ -40,7 +40,7 @@ sectors_are() { [ "$(cat "/sys/block/${1##*/}/size")" = "$2" ]; }
 seer_of() { echo "{\"nqn\": \"$our_nqn\", \"nsid\": $1, \"host\": \"$(cat /etc/nvme/hostnqn)\"}"; }
 nsids_of() { nvme list-ns "/dev/$1" -o json | jq -r '[.nsid_list[].nsid] | join(" ")'; }
 
-declare_case host-pause 90 ci "a subsystem is paused under verified I/O: nothing ends, commands of the admin queue do; then it is resumed, and no I/O failed" plain day:srq
+declare_case host-pause 90 day "a subsystem is paused under verified I/O: nothing ends, commands of the admin queue do; then it is resumed, and no I/O failed" plain srq
 case_host_pause() {
     local io before
     target_up

@@ -61,7 +61,7 @@ case_resv_commands() {
     second_down
 }
 
-declare_case resv-kernel 150 ci "reservations by the kernel's own interface (ioctls of a block device), and another host that is kept out" plain day:srq
+declare_case resv-kernel 150 day "reservations by the kernel's own interface (ioctls of a block device), and another host that is kept out" plain srq
 case_resv_kernel() {
     local nqn=nqn.2026-11.io.quiesce:reserved a b host_port=4421
     resv_target $nqn
