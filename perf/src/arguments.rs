@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::TransportAddress;
 use crate::cpus;
+use crate::proof::Proof;
 
 pub(crate) use connect::{Connect, End};
 
@@ -60,6 +61,8 @@ pub(crate) struct Common {
     /// Host NQN [default: one derived from the process id]
     #[arg(long, global = true, value_name = "NQN")]
     pub(crate) host_nqn: Option<String>,
+    #[command(flatten)]
+    pub(crate) proof: Proof,
     /// Keep-alive timeout in ms; 0: none
     #[arg(long, global = true, value_name = "MS", default_value_t = 10_000)]
     pub(crate) keep_alive: u32,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `arguments`, `address`, `cpus` | the command line |
 //! | `fabric` | RDMA device or software fabric |
+//! | `proof` | secrets |
 //! | `settings` | what is to be done, checked |
 //! | `run` | starts the mesh, watches it, collects |
 //! | `connect` | associations that come and go |
@@ -26,6 +27,8 @@ mod digest;
 mod identify;
 mod load;
 mod verify;
+
+mod proof;
 
 mod pattern;
 mod plan;

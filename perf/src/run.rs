@@ -120,6 +120,7 @@ fn host_options(arguments: &Arguments, address: &TransportAddress, settings: &Se
     let identity = identity(common.host_nqn.as_deref(), 0);
     let mut options = HostOptions::new(address.address, address.subsystem_nqn.clone(), identity);
     options.cpu_count = settings.cpu_count;
+    options.authentication = settings.authentication.clone();
     options.queue_count_per_cpu = settings.queue_count_per_cpu;
     options.queue_depth = settings.io_depth;
     options.data_memory_len = settings.slot_count() * settings.io_len;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use transport_rdma::host::HostAuthentication;
+
 use crate::arguments::{Arguments, Command, Load, Pattern};
 
 /// What is to be done.
@@ -44,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) warmup: Duration,
     pub(crate) continue_on_error: bool,
     pub(crate) seed: u64,
+    /// What the host proves itself with.
+    pub(crate) authentication: Option<HostAuthentication>,
 }
 
 /// A digest's reads: long and deep enough that the fabric does not wait for the hash.
@@ -99,6 +103,7 @@ impl Settings {
             warmup: Duration::from_secs_f64(load.warmup),
             continue_on_error: load.continue_on_error,
             seed: load.seed,
+            authentication: arguments.common.proof.authentication()?,
         })
     }
 

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::AnaSpec;
 use nvmf_core::spec::{HostLimits, ReferralSpec};
 use reactor::PollMode;
@@ -50,6 +51,10 @@ pub struct Config {
     pub subsystems: Vec<SubsystemSection>,
     /// Where else hosts are sent, in the file's order.
     pub referrals: Vec<ReferralSpec>,
+    /// Keys that hosts can be given.
+    pub keys: Vec<KeySection>,
+    /// How hosts that have keys authenticate: hash functions and groups that may be used.
+    pub authentication: (HashSet, GroupSet),
     /// Where metrics are served, if they are.
     pub metrics: Option<SocketAddr>,
     /// The RPC socket's path, if there is one.
@@ -240,6 +245,8 @@ pub struct SubsystemSection {
     pub allow_any_host: bool,
     /// Otherwise these.
     pub hosts: Vec<String>,
+    /// Those of them that have to authenticate.
+    pub host_keys: Vec<HostKeySection>,
     /// Addresses.
     pub listeners: Vec<SocketAddr>,
     /// Namespaces.
@@ -254,6 +261,26 @@ pub struct SubsystemSection {
     pub reports_ana: bool,
     /// Access that is not optimized from the start.
     pub ana: Vec<AnaSpec>,
+}
+
+/// A key's name and file.
+#[derive(Clone, Debug)]
+pub struct KeySection {
+    /// Its name.
+    pub name: String,
+    /// Where its secret is.
+    pub path: PathBuf,
+}
+
+/// The keys of a host of a subsystem, by their names.
+#[derive(Clone, Debug)]
+pub struct HostKeySection {
+    /// The host's NQN.
+    pub host: String,
+    /// What it proves itself with.
+    pub key: String,
+    /// What the controller proves itself with.
+    pub controller_key: Option<String>,
 }
 
 /// A namespace.

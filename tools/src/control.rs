@@ -12,6 +12,7 @@ mod session;
 
 mod listener;
 
+use std::cell::RefCell;
 use std::os::fd::{AsRawFd, RawFd};
 
 use reactor::{Cpu, Program, Progress, Rest, Turn};
@@ -27,9 +28,11 @@ use lookout::{LOOK_NS, Lookout};
 use server::Server;
 
 use crate::keeper::Keeper;
+use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::rpc::{Deferred, methods};
 use crate::system::{Epoll, Interest};
+use crate::workers::{WORKER_COUNT, Workers};
 use crate::{metrics, rpc};
 
 /// Tokens of the epoll instance; the server has its own.
@@ -37,6 +40,7 @@ const TRANSPORT_TOKEN: u64 = 1;
 const SIGNAL_TOKEN: u64 = 2;
 const DEVICE_TOKEN: u64 = 3;
 const KEEPER_TOKEN: u64 = 4;
+const WORKERS_TOKEN: u64 = 5;
 
 /// Timers of this program; all others are the target's.
 const TICK_TIMER: u64 = 1 << 62 | 1;
@@ -54,6 +58,8 @@ pub struct ControlParts<P: Provider> {
     pub facts: Facts,
     /// The log, to change what it shows.
     pub log: Log,
+    /// Keys that hosts can be given.
+    pub keyring: Keyring,
     /// The signals that end the target.
     pub signals: crate::target::Signals,
     /// Where RPC and metrics are reached.
@@ -69,6 +75,8 @@ pub struct ControlProgram<P: Provider> {
     control: Control<P>,
     facts: Facts,
     log: Log,
+    keyring: RefCell<Keyring>,
+    workers: Workers,
     lookout: Lookout,
     signals: crate::target::Signals,
     epoll: Epoll,
@@ -105,6 +113,8 @@ impl<P: Provider> ControlProgram<P> {
         }
         epoll.add(parts.signals.as_raw_fd(), SIGNAL_TOKEN, readable)?;
         epoll.add(parts.keeper.descriptor(), KEEPER_TOKEN, readable)?;
+        let workers = Workers::start()?;
+        epoll.add(workers.as_raw_fd(), WORKERS_TOKEN, readable)?;
         let server = Server::new(parts.listeners, &epoll)?;
         let worker = DeviceWorker::new(parts.facts.directory.cpu_count())?;
         epoll.add(worker.as_raw_fd(), DEVICE_TOKEN, readable)?;
@@ -113,6 +123,8 @@ impl<P: Provider> ControlProgram<P> {
             lookout: Lookout::new(&parts.facts.reactors),
             facts: parts.facts,
             log: parts.log,
+            keyring: RefCell::new(parts.keyring),
+            workers,
             signals: parts.signals,
             epoll,
             worker,
@@ -148,14 +160,15 @@ impl<P: Provider> ControlProgram<P> {
     fn serve(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
         let now_ns = turn.now_ns();
         let (control, facts, lookout, log) = (&mut self.control, &self.facts, &self.lookout, &self.log);
-        let worker = &self.worker;
+        let (worker, keyring) = (&self.worker, &self.keyring);
         let mut answer =
             |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, deferred: &mut Vec<Deferred>| {
                 match service {
                     Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
                         let mut target = Access { control, turn, worker };
                         let reactors = &facts.reactors;
-                        let view = methods::View { target: &mut target, reactors, log, transport_type: "RDMA" };
+                        let view =
+                            methods::View { target: &mut target, reactors, log, keyring, transport_type: "RDMA" };
                         methods::perform(view, method, parameters)
                     }),
                     Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
@@ -168,6 +181,16 @@ impl<P: Provider> ControlProgram<P> {
     fn take_devices(&mut self, turn: &mut Turn<'_, Message<P>>) {
         while let Some(Outcome { change, result }) = self.worker.next_outcome() {
             self.control.device_made(turn, change, result);
+        }
+    }
+
+    /// What was computed goes back, and what may be computed now goes out.
+    fn compute(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        while let Some(done) = self.workers.take() {
+            self.control.job_done(turn, done);
+        }
+        while let Some(job) = self.control.next_job(turn, WORKER_COUNT) {
+            self.workers.give(job);
         }
     }
 
@@ -264,6 +287,7 @@ impl<P: Provider> Program for ControlProgram<P> {
         for (write, outcome) in self.keeper.outcomes() {
             self.control.reservation_written(write, outcome);
         }
+        self.compute(turn);
         let progress = self.control.poll(turn);
         while let Some(write) = self.control.next_reservation_write() {
             self.keeper.keep(write);
@@ -276,8 +300,8 @@ impl<P: Provider> Program for ControlProgram<P> {
         let ready = !tokens.is_empty();
         for token in tokens.drain(..) {
             match token {
-                // The control part has been polled, and the keeper asked.
-                TRANSPORT_TOKEN | KEEPER_TOKEN => {}
+                // The control part has been polled, the keeper and the workers asked: what is done by now is for the next turn, which comes at once.
+                TRANSPORT_TOKEN | KEEPER_TOKEN | WORKERS_TOKEN => {}
                 SIGNAL_TOKEN => self.take_signals(turn),
                 DEVICE_TOKEN => self.take_devices(turn),
                 theirs => self.serve(turn, theirs),

@@ -27,6 +27,20 @@ pub(crate) struct Interest {
     pub(crate) write: bool,
 }
 
+/// Whose rights this process has.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: no memory is involved, and it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The calling thread runs when others have nothing to do, or little.
+pub(crate) fn yield_to_others() -> io::Result<()> {
+    const NICE: libc::c_int = 10;
+    // SAFETY: no memory is involved. On Linux 0 is the calling thread.
+    let outcome = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// An epoll instance, level-triggered. Its tokens are the caller's.
 #[derive(Debug)]
 pub(crate) struct Epoll {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
-use nvmf_core::spec::{ControllerSpec, NamespaceSpec, Persistence, SubsystemSpec, TargetSpec};
+use nvmf_core::spec::{AuthenticationSpec, ControllerSpec, NamespaceSpec, Persistence, SubsystemSpec, TargetSpec};
 use reactor::{
     ArenaOptions, Cpu, Domain, HugepagePlan, Hugepages, NumaNode, Placement, Program, ReactorOptions, Runtime,
     RuntimeBuilder,
@@ -21,12 +21,14 @@ use crate::config::{Config, DeviceKind, DeviceSection, PlacementSection, Reactor
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
 use crate::fabric::{self, Fabric};
 use crate::keeper::{self, Keeper};
+use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::machine;
 use crate::poll_mode;
 use crate::reactors::Reactors;
 use crate::system;
 pub use crate::system::Signals;
+use crate::workers;
 
 /// Messages that each ring between two reactors holds; more wait in the sender's backlog.
 const RING_CAPACITY: usize = 1024;
@@ -119,7 +121,8 @@ where
 
     let options = target_options(config, provider.device_count())?;
     let cpu_count = options.cpu_count;
-    let spec = target_spec(config, &devices)?;
+    let keyring = keyring(config)?;
+    let spec = target_spec(config, &devices, &keyring)?;
     let (control, cpus) = build(provider, builder.domain(), spec, options)?;
     for subsystem in &config.subsystems {
         let listeners = subsystem.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -134,7 +137,7 @@ where
     let shutdown_deadline_ns = u64::from(config.target.shutdown_deadline_s) * 1_000_000_000;
     let Outside { signals, listeners, log } = outside;
     let keeper = Keeper::start().context("starting the thread that keeps reservations")?;
-    let parts = ControlParts { control, facts, log, signals, listeners, shutdown_deadline_ns, keeper };
+    let parts = ControlParts { control, facts, log, keyring, signals, listeners, shutdown_deadline_ns, keeper };
     let program = ControlProgram::new(parts).context("epoll for the control plane")?;
     for (cpu, program) in (0..cpu_count).zip(cpus) {
         spawn(&mut builder, Cpu(cpu), &format!("poll-{cpu}"), program)?;
@@ -278,19 +281,39 @@ fn controller_spec(config: &Config) -> ControllerSpec {
     }
 }
 
-fn target_spec(config: &Config, devices: &[Arc<dyn Device>]) -> Result<TargetSpec> {
-    let subsystems =
-        config.subsystems.iter().map(|section| subsystem_spec(section, devices)).collect::<Result<Vec<_>>>()?;
+fn target_spec(config: &Config, devices: &[Arc<dyn Device>], keyring: &Keyring) -> Result<TargetSpec> {
+    let subsystems = config
+        .subsystems
+        .iter()
+        .map(|section| subsystem_spec(section, devices, keyring))
+        .collect::<Result<Vec<_>>>()?;
+    let (hashes, groups) = config.authentication;
+    let mut first = [0; 4];
+    workers::draw(&mut first).context("random bytes of the system")?;
+    let authentication = AuthenticationSpec { hashes, groups, first_sequence: u32::from_le_bytes(first) };
     Ok(TargetSpec {
         devices: devices.to_vec(),
         subsystems,
         referrals: config.referrals.clone(),
         controller: controller_spec(config),
-        ..TargetSpec::default()
+        authentication,
     })
 }
 
-fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Result<SubsystemSpec> {
+fn keyring(config: &Config) -> Result<Keyring> {
+    let mut keyring = Keyring::default();
+    for key in &config.keys {
+        keyring.add_file(&key.name, &key.path).with_context(|| format!("[[key]] \"{}\"", key.name))?;
+    }
+    Ok(keyring)
+}
+
+fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>], keyring: &Keyring) -> Result<SubsystemSpec> {
+    let keys = section.host_keys.iter();
+    let host_keys = keys
+        .map(|keys| keyring.host_keys(&keys.host, &keys.key, keys.controller_key.as_deref()))
+        .collect::<Result<Vec<_>, _>>()
+        .with_context(|| format!("subsystem \"{}\"", section.nqn))?;
     let mut namespaces = Vec::new();
     for namespace in &section.namespaces {
         let Some(device) = devices.iter().find(|device| device.name() == namespace.device) else {
@@ -317,6 +340,7 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>]) -> Re
         model_number: section.model_number.clone(),
         allow_any_host: section.allow_any_host,
         hosts: section.hosts.clone(),
+        host_keys,
         listeners: section.listeners.clone(),
         namespaces,
         nsid_max: section.nsid_max,

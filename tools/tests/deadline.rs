@@ -10,6 +10,7 @@ use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Cpu, Progress, ReactorOptions, RuntimeBuilder, Simulation, SimulationOptions};
 use tools::config::{LogFormat, LogSection, ReactorSection};
 use tools::control::{ControlParts, ControlProgram, Facts};
+use tools::keyring::Keyring;
 use tools::reactors::Reactors;
 use tools::target::Signals;
 use transport_rdma::host::{self, Ended, HostOptions, IoQueues, Start, Workload};
@@ -68,8 +69,16 @@ fn a_target_to_be_ended() {
         directory: control.core().directory(),
     };
     let keeper = tools::keeper::Keeper::start().unwrap();
-    let parts =
-        ControlParts { control, facts, log, signals, listeners: Vec::new(), shutdown_deadline_ns: DEADLINE_NS, keeper };
+    let parts = ControlParts {
+        control,
+        facts,
+        log,
+        keyring: Keyring::default(),
+        signals,
+        listeners: Vec::new(),
+        shutdown_deadline_ns: DEADLINE_NS,
+        keeper,
+    };
     mesh.install(Cpu(1), ControlProgram::new(parts).unwrap());
 
     let mut host_mesh: Simulation<host::Message<InProcessProvider>> = Simulation::with_options(2, 2, options);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod hosts {
+    mod authentication;
     mod faults;
     mod namespaces;
     pub(crate) mod processes;

@@ -133,6 +133,7 @@ impl<P: Fabric> Line<P> {
         let identity = run::identity(settings.host_nqn.as_deref(), self.number);
         let mut options = HostOptions::new(settings.address.address, settings.address.subsystem_nqn.clone(), identity);
         options.queue_count_per_cpu = settings.queue_count;
+        options.authentication = settings.authentication.clone();
         options.queue_depth = settings.io_depth;
         options.data_memory_len = settings.slot_count() * settings.io_len;
         options.keep_alive_ms = settings.keep_alive_ms;

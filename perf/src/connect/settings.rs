@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use transport_rdma::host::HostAuthentication;
+
 use crate::address::TransportAddress;
 use crate::arguments::{Common, Connect, End};
 use crate::fabric::Chosen;
@@ -40,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) first_block: u64,
     pub(crate) continue_on_error: bool,
     pub(crate) seed: u64,
+    /// What each host proves itself with.
+    pub(crate) authentication: Option<HostAuthentication>,
 }
 
 impl Settings {
@@ -88,6 +92,7 @@ impl Settings {
             first_block: connect.first_block,
             continue_on_error: connect.continue_on_error,
             seed: connect.seed,
+            authentication: common.proof.authentication()?,
         })
     }
 

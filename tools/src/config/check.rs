@@ -1,5 +1,6 @@
 //! The checks that turn what was written into what is meant.
 
+mod authentication;
 mod device;
 mod placement;
 mod referral;
@@ -18,6 +19,7 @@ use super::report::Report;
 use super::shape;
 use super::size::Size;
 use super::{Config, LimitsSection, LogFormat, LogSection, ProviderKind, TargetSection, TransportSection};
+use authentication::{check_authentication, check_keys};
 use device::check_devices;
 use placement::check_placement;
 use referral::check_referrals;
@@ -39,11 +41,26 @@ pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Repo
     let transport = check_transport(file.transport, report);
     check_data_memory(&target, &transport, data_memory_span, report);
     let devices = check_devices(file.device, report);
-    let subsystems = check_subsystems(file.subsystem, &devices, report);
+    let keys = check_keys(file.key, report);
+    let authentication = check_authentication(file.authentication, report);
+    let subsystems = check_subsystems(file.subsystem, &devices, &keys, report);
     let referrals = check_referrals(file.referral, report);
     let metrics = file.metrics.and_then(|metrics| address(&metrics.listen, "metrics.listen", "127.0.0.1:9420", report));
     let rpc = file.rpc.and_then(|rpc| socket_path(&rpc.socket, report));
-    Config { target, placement, limits, log, transport, devices, subsystems, referrals, metrics, rpc }
+    Config {
+        target,
+        placement,
+        limits,
+        log,
+        transport,
+        devices,
+        subsystems,
+        referrals,
+        keys,
+        authentication,
+        metrics,
+        rpc,
+    }
 }
 
 /// A CPU that has no buffer for the largest transfer would let its host wait for ever.

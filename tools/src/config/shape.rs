@@ -26,6 +26,10 @@ pub(super) struct File {
     pub(super) subsystem: Vec<Subsystem>,
     #[serde(default)]
     pub(super) referral: Vec<Referral>,
+    #[serde(default)]
+    pub(super) key: Vec<Key>,
+    #[serde(default)]
+    pub(super) authentication: Authentication,
     pub(super) metrics: Option<Metrics>,
     pub(super) rpc: Option<Rpc>,
 }
@@ -118,6 +122,8 @@ pub(super) struct Subsystem {
     #[serde(default)]
     pub(super) hosts: Vec<Spanned<String>>,
     #[serde(default)]
+    pub(super) host: Vec<Host>,
+    #[serde(default)]
     pub(super) listeners: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) namespace: Vec<Namespace>,
@@ -154,6 +160,28 @@ pub(super) struct Namespace {
     #[serde(default)]
     pub(super) hosts: Vec<Spanned<String>>,
     pub(super) ptpl_file: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Host {
+    pub(super) nqn: Spanned<String>,
+    pub(super) dhchap_key: Spanned<String>,
+    pub(super) dhchap_ctrlr_key: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) name: Spanned<String>,
+    pub(super) path: Spanned<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Authentication {
+    pub(super) digests: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) dhgroups: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Deserialize)]

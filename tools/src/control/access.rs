@@ -1,5 +1,6 @@
 //! The target, as the methods of RPC reach it: the control plane's part of it, for the time of one request.
 
+use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
 use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
 use nvmf_core::{ChangeError, ChangeId};
@@ -46,6 +47,10 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
 
     fn qpairs(&self, nqn: &str) -> Option<Vec<QpairFacts>> {
         self.control.core().qpairs(self.turn.guard(), nqn)
+    }
+
+    fn authentication(&self) -> (HashSet, GroupSet) {
+        self.control.core().authentication()
     }
 
     fn change(&mut self, change: Change) -> Result<ChangeId, ControlError> {

@@ -119,6 +119,22 @@ impl Facts {
                 &counters.keep_alive_expired_count,
             ),
             ("connect_timeouts", "Qpairs that ended for want of a Connect.", &counters.connect_timeout_count),
+            ("authentications", "Queues whose host has authenticated, each time.", &counters.authenticated_count),
+            (
+                "authentications_failed",
+                "Queues that ended since their host did not.",
+                &counters.authentication_failed_count,
+            ),
+            (
+                "authentication_timeouts",
+                "Queues that ended since their host did not authenticate in time.",
+                &counters.authentication_timeout_count,
+            ),
+            (
+                "authentications_busy",
+                "Authentication commands that were sent away, since too many waited.",
+                &counters.authentication_busy_count,
+            ),
             ("connects_refused", "Connects answered with an error status.", &counters.connect_refused_count),
         ] {
             add(Value::Counter, name, help, None, counter);

@@ -6,6 +6,7 @@ mod device;
 mod fault;
 mod framework;
 mod host_limits;
+mod keyring;
 mod log;
 pub mod namespace;
 mod nvmf;
@@ -14,6 +15,9 @@ mod referral;
 mod subsystem;
 mod thread;
 
+use std::cell::RefCell;
+
+use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
 use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
 use nvmf_core::{ChangeError, ChangeId};
@@ -23,6 +27,7 @@ use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule
 use super::parameters::Parameters;
 use super::{Outcome, RpcError};
 pub use crate::control::Recipe;
+use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::reactors::Reactors;
 
@@ -54,6 +59,9 @@ pub trait TargetAccess {
 
     /// The qpairs of its controllers. `None`: there is no such subsystem.
     fn qpairs(&self, nqn: &str) -> Option<Vec<QpairFacts>>;
+
+    /// Hash functions and groups that authentications may use.
+    fn authentication(&self) -> (HashSet, GroupSet);
 
     /// Begins a change.
     ///
@@ -88,6 +96,8 @@ pub struct View<'a> {
     pub reactors: &'a Reactors,
     /// The log.
     pub log: &'a Log,
+    /// Keys.
+    pub keyring: &'a RefCell<Keyring>,
     /// NVMe's transport type: `RDMA`.
     pub transport_type: &'a str,
 }
@@ -126,6 +136,9 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("framework_get_reactors", &[], Tell(framework::get_reactors)),
     ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], Tell(framework::monitor_turns)),
     ("framework_set_poll_mode", &["mode", "spin_us", "pause_us", "lcore"], Tell(framework::set_poll_mode)),
+    ("keyring_file_add_key", &["name", "path"], Tell(keyring::add_file)),
+    ("keyring_file_remove_key", &["name"], Tell(keyring::remove)),
+    ("keyring_get_keys", &[], Tell(keyring::list)),
     ("log_get_level", &[], Tell(log::get_level)),
     ("log_get_print_level", &[], Tell(log::get_level)),
     ("log_set_level", &["level"], Tell(log::set_level)),
@@ -155,9 +168,14 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("nvmf_get_subsystems", &["nqn", "tgt_name"], Tell(nvmf::get_subsystems)),
     ("nvmf_ns_add_host", &["nqn", "nsid", "host", "tgt_name"], Begin(namespace::add_host)),
     ("nvmf_ns_remove_host", &["nqn", "nsid", "host", "tgt_name"], Begin(namespace::remove_host)),
+    ("nvmf_set_config", &["dhchap_digests", "dhchap_dhgroups"], Begin(keyring::set_config)),
     ("nvmf_set_host_limits", &["queue_pairs", "commands", "data_size"], Begin(host_limits::set_host_limits)),
     ("nvmf_set_placement", &["rules"], Tell(placement::set_placement)),
-    ("nvmf_subsystem_add_host", &["nqn", "host", "tgt_name"], Begin(subsystem::add_host)),
+    (
+        "nvmf_subsystem_add_host",
+        &["nqn", "host", "tgt_name", "dhchap_key", "dhchap_ctrlr_key"],
+        Begin(subsystem::add_host),
+    ),
     ("nvmf_subsystem_add_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::add_listener)),
     ("nvmf_subsystem_add_ns", &["nqn", "namespace", "tgt_name"], Make(namespace::add)),
     ("nvmf_subsystem_allow_any_host", &["nqn", "allow_any_host", "tgt_name"], Begin(subsystem::allow_any_host)),
@@ -174,6 +192,11 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("nvmf_subsystem_remove_listener", &["nqn", "listen_address", "tgt_name"], Begin(subsystem::remove_listener)),
     ("nvmf_subsystem_remove_ns", &["nqn", "nsid", "tgt_name"], Begin(namespace::remove)),
     ("nvmf_subsystem_resume", &["nqn", "tgt_name"], Begin(subsystem::resume)),
+    (
+        "nvmf_subsystem_set_keys",
+        &["nqn", "host", "tgt_name", "dhchap_key", "dhchap_ctrlr_key"],
+        Begin(keyring::set_keys),
+    ),
     ("nvmf_subsystem_set_ns_ana_group", &["nqn", "nsid", "anagrpid", "tgt_name"], Begin(namespace::set_ana_group)),
     ("rpc_get_methods", &["current", "include_aliases"], Tell(rpc_get_methods)),
     ("thread_get_pollers", &[], Tell(thread::get_pollers)),

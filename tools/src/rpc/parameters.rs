@@ -63,6 +63,13 @@ impl<'a> Parameters<'a> {
         numbers.ok_or_else(|| self.refuse(name, value, allowed))
     }
 
+    /// A list of strings.
+    pub(super) fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>, RpcError> {
+        let Some(value) = self.values.and_then(|values| values.get(name)) else { return Ok(None) };
+        let strings = value.as_array().and_then(|items| items.iter().map(Value::as_str).collect());
+        strings.map(Some).ok_or_else(|| self.refuse(name, value, "a list of strings"))
+    }
+
     /// A string that has to be there.
     pub(super) fn needed_string(&self, name: &str, allowed: &str) -> Result<&'a str, RpcError> {
         self.string(name)?.ok_or_else(|| self.missing(name, allowed))

@@ -8,9 +8,10 @@ use nvmf_core::spec::AnaSpec;
 use toml::Spanned;
 use uuid::Uuid;
 
+use super::authentication::check_host_keys;
 use super::value::{address, number, quoted, words};
 use crate::config::report::{Report, nearest};
-use crate::config::{DeviceSection, NamespaceSection, SubsystemSection, shape};
+use crate::config::{DeviceSection, KeySection, NamespaceSection, SubsystemSection, shape};
 use crate::rpc::methods::namespace::{ANA_STATES, ana_state, bytes};
 
 /// NVM Express Base 2.0, 4.5: an NQN has at most 223 bytes.
@@ -19,6 +20,7 @@ const NQN_LEN_MAX: usize = 223;
 pub(super) fn check_subsystems(
     sections: Vec<shape::Subsystem>,
     devices: &[DeviceSection],
+    keys: &[KeySection],
     report: &mut Report<'_>,
 ) -> Vec<SubsystemSection> {
     let mut subsystems: Vec<SubsystemSection> = Vec::new();
@@ -35,14 +37,14 @@ pub(super) fn check_subsystems(
         if subsystems.iter().any(|subsystem| subsystem.nqn == nqn) {
             report.refuse(section.nqn.span(), "subsystem.nqn", quoted(&nqn), "names are unique, and this one is taken");
         }
-        if !section.allow_any_host && section.hosts.is_empty() {
+        if !section.allow_any_host && section.hosts.is_empty() && section.host.is_empty() {
             let text = format!(
                 "{} is missing: list host NQNs, or set allow_any_host = true; nobody could connect",
                 named("hosts")
             );
             report.say(Some(section.nqn.span()), text);
         }
-        for host in &section.hosts {
+        for host in section.hosts.iter().chain(section.host.iter().map(|host| &host.nqn)) {
             check_nqn(host, &named("hosts"), report);
         }
         if section.listeners.is_empty() {
@@ -57,6 +59,13 @@ pub(super) fn check_subsystems(
                     report.refuse(listener.span(), &named("listeners"), quoted(listener.get_ref()), allowed);
                 }
                 listeners.push(address);
+            }
+        }
+        let host_keys = check_host_keys(section.host, &nqn, keys, report);
+        let mut hosts: Vec<String> = section.hosts.into_iter().map(Spanned::into_inner).collect();
+        for keys in &host_keys {
+            if !hosts.contains(&keys.host) {
+                hosts.push(keys.host.clone());
             }
         }
         let nsid_max = number(section.max_namespaces, &named("max_namespaces"), NSID_MAX, 1..=NSID_MAX, report);
@@ -74,7 +83,8 @@ pub(super) fn check_subsystems(
             serial_number: words(section.serial, &named("serial"), 20, report).unwrap_or_else(|| serial_number(&nqn)),
             model_number: words(section.model, &named("model"), 40, report).unwrap_or_else(|| "Quiesce".to_owned()),
             allow_any_host: section.allow_any_host,
-            hosts: section.hosts.into_iter().map(Spanned::into_inner).collect(),
+            hosts,
+            host_keys,
             listeners,
             namespaces,
             nsid_max,

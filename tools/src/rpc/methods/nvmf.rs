@@ -31,6 +31,18 @@ pub(super) fn get_subsystems(view: View<'_>, parameters: &Parameters<'_>) -> Res
     }
 }
 
+/// Keys by their names, where the host has some.
+fn describe_host(subsystem: &SubsystemSpec, host: &str) -> Value {
+    let mut described = json!({ "nqn": host });
+    if let Some(keys) = subsystem.host_keys.iter().find(|keys| keys.host == host) {
+        described["dhchap_key"] = json!(keys.key.name);
+        if let Some(key) = &keys.controller_key {
+            described["dhchap_ctrlr_key"] = json!(key.name);
+        }
+    }
+    described
+}
+
 /// With SPDK's `ana_states` where the subsystem reports ANA.
 pub(super) fn get_listeners(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
     check_target(parameters)?;
@@ -165,7 +177,7 @@ fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value 
         "subtype": "NVMe",
         "listen_addresses": subsystem.listeners.iter().map(address).collect::<Vec<_>>(),
         "allow_any_host": subsystem.allow_any_host,
-        "hosts": subsystem.hosts.iter().map(|host| json!({ "nqn": host })).collect::<Vec<_>>(),
+        "hosts": subsystem.hosts.iter().map(|host| describe_host(subsystem, host)).collect::<Vec<_>>(),
         "serial_number": subsystem.serial_number,
         "model_number": subsystem.model_number,
         "max_namespaces": subsystem.nsid_max,

@@ -11,8 +11,8 @@ use nvmf_core::target::Amendment;
 use serde_json::json;
 use transport_rdma::target::{Change, ControlError};
 
-use super::View;
 use super::nvmf::{check_target, needed_nqn};
+use super::{View, keyring};
 use crate::config::serial_number;
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
@@ -70,7 +70,10 @@ pub(super) fn remove_listener(view: View<'_>, parameters: &Parameters<'_>) -> Re
 pub(super) fn add_host(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
     let nqn = needed_nqn(parameters)?.to_owned();
     let host = parameters.needed_string("host", "the NQN of a host")?.to_owned();
-    begin(view, parameters, Change::AddHost { nqn, host })
+    match keyring::host_keys(&view, parameters, &host)? {
+        Some(keys) => begin(view, parameters, Change::Amend(Amendment::AddHost { nqn, keys: Box::new(keys) })),
+        None => begin(view, parameters, Change::AddHost { nqn, host }),
+    }
 }
 
 pub(super) fn remove_host(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {

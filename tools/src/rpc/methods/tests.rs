@@ -23,6 +23,10 @@ struct Fake {
 }
 
 impl TargetAccess for Fake {
+    fn authentication(&self) -> (HashSet, GroupSet) {
+        (HashSet::ALL, GroupSet::ALL)
+    }
+
     fn subsystems(&self) -> Vec<&SubsystemSpec> {
         vec![&self.subsystem]
     }
@@ -137,7 +141,9 @@ fn with_target<R>(
     let referrals = referral::tests::two();
     let mut target = Fake { subsystem, placement: vec![a_rule()], changes: Vec::new(), refusal, devices, referrals };
     let (log, _layer) = log::tests::detached();
-    let result = check(View { target: &mut target, reactors, log: &log, transport_type: "RDMA" });
+    let keyring = RefCell::default();
+    let keyring = &keyring;
+    let result = check(View { target: &mut target, reactors, log: &log, keyring, transport_type: "RDMA" });
     (result, target.changes)
 }
 
@@ -496,9 +502,9 @@ fn placement_is_told_and_set_by_the_cpus_numbers() {
 fn log_levels_are_set_by_our_words_and_spdks() {
     let reactors = reactors::tests::idle();
     with_view(&reactors, |view| {
-        let View { target, reactors, log, transport_type } = view;
+        let View { target, reactors, log, keyring, transport_type } = view;
         let mut call = |method: &str, parameters: Value| {
-            let view = View { target: &mut *target, reactors, log, transport_type };
+            let view = View { target: &mut *target, reactors, log, keyring, transport_type };
             perform(view, method, Some(&parameters))
         };
         assert_eq!(call("log_get_level", Value::Null).unwrap(), "INFO");
