@@ -36,7 +36,7 @@ kernel_target_up() {
 
 # Whatever there is of it. Removing a port ends its connections.
 kernel_target_down() {
-    local port subsystem namespace
+    local port subsystem namespace host
     [ -d "$nvmet" ] || return 0
     for port in "$nvmet"/ports/*; do
         [ -d "$port" ] || continue
@@ -49,6 +49,10 @@ kernel_target_down() {
         for namespace in "$subsystem"/namespaces/*; do
             [ ! -d "$namespace" ] || rmdir "$namespace"
         done
+        rm -f "$subsystem"/allowed_hosts/*
         rmdir "$subsystem"
+    done
+    for host in "$nvmet"/hosts/*; do
+        [ ! -d "$host" ] || rmdir "$host"
     done
 }
