@@ -53,7 +53,7 @@ pub use devices::{DeviceFacts, MadeDevice, RetiredDevice};
 pub use directory::Directory;
 pub use facts::QpairFacts;
 pub use namespaces::NamespaceRequest;
-pub use reservations::{ReservationWrite, WriteId};
+pub use reservations::{ReservationRead, ReservationWrite, WriteId};
 
 use crate::ControllerKind;
 use crate::auth::Queue;

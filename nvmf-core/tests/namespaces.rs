@@ -37,6 +37,7 @@ fn request(nsid: u32, device: &str) -> NamespaceRequest {
         eui64: None,
         ana_group: None,
         is_auto_visible: true,
+        persistence_file: None,
     }
 }
 

@@ -4,6 +4,10 @@
 
 mod harness;
 
+mod reservations {
+    mod kept;
+}
+
 use std::sync::Arc;
 
 use harness::device::TestDevice;
@@ -11,7 +15,6 @@ use harness::{
     Conn, Connect, HOST_ID, HOST_NQN, NQN, OP_READ, OP_WRITE, Options, World, command, io, keyed, namespace,
 };
 use nvmf_core::host::{self, DataPointer, ReservationReport};
-use nvmf_core::reservation::ReservationRecord;
 use nvmf_core::spec::{NamespaceSpec, Persistence};
 use nvmf_core::status::Status;
 use nvmf_core::wire::SglDescriptor;
@@ -320,72 +323,5 @@ fn notifications_go_to_the_others_unless_masked() {
     assert_eq!(release(&mut world, first.io[0], 7, ReleaseAction::Clear, kind), Status::SUCCESS);
     world.run(50);
     assert_eq!(log(&mut world, second.admin), (2, 3, 0, 1), "preempted, and nothing before it");
-    world.shut_down();
-}
-
-#[test]
-fn without_a_place_to_keep_it_nothing_persists() {
-    let (mut world, first, _, _) = hosts();
-    let entry = host::reservation_register(1, 1, RegisterAction::Register, false, Some(true), in_capsule());
-    assert_eq!(world.execute(first.io[0], entry, &host::keys(0, 7)).status(), Status::INVALID_FIELD);
-    let entry = command(0x09, 0x11, 1, SglDescriptor::NO_DATA, [0x83, 1, 0, 0]);
-    assert_eq!(world.execute(first.admin, entry.to_bytes(), &[]).status(), Status::INVALID_FIELD);
-    assert_eq!(report(&mut world, first.io[0]).registrant_count, 0);
-    world.shut_down();
-}
-
-/// The oldest write has ended so: what was to be written.
-fn end_write(world: &mut World, outcome: Result<(), String>) -> ReservationRecord {
-    let write = world.control.borrow_mut().writes.pop_front().expect("something is to be kept");
-    assert_eq!(&*write.file, "there");
-    world.control.borrow_mut().written.push((write.id, outcome));
-    world.run(100);
-    write.record
-}
-
-#[test]
-fn what_is_answered_is_kept_and_outlives_the_target() {
-    let kept = |record| Some(Persistence { file: "there".into(), record });
-    let (mut world, first, second, _) = hosts_of(kept(ReservationRecord::default()));
-    assert_eq!(register(&mut world, second.io[0], 8), Status::SUCCESS, "not yet persistent: not written");
-    assert!(world.control.borrow().writes.is_empty());
-    let at = world.responses(first.io[0]).len();
-    let entry = host::reservation_register(1, 1, RegisterAction::Register, false, Some(true), in_capsule());
-    world.send(first.io[0], entry, &host::keys(0, 7));
-    world.run(200);
-    assert_eq!(world.responses(first.io[0]).len(), at, "not answered before it is kept");
-    // It cannot be: nothing has changed, and so a second attempt is as good as the first.
-    end_write(&mut world, Err("no room".into()));
-    assert_eq!(world.responses(first.io[0])[at].status(), Status::INTERNAL_ERROR);
-    let told = report(&mut world, second.io[1]);
-    assert_eq!((told.registrant_count, told.is_persistent), (1, false));
-    world.send(first.io[0], entry, &host::keys(0, 7));
-    world.run(200);
-    end_write(&mut world, Ok(()));
-    assert_eq!(world.responses(first.io[0])[at + 1].status(), Status::SUCCESS);
-    // While it is being written the old state holds for everybody.
-    let entry = host::reservation_acquire(2, 1, AcquireAction::Acquire, ReservationType::WriteExclusive, in_capsule());
-    world.send(first.io[0], entry, &host::keys(7, 0));
-    world.run(200);
-    assert_eq!(write(&mut world, second.io[1]), Status::SUCCESS);
-    let record = end_write(&mut world, Ok(()));
-    assert_eq!(write(&mut world, second.io[1]), Status::RESERVATION_CONFLICT);
-    world.shut_down();
-
-    // The power is lost.
-    let (mut world, first, second, _) = hosts_of(kept(record));
-    assert_eq!(write(&mut world, second.io[0]), Status::RESERVATION_CONFLICT, "before anybody has said anything");
-    assert_eq!(write(&mut world, first.io[1]), Status::SUCCESS);
-    let told = report(&mut world, second.io[0]);
-    assert_eq!((told.registrant_count, told.is_persistent), (2, true));
-    assert_eq!(told.kind, Some(ReservationType::WriteExclusive));
-    // Not to persist any more: that is kept too, and nothing else.
-    let entry = command(0x09, 0x11, 1, SglDescriptor::NO_DATA, [0x83, 0, 0, 0]);
-    world.send(first.admin, entry.to_bytes(), &[]);
-    world.run(100);
-    assert_eq!(end_write(&mut world, Ok(())), ReservationRecord::default());
-    let entry = command(0x0A, 0x12, 1, SglDescriptor::NO_DATA, [0x83, 0, 0, 0]);
-    assert_eq!(world.execute(first.admin, entry.to_bytes(), &[]).result.get(), 0);
-    assert_eq!(write(&mut world, second.io[0]), Status::RESERVATION_CONFLICT, "until the next loss of power");
     world.shut_down();
 }

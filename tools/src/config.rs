@@ -80,6 +80,8 @@ pub struct TargetSection {
     pub queue_pair_count_max: usize,
     /// How long a shutdown may take.
     pub shutdown_deadline_s: u32,
+    /// Where each namespace has a file for its reservations.
+    pub state_directory: Option<PathBuf>,
 }
 
 /// Where the reactors that poll run.

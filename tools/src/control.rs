@@ -27,7 +27,7 @@ pub use listener::{ListenError, Listener, Service};
 use lookout::{LOOK_NS, Lookout};
 use server::Server;
 
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Outcome as Kept};
 use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::rpc::{Deferred, methods};
@@ -160,21 +160,31 @@ impl<P: Provider> ControlProgram<P> {
     fn serve(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
         let now_ns = turn.now_ns();
         let (control, facts, lookout, log) = (&mut self.control, &self.facts, &self.lookout, &self.log);
-        let (worker, keyring) = (&self.worker, &self.keyring);
+        let (worker, keyring, state) = (&self.worker, &self.keyring, self.keeper.state());
         let mut answer =
             |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, deferred: &mut Vec<Deferred>| {
                 match service {
                     Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
                         let mut target = Access { control, turn, worker };
                         let reactors = &facts.reactors;
-                        let view =
-                            methods::View { target: &mut target, reactors, log, keyring, transport_type: "RDMA" };
+                        let target = &mut target;
+                        let view = methods::View { target, reactors, log, keyring, state, transport_type: "RDMA" };
                         methods::perform(view, method, parameters)
                     }),
                     Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
                 }
             };
         self.server.take(&self.epoll, token, now_ns, &mut answer);
+    }
+
+    /// Has the keeper do what the target asks for. Writes first: what is read has been written.
+    fn order_of_keeper(&mut self) {
+        while let Some(write) = self.control.next_reservation_write() {
+            self.keeper.keep(write);
+        }
+        while let Some(read) = self.control.next_reservation_read() {
+            self.keeper.find(read);
+        }
     }
 
     /// Devices that were made, or not.
@@ -284,14 +294,15 @@ impl<P: Provider> Program for ControlProgram<P> {
             self.is_looking = true;
             self.look(turn);
         }
-        for (write, outcome) in self.keeper.outcomes() {
-            self.control.reservation_written(write, outcome);
+        for outcome in self.keeper.outcomes() {
+            match outcome {
+                Kept::Written(write, outcome) => self.control.reservation_written(write, outcome),
+                Kept::Read(change, outcome) => self.control.reservation_read(change, outcome),
+            }
         }
         self.compute(turn);
         let progress = self.control.poll(turn);
-        while let Some(write) = self.control.next_reservation_write() {
-            self.keeper.keep(write);
-        }
+        self.order_of_keeper();
         if self.has_news || progress == Progress::Busy {
             self.note_connections();
         }
@@ -308,6 +319,8 @@ impl<P: Provider> Program for ControlProgram<P> {
             }
         }
         self.tokens = tokens;
+        // Requests may have come, and change something, in this turn.
+        self.order_of_keeper();
         self.finish_changes(turn.now_ns());
         if !self.is_ticking && self.server.needs_time() {
             self.is_ticking = true;

@@ -17,10 +17,12 @@ use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 use transport_rdma::target::{Assembled, BuildError, Message, PlacementRule, TargetOptions, build};
 use transport_rdma::verbs::Provider;
 
-use crate::config::{Config, DeviceKind, DeviceSection, PlacementSection, ReactorSection, Size, SubsystemSection};
+use crate::config::{
+    Config, DeviceKind, DeviceSection, NamespaceSection, PlacementSection, ReactorSection, Size, SubsystemSection,
+};
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
 use crate::fabric::{self, Fabric};
-use crate::keeper::{self, Keeper};
+use crate::keeper::{self, Keeper, StateDirectory};
 use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::machine;
@@ -122,7 +124,9 @@ where
     let options = target_options(config, provider.device_count())?;
     let cpu_count = options.cpu_count;
     let keyring = keyring(config)?;
-    let spec = target_spec(config, &devices, &keyring)?;
+    let state = config.target.state_directory.as_deref().map(StateDirectory::open).transpose();
+    let state = state.context("target.state_directory")?;
+    let spec = target_spec(config, &devices, &keyring, state.as_ref())?;
     let (control, cpus) = build(provider, builder.domain(), spec, options)?;
     for subsystem in &config.subsystems {
         let listeners = subsystem.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -136,7 +140,7 @@ where
     };
     let shutdown_deadline_ns = u64::from(config.target.shutdown_deadline_s) * 1_000_000_000;
     let Outside { signals, listeners, log } = outside;
-    let keeper = Keeper::start().context("starting the thread that keeps reservations")?;
+    let keeper = Keeper::start(state).context("starting the thread that keeps reservations")?;
     let parts = ControlParts { control, facts, log, keyring, signals, listeners, shutdown_deadline_ns, keeper };
     let program = ControlProgram::new(parts).context("epoll for the control plane")?;
     for (cpu, program) in (0..cpu_count).zip(cpus) {
@@ -281,12 +285,14 @@ fn controller_spec(config: &Config) -> ControllerSpec {
     }
 }
 
-fn target_spec(config: &Config, devices: &[Arc<dyn Device>], keyring: &Keyring) -> Result<TargetSpec> {
-    let subsystems = config
-        .subsystems
-        .iter()
-        .map(|section| subsystem_spec(section, devices, keyring))
-        .collect::<Result<Vec<_>>>()?;
+fn target_spec(
+    config: &Config,
+    devices: &[Arc<dyn Device>],
+    keyring: &Keyring,
+    state: Option<&StateDirectory>,
+) -> Result<TargetSpec> {
+    let subsystems = config.subsystems.iter().map(|section| subsystem_spec(section, devices, keyring, state));
+    let subsystems = subsystems.collect::<Result<Vec<_>>>()?;
     let (hashes, groups) = config.authentication;
     let mut first = [0; 4];
     workers::draw(&mut first).context("random bytes of the system")?;
@@ -308,7 +314,12 @@ fn keyring(config: &Config) -> Result<Keyring> {
     Ok(keyring)
 }
 
-fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>], keyring: &Keyring) -> Result<SubsystemSpec> {
+fn subsystem_spec(
+    section: &SubsystemSection,
+    devices: &[Arc<dyn Device>],
+    keyring: &Keyring,
+    state: Option<&StateDirectory>,
+) -> Result<SubsystemSpec> {
     let keys = section.host_keys.iter();
     let host_keys = keys
         .map(|keys| keyring.host_keys(&keys.host, &keys.key, keys.controller_key.as_deref()))
@@ -328,12 +339,7 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>], keyri
             hosts: namespace.hosts.clone(),
             ..NamespaceSpec::new(namespace.nsid, Arc::clone(device))
         };
-        if let Some(path) = &namespace.ptpl_file {
-            let named = || format!("{}: namespace {}: ptpl_file", section.nqn, namespace.nsid);
-            let record = keeper::read(path, spec.uuid_in(&section.nqn)).with_context(named)?;
-            let file = path.to_str().with_context(named)?.into();
-            spec.persistence = Some(Persistence { file, record });
-        }
+        spec.persistence = persistence(section, namespace, &spec, state)?;
         namespaces.push(spec);
     }
     Ok(SubsystemSpec {
@@ -350,6 +356,26 @@ fn subsystem_spec(section: &SubsystemSection, devices: &[Arc<dyn Device>], keyri
         ana: section.ana.clone(),
         ..SubsystemSpec::new(&section.nqn, &section.serial_number)
     })
+}
+
+/// Where the namespace's reservations are kept, and what is there.
+fn persistence(
+    section: &SubsystemSection,
+    namespace: &NamespaceSection,
+    spec: &NamespaceSpec,
+    state: Option<&StateDirectory>,
+) -> Result<Option<Persistence>> {
+    let uuid = spec.uuid_in(&section.nqn);
+    let (path, field) = match (&namespace.ptpl_file, state) {
+        (Some(path), _) => (std::path::absolute(path)?, "ptpl_file"),
+        // Nothing of it is shared, so hosts are offered no reservations.
+        (None, Some(state)) if !section.is_shared => (state.file(&section.nqn, uuid), "target.state_directory"),
+        (None, _) => return Ok(None),
+    };
+    let named = || format!("{}: namespace {}: {field}", section.nqn, namespace.nsid);
+    let record = keeper::open(&path, uuid).with_context(named)?;
+    let file = path.to_str().context("a path that is not UTF-8").with_context(named)?.into();
+    Ok(Some(Persistence { file, record }))
 }
 
 /// What is allocated in large pieces, in that order: memory devices, and what each CPU needs for data, receives and responses.

@@ -139,7 +139,11 @@ impl fmt::Display for Amendment {
             Self::SetAuthentication { .. } => f.write_str("authentications use other hash functions and groups"),
             Self::ResumeSubsystem { nqn } => write!(f, "subsystem {nqn} is resumed"),
             Self::AddNamespace { nqn, namespace } => {
-                write!(f, "namespace {} of subsystem {nqn} is made of device {}", namespace.nsid, namespace.device)
+                write!(f, "namespace {} of subsystem {nqn} is made of device {}", namespace.nsid, namespace.device)?;
+                match &namespace.persistence_file {
+                    Some(file) => write!(f, ", with what {file} keeps of its reservations"),
+                    None => Ok(()),
+                }
             }
             Self::RemoveNamespace { nqn, nsid } => write!(f, "namespace {nsid} of subsystem {nqn} is being removed"),
             Self::AddNamespaceHost { nqn, nsid, host } => {

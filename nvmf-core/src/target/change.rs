@@ -5,7 +5,7 @@
 //!
 //! | wait | for |
 //! |---|---|
-//! | Making | whoever opens the device |
+//! | Making | whoever opens the device, or reads what is kept of the namespace |
 //! | Publishing | a place in limbo for the snapshot that it replaces |
 //! | Telling | every polling CPU: it has begun to end what was withdrawn, or has done what it was ordered to |
 //! | Collecting | every polling CPU: it has sent its channel home |
@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use reactor::{Cpu, Gathering};
 
 use super::check::SpecError;
+use super::namespaces::NamespaceRequest;
 use crate::namespace::DeviceIndex;
 use crate::subsystem::SubsystemId;
 use crate::withdrawal::Withdrawal;
@@ -231,12 +232,23 @@ pub(super) enum Task {
         /// Which.
         subsystem: SubsystemId,
     },
+    /// A namespace comes when somebody has read what is kept of its reservations.
+    AddNamespace(Box<Addition>),
     /// A namespace went: its device is free when nothing of it is under way any more.
     RemoveNamespace(DeviceIndex),
     /// A device is opened, and every polling CPU gets a channel.
     MakeDevice(DeviceIndex),
     /// A device goes, when nothing of it is under way and every channel is home.
     CloseDevice(DeviceIndex),
+}
+
+/// A namespace that is not there yet.
+#[derive(Clone, Debug)]
+pub(super) struct Addition {
+    /// Of which subsystem.
+    pub(super) nqn: String,
+    /// What.
+    pub(super) request: NamespaceRequest,
 }
 
 /// One change.
@@ -281,6 +293,29 @@ impl Changes {
         let change = self.under_way.iter().find(|change| change.id == id)?;
         let Task::MakeDevice(device) = &change.task else { return None };
         matches!(change.wait, Some(Wait::Making)).then_some(*device)
+    }
+
+    /// Namespaces that wait for what is kept of them.
+    pub(super) fn additions(&self) -> impl Iterator<Item = &Addition> {
+        self.under_way.iter().filter_map(|change| match (&change.task, &change.wait) {
+            (Task::AddNamespace(addition), Some(Wait::Making)) if change.failure.is_none() => Some(&**addition),
+            _ => None,
+        })
+    }
+
+    /// The namespace that waits for somebody who reads for this change.
+    pub(super) fn addition(&self, id: ChangeId) -> Option<&Addition> {
+        let change = self.under_way.iter().find(|change| change.id == id)?;
+        let Task::AddNamespace(addition) = &change.task else { return None };
+        matches!(change.wait, Some(Wait::Making)).then_some(&**addition)
+    }
+
+    /// What it waited for has come: it goes on as this, with the next snapshot.
+    pub(super) fn go_on(&mut self, id: ChangeId, task: Task) {
+        if let Some(change) = self.under_way.iter_mut().find(|change| change.id == id) {
+            change.task = task;
+            change.wait = Some(Wait::Publishing);
+        }
     }
 
     /// The device that a change closes.

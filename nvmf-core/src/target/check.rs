@@ -179,12 +179,16 @@ fn namespace(spec: &SubsystemSpec, candidate: &NamespaceSpec, transfer_len_max: 
         let allowed = "given where the subsystem is shared: both targets have to say the same, and what is derived depends on the device's name";
         return refuse(&subject, "uuid and nguid", "left out", allowed);
     }
-    check_record(&subject, candidate)?;
+    check_record(&subject, spec, candidate)?;
     device(&subject, &*candidate.device, transfer_len_max)
 }
 
-fn check_record(subject: &str, namespace: &NamespaceSpec) -> Result<(), SpecError> {
+fn check_record(subject: &str, spec: &SubsystemSpec, namespace: &NamespaceSpec) -> Result<(), SpecError> {
     let Some(kept) = &namespace.persistence else { return Ok(()) };
+    if spec.is_shared {
+        let allowed = "left out where the subsystem is shared: targets do not share reservations, so hosts are told that there are none";
+        return refuse(subject, "persistence file", &kept.file, allowed);
+    }
     kept.record.check().or_else(|error| {
         let allowed =
             format!("reservations as this program writes them ({error}): move the file away to start without");
@@ -223,6 +227,11 @@ fn unlike_others<'s>(
             "nguid"
         } else if other.eui64.is_some() && other.eui64 == candidate.eui64 {
             "eui64"
+        } else if let (Some(kept), Some(other_kept)) = (&candidate.persistence, &other.persistence)
+            && kept.file == other_kept.file
+        {
+            let allowed = format!("a file of its own: {} has this one", named(other_spec, other));
+            return refuse(&named(spec, candidate), "persistence file", &kept.file, allowed);
         } else {
             continue;
         };

@@ -5,11 +5,14 @@
 
 use std::sync::Arc;
 
-use super::change::{ChangeError, ChangeId, Task};
+use super::change::{Addition, ChangeError, ChangeId, Task, Wait};
 use super::devices::Claim;
+use super::reservations::ReservationRead;
 use super::{Target, check};
+use crate::namespace::{DeviceIndex, Namespace};
 use crate::notice::{Notice, Recipients};
-use crate::spec::NamespaceSpec;
+use crate::reservation::ReservationRecord;
+use crate::spec::{NamespaceSpec, Persistence};
 use crate::subsystem::{Subject, SubsystemId};
 use crate::visibility::Visibility;
 use crate::wire::Nqn;
@@ -31,27 +34,81 @@ pub struct NamespaceRequest {
     pub ana_group: Option<u32>,
     /// Whether every host of the subsystem sees it.
     pub is_auto_visible: bool,
+    /// Where its reservations are kept through a loss of power, by the program's name for it. What is there is read first.
+    pub persistence_file: Option<Arc<str>>,
+}
+
+impl NamespaceRequest {
+    /// Its UUID in the subsystem of this name: given, or derived.
+    #[must_use]
+    pub fn uuid_in(&self, nqn: &str) -> uuid::Uuid {
+        self.uuid.unwrap_or_else(|| Namespace::derived_uuid(nqn, &self.device))
+    }
 }
 
 impl Target {
-    /// The lowest namespace id that is free in a subsystem.
+    /// The lowest namespace id that is free in a subsystem, and that no addition under way has.
     ///
     /// # Errors
     /// [`ChangeError`].
     pub fn free_nsid(&self, nqn: &str) -> Result<u32, ChangeError> {
         let spec = &self.subsystems.find(nqn)?.spec;
-        let is_taken = |nsid: &u32| spec.namespaces.iter().any(|namespace| namespace.nsid == *nsid);
+        let is_taken = |nsid: &u32| {
+            spec.namespaces.iter().any(|namespace| namespace.nsid == *nsid)
+                || self.changes.additions().any(|addition| addition.nqn == nqn && addition.request.nsid == *nsid)
+        };
         let free = (1..=spec.nsid_max).find(|nsid| !is_taken(nsid));
         free.ok_or(ChangeError::TooManyNamespaces { nqn: nqn.into(), limit: spec.nsid_max })
     }
 
-    /// A namespace of a device that nobody uses. Done when hosts can use it; those that see it are told.
+    /// A namespace of a device that nobody uses. Done when hosts can use it; those that see it are told. Where its reservations are kept, somebody reads
+    /// first what is kept of them ([`Self::next_reservation_read`]); the change fails if that can't be read, or if something has taken the namespace's place
+    /// meanwhile.
     ///
     /// # Errors
     /// [`ChangeError`].
     pub fn add_namespace(&mut self, nqn: &str, request: &NamespaceRequest) -> Result<ChangeId, ChangeError> {
         self.may_change()?;
-        let id = self.subsystems.find(nqn)?.id;
+        let (spec, device) = self.checked_namespace(nqn, request, ReservationRecord::default())?;
+        if let Some(file) = &request.persistence_file {
+            let addition = Addition { nqn: nqn.to_owned(), request: request.clone() };
+            let id = self.changes.begin_with(Task::AddNamespace(Box::new(addition)), Wait::Making);
+            self.reservations.want(ReservationRead { id, file: Arc::clone(file), uuid: request.uuid_in(nqn) });
+            return Ok(id);
+        }
+        self.put_namespace(nqn, spec, device)?;
+        Ok(self.begin(Task::Publish))
+    }
+
+    /// What somebody found for a [`ReservationRead`], or why it could not be read: the namespace is added, or the change fails.
+    pub fn reservation_read(&mut self, id: ChangeId, outcome: Result<ReservationRecord, String>) {
+        let Some(Addition { nqn, request }) = self.changes.addition(id).cloned() else {
+            return tracing::error!(?id, "reservations were read that nobody waits for");
+        };
+        let mut add = |record| {
+            if self.is_closing {
+                return Err(ChangeError::ShuttingDown);
+            }
+            let (spec, device) = self.checked_namespace(&nqn, &request, record)?;
+            self.put_namespace(&nqn, spec, device)
+        };
+        match outcome.and_then(|record| add(record).map_err(|error| error.to_string())) {
+            Ok(()) => {
+                self.is_stale = true;
+                self.changes.go_on(id, Task::Publish);
+            }
+            Err(why) => self.changes.fail(id, why),
+        }
+    }
+
+    /// What a request comes to, if nothing forbids it now.
+    fn checked_namespace(
+        &self,
+        nqn: &str,
+        request: &NamespaceRequest,
+        record: ReservationRecord,
+    ) -> Result<(NamespaceSpec, DeviceIndex), ChangeError> {
+        let entry = self.subsystems.find(nqn)?;
         let index = self.devices.find(&request.device)?;
         if self.devices.claim(index).is_some() {
             return Err(ChangeError::DeviceUsed { name: request.device.clone() });
@@ -65,18 +122,26 @@ impl Target {
             eui64: request.eui64,
             ana_group: request.ana_group,
             is_auto_visible: request.is_auto_visible,
+            persistence: request.persistence_file.clone().map(|file| Persistence { file, record }),
             ..NamespaceSpec::new(request.nsid, Arc::clone(device))
         };
         check::check_namespace_addition(
             self.subsystems.iter().map(|entry| &entry.spec),
-            &self.subsystems.find(nqn)?.spec,
+            &entry.spec,
             &spec,
             self.controller.transfer_len_max,
         )?;
-        self.subsystems.find_mut(nqn)?.add_namespace(spec, index);
-        self.devices.take(index, Claim::Namespace(id, request.nsid));
-        self.tell_of_namespace(id, request.nsid);
-        Ok(self.begin(Task::Publish))
+        Ok((spec, index))
+    }
+
+    fn put_namespace(&mut self, nqn: &str, spec: NamespaceSpec, device: DeviceIndex) -> Result<(), ChangeError> {
+        let nsid = spec.nsid;
+        let entry = self.subsystems.find_mut(nqn)?;
+        let id = entry.id;
+        entry.add_namespace(spec, device);
+        self.devices.take(device, Claim::Namespace(id, nsid));
+        self.tell_of_namespace(id, nsid);
+        Ok(())
     }
 
     /// No command for the namespace is admitted any more; those that were are carried out. Hosts that saw it are told. Done when no CPU has anything of
@@ -137,6 +202,8 @@ impl Target {
         if let Some(entry) = self.subsystems.look_mut(id) {
             entry.take_namespace(nsid);
         }
+        // At once: nothing is written for it any more, so that whoever adds it again reads the last that was.
+        self.reservations.follow(&self.subsystems, &mut self.hosts);
     }
 
     /// Hosts that see the namespace are told that it changed.

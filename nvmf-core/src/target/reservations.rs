@@ -63,6 +63,17 @@ pub struct ReservationWrite {
     pub record: ReservationRecord,
 }
 
+/// What the program reads for the control plane, after everything that it was asked to write before; [`Target::reservation_read`] says what it found.
+#[derive(Clone, Debug)]
+pub struct ReservationRead {
+    /// To answer with: the change that adds the namespace.
+    pub id: ChangeId,
+    /// Where, as the namespace's specification says.
+    pub file: Arc<str>,
+    /// Of which namespace.
+    pub uuid: Uuid,
+}
+
 type Name = (SubsystemId, u32);
 
 /// See the module.
@@ -72,6 +83,7 @@ pub(super) struct Reservations {
     /// Those with petitions.
     busy: BTreeSet<Name>,
     writes: VecDeque<ReservationWrite>,
+    reads: VecDeque<ReservationRead>,
     last_write: u64,
     /// Petitions on namespaces that have gone.
     orphans: Vec<Petition>,
@@ -85,8 +97,9 @@ impl Reservations {
             for namespace in &entry.spec.namespaces {
                 let name = (entry.id, namespace.nsid);
                 let uuid = namespace.uuid.unwrap_or_default();
+                let file = namespace.persistence.as_ref().map(|kept| &kept.file);
                 let place = match gone.remove(&name) {
-                    Some(place) if place.uuid == uuid => place,
+                    Some(place) if place.uuid == uuid && place.file.as_ref() == file => place,
                     other => {
                         self.orphans.extend(other.into_iter().flat_map(Place::into_petitions));
                         Place::new(uuid, namespace.persistence.as_ref(), hosts)
@@ -129,6 +142,11 @@ impl Reservations {
         self.busy.iter().any(|name| places.get_mut(name).is_some_and(|place| place.answered(change, from)))
     }
 
+    /// What is kept is read.
+    pub(super) fn want(&mut self, read: ReservationRead) {
+        self.reads.push_back(read);
+    }
+
     fn write(&mut self, place: &Place, file: Arc<str>, registry: &Registry) -> WriteId {
         self.last_write += 1;
         let id = WriteId(self.last_write);
@@ -141,6 +159,11 @@ impl Target {
     /// What is to be put on stable storage, each once.
     pub fn next_reservation_write(&mut self) -> Option<ReservationWrite> {
         self.reservations.writes.pop_front()
+    }
+
+    /// What is to be read, each once. To be asked after [`Self::next_reservation_write`] has said that there is none: what is read was written then.
+    pub fn next_reservation_read(&mut self) -> Option<ReservationRead> {
+        self.reservations.reads.pop_front()
     }
 
     /// It is there, or why not. The claim that waits for it goes on with the next [`Self::poll`].

@@ -48,6 +48,7 @@ pub(super) struct Target {
     pub(super) data_memory: Option<Spanned<Size>>,
     pub(super) queue_pairs: Option<Spanned<i64>>,
     pub(super) shutdown_deadline_s: Option<Spanned<i64>>,
+    pub(super) state_directory: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]

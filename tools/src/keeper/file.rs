@@ -36,6 +36,16 @@ pub enum KeepError {
         /// What is wrong.
         why: String,
     },
+    /// It can be read, and not written.
+    #[error(
+        "{path} cannot be written ({source}): make room and give the target the right to write in its directory, or choose another file"
+    )]
+    Unwritable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Another namespace's.
     #[error(
         "{path} keeps the reservations of namespace {found}, and this one is {wanted}: give each namespace a file of its own"
@@ -91,11 +101,21 @@ mod as_text {
     }
 }
 
-/// What was kept of a namespace. One that has no file never had a reservation that persists.
+/// What was kept of a namespace, where more can be kept.
 ///
 /// # Errors
 /// [`KeepError`] names the file and the way out.
-pub fn read(path: &Path, namespace: Uuid) -> Result<ReservationRecord, KeepError> {
+pub fn open(path: &Path, namespace: Uuid) -> Result<ReservationRecord, KeepError> {
+    let record = read(path, namespace)?;
+    let beside = beside(path);
+    // What a target left there that was killed while it wrote goes with it.
+    let tried = File::create(&beside).and_then(|_| fs::remove_file(&beside));
+    tried.map_err(|source| KeepError::Unwritable { path: path.into(), source })?;
+    Ok(record)
+}
+
+/// One that has no file never had a reservation that persists.
+fn read(path: &Path, namespace: Uuid) -> Result<ReservationRecord, KeepError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ReservationRecord::default()),
@@ -113,24 +133,36 @@ pub fn read(path: &Path, namespace: Uuid) -> Result<ReservationRecord, KeepError
 /// Puts it on stable storage, all of it or nothing.
 ///
 /// # Errors
-/// [`KeepError`]. The file is what it was then.
+/// [`KeepError`]. The file is what it was then, or where only its directory could not be synchronised, the new one.
 pub(super) fn write(path: &Path, namespace: Uuid, record: &ReservationRecord) -> Result<(), KeepError> {
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
     };
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
+    let beside = beside(path);
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| KeepError::Io { path, source }
     };
-    let mut file = File::create(&beside).map_err(failed(&beside))?;
-    file.write_all(text(namespace, record).as_bytes()).map_err(failed(&beside))?;
-    file.sync_all().map_err(failed(&beside))?;
+    let text = text(namespace, record);
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    if written.is_err() {
+        // Half of it is of no use, and its room may be what is missing.
+        let _ = fs::remove_file(&beside);
+    }
+    written.map_err(failed(&beside))?;
     fs::rename(&beside, path).map_err(failed(path))?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed(directory))
+}
+
+/// Where the new one is written before it takes the place of the old one.
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    beside.into()
 }
 
 fn text(namespace: Uuid, record: &ReservationRecord) -> String {
@@ -241,10 +273,25 @@ mod tests {
     fn where_it_cannot_be_written_nothing_changes() {
         let (path, namespace) = (place("fails"), Uuid::from_bytes([3; 16]));
         write(&path, namespace, &record()).unwrap();
-        let beside = PathBuf::from(format!("{}.new", path.display()));
+        let beside = beside(&path);
         fs::create_dir_all(&beside).unwrap();
         assert!(write(&path, namespace, &ReservationRecord::default()).is_err());
         assert_eq!(read(&path, namespace).unwrap(), record());
+        let error = open(&path, namespace).unwrap_err().to_string();
+        assert!(error.contains("cannot be written") && error.contains(&*path.to_string_lossy()), "{error}");
+        fs::remove_dir(&beside).unwrap();
+
+        // A disk that is full: half a file would be in the way of the next attempt.
+        std::os::unix::fs::symlink("/dev/full", &beside).unwrap();
+        let error = write(&path, namespace, &ReservationRecord::default()).unwrap_err();
+        assert!(
+            matches!(&error, KeepError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+            "{error}"
+        );
+        assert_eq!(read(&path, namespace).unwrap(), record());
+        write(&path, namespace, &ReservationRecord::default()).unwrap();
+        assert_eq!(open(&path, namespace).unwrap(), ReservationRecord::default());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        assert!(matches!(open(&path, namespace), Err(KeepError::Unwritable { .. })), "no directory");
     }
 }

@@ -27,6 +27,7 @@ use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule
 use super::parameters::Parameters;
 use super::{Outcome, RpcError};
 pub use crate::control::Recipe;
+use crate::keeper::StateDirectory;
 use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::reactors::Reactors;
@@ -98,6 +99,8 @@ pub struct View<'a> {
     pub log: &'a Log,
     /// Keys.
     pub keyring: &'a RefCell<Keyring>,
+    /// Where namespaces that name no file of their own keep their reservations.
+    pub state: Option<&'a StateDirectory>,
     /// NVMe's transport type: `RDMA`.
     pub transport_type: &'a str,
 }

@@ -37,9 +37,11 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use nvmf_core::ChangeId;
 use nvmf_core::auth::{Done, Job};
 use nvmf_core::defect::{self, Defect};
-use nvmf_core::target::{ReservationWrite, WriteId};
+use nvmf_core::reservation::ReservationRecord;
+use nvmf_core::target::{ReservationRead, ReservationWrite, WriteId};
 use reactor::{Cpu, Durations, Handle, Progress, Segment, Slab, Turn};
 
 pub(super) use admission::{CpuLoad, Limits, depth_max};
@@ -309,6 +311,16 @@ impl<P: Provider> Control<P> {
     /// What is to be put on stable storage: see [`nvmf_core::Target::next_reservation_write`]. To be asked after each poll.
     pub fn next_reservation_write(&mut self) -> Option<ReservationWrite> {
         self.core.next_reservation_write()
+    }
+
+    /// What is to be read: see [`nvmf_core::Target::next_reservation_read`]. To be asked when there is nothing more to write.
+    pub fn next_reservation_read(&mut self) -> Option<ReservationRead> {
+        self.core.next_reservation_read()
+    }
+
+    /// What was found there, or why it could not be read. Before the next poll.
+    pub fn reservation_read(&mut self, id: ChangeId, outcome: Result<ReservationRecord, String>) {
+        self.core.reservation_read(id, outcome);
     }
 
     /// It is there, or why not. Before the next poll.

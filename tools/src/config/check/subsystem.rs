@@ -195,6 +195,10 @@ fn check_namespaces(
                 let allowed = format!("a file of its own for each namespace, and {user} has it");
                 report.refuse(path.span(), &named("ptpl_file"), quoted(&shown), &allowed);
             }
+            if is_shared {
+                let allowed = "left out where shared = true: targets do not share reservations, so hosts get none";
+                report.refuse(path.span(), &named("ptpl_file"), quoted(&shown), allowed);
+            }
             path.into_inner()
         });
         namespaces.push(NamespaceSection {

@@ -25,6 +25,7 @@ pub(super) fn check_target(section: shape::Target, cpus_allowed: &[usize], repor
         data_memory_len: size(section.data_memory, "target.data_memory", 32 << 20, 1 << 20..=64 << 30, report),
         queue_pair_count_max: number(section.queue_pairs, "target.queue_pairs", 256, 1..=QPAIR_COUNT_MAX, report),
         shutdown_deadline_s: number(section.shutdown_deadline_s, "target.shutdown_deadline_s", 10, 1..=3600, report),
+        state_directory: section.state_directory,
     }
 }
 

@@ -1,5 +1,8 @@
 //! `nvmf_subsystem_…_ns` and `nvmf_ns_…`: namespaces and their access, changed while hosts use them.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use nvmf_core::ChangeId;
 use nvmf_core::spec::AnaState;
 use nvmf_core::target::{Amendment, NamespaceRequest};
@@ -15,7 +18,7 @@ use crate::rpc::parameters::Parameters;
 
 /// What describes a namespace.
 const NAMESPACE: &[&str] =
-    &["nsid", "bdev_name", "nguid", "eui64", "uuid", "anagrpid", "no_auto_visible", "hide_metadata"];
+    &["nsid", "bdev_name", "nguid", "eui64", "uuid", "anagrpid", "no_auto_visible", "hide_metadata", "ptpl_file"];
 
 pub(super) fn add(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
     let nqn = needed_nqn(parameters)?.to_owned();
@@ -30,7 +33,7 @@ pub(super) fn add(view: View<'_>, parameters: &Parameters<'_>) -> Result<(Change
         }
         Some(nsid) => narrow(&described, "nsid", nsid)?,
     };
-    let namespace = NamespaceRequest {
+    let mut namespace = NamespaceRequest {
         nsid,
         device: described.needed_string("bdev_name", "the name of a device")?.to_owned(),
         uuid: described.string("uuid")?.map(|text| uuid(&described, text)).transpose()?,
@@ -38,7 +41,11 @@ pub(super) fn add(view: View<'_>, parameters: &Parameters<'_>) -> Result<(Change
         eui64: described.string("eui64")?.map(|text| hexadecimal(&described, "eui64", text)).transpose()?,
         ana_group: described.number("anagrpid")?.map(|group| narrow(&described, "anagrpid", group)).transpose()?,
         is_auto_visible: !described.boolean("no_auto_visible")?.unwrap_or(false),
+        persistence_file: described.string("ptpl_file")?.map(|path| absolute(&described, path)).transpose()?,
     };
+    if namespace.persistence_file.is_none() {
+        namespace.persistence_file = state_file(&view, &nqn, &namespace);
+    }
     let change = begin(view, parameters, Change::Amend(Amendment::AddNamespace { nqn, namespace }))?;
     Ok((change, json!(nsid)))
 }
@@ -75,6 +82,21 @@ pub(super) fn set_ana_state(view: View<'_>, parameters: &Parameters<'_>) -> Resu
     let group = parameters.number("anagrpid")?.filter(|group| *group != 0);
     let group = group.map(|group| narrow(parameters, "anagrpid", group)).transpose()?;
     begin(view, parameters, Change::Amend(Amendment::SetAnaState { nqn, listener, group, state }))
+}
+
+/// One name for one file, whatever the directory that the target was started in.
+fn absolute(parameters: &Parameters<'_>, text: &str) -> Result<Arc<str>, RpcError> {
+    let path = std::path::absolute(text).ok();
+    let path = path.as_deref().and_then(Path::to_str).map(Arc::from);
+    path.ok_or_else(|| parameters.refuse("ptpl_file", &json!(text), "the path of a file"))
+}
+
+/// The file of a namespace that names none, where there is a directory for such files.
+fn state_file(view: &View<'_>, nqn: &str, namespace: &NamespaceRequest) -> Option<Arc<str>> {
+    // Targets do not share reservations: hosts of a shared subsystem get none.
+    let is_shared = view.target.subsystems().iter().any(|subsystem| subsystem.nqn == nqn && subsystem.is_shared);
+    let path = view.state.filter(|_| !is_shared)?.file(nqn, namespace.uuid_in(nqn));
+    path.to_str().map(Arc::from)
 }
 
 /// SPDK takes the first three.

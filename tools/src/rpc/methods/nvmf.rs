@@ -169,6 +169,9 @@ fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value 
                 facts["no_auto_visible"] = json!(true);
                 facts["hosts"] = json!(namespace.hosts);
             }
+            if let Some(kept) = &namespace.persistence {
+                facts["ptpl_file"] = json!(&*kept.file);
+            }
             facts
         })
         .collect();

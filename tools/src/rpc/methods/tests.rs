@@ -143,7 +143,8 @@ fn with_target<R>(
     let (log, _layer) = log::tests::detached();
     let keyring = RefCell::default();
     let keyring = &keyring;
-    let result = check(View { target: &mut target, reactors, log: &log, keyring, transport_type: "RDMA" });
+    let result =
+        check(View { target: &mut target, reactors, log: &log, keyring, state: None, transport_type: "RDMA" });
     (result, target.changes)
 }
 
@@ -502,9 +503,9 @@ fn placement_is_told_and_set_by_the_cpus_numbers() {
 fn log_levels_are_set_by_our_words_and_spdks() {
     let reactors = reactors::tests::idle();
     with_view(&reactors, |view| {
-        let View { target, reactors, log, keyring, transport_type } = view;
+        let View { target, reactors, log, keyring, state, transport_type } = view;
         let mut call = |method: &str, parameters: Value| {
-            let view = View { target: &mut *target, reactors, log, keyring, transport_type };
+            let view = View { target: &mut *target, reactors, log, keyring, state, transport_type };
             perform(view, method, Some(&parameters))
         };
         assert_eq!(call("log_get_level", Value::Null).unwrap(), "INFO");
@@ -578,6 +579,11 @@ fn devices_and_namespaces_take_spdks_parameters() {
             "namespace 2 of subsystem nqn.2026-11.io.quiesce:demo is made of device spare",
         ),
         (
+            "nvmf_subsystem_add_ns",
+            json!({ "nqn": NQN, "namespace": { "bdev_name": "spare", "ptpl_file": "/var/lib//spare" } }),
+            "namespace 2 of subsystem nqn.2026-11.io.quiesce:demo is made of device spare, with what /var/lib/spare keeps of its reservations",
+        ),
+        (
             "nvmf_subsystem_remove_ns",
             json!({ "nqn": NQN, "nsid": 1 }),
             "namespace 1 of subsystem nqn.2026-11.io.quiesce:demo is being removed",
@@ -620,6 +626,11 @@ fn devices_and_namespaces_take_spdks_parameters() {
             "nvmf_subsystem_add_ns",
             json!({ "nqn": NQN, "namespace": { "bdev_name": "spare", "eui64": "12" } }),
             "nvmf_subsystem_add_ns: namespace: eui64 is \"12\", and should be 16 hexadecimal digits",
+        ),
+        (
+            "nvmf_subsystem_add_ns",
+            json!({ "nqn": NQN, "namespace": { "bdev_name": "spare", "ptpl_file": "" } }),
+            "nvmf_subsystem_add_ns: namespace: ptpl_file is \"\", and should be the path of a file",
         ),
         (
             "nvmf_create_subsystem",
