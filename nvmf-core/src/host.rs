@@ -27,7 +27,8 @@ pub use request::{
     fuse, keep_alive, read, shutdown, verify, write, write_uncorrectable, write_zeroes,
 };
 pub use reservation::{
-    ReservationReport, keys, reservation_acquire, reservation_register, reservation_release, reservation_report,
+    ReservationReport, ReservationRequest, keys, reservation_acquire, reservation_register, reservation_release,
+    reservation_report,
 };
 pub use response::{Connected, HostCompletion, connect_outcome};
 pub use step::{AdminData, HostError, Outcome, Step};

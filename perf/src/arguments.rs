@@ -1,14 +1,19 @@
 //! The command line: names and meanings that users of `spdk_nvme_perf` and fio know.
 
 mod connect;
+mod reservation;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::TransportAddress;
 use crate::cpus;
+use crate::identity;
 use crate::proof::Proof;
 
 pub(crate) use connect::{Connect, End};
+pub(crate) use reservation::Reservation;
+#[cfg(test)]
+pub(crate) use reservation::Rotate;
 
 /// Loads, measures and verifies an NVMe over Fabrics target.
 #[derive(Debug, Parser)]
@@ -28,6 +33,9 @@ Examples:
   nvmf-perf -r '…' --nsid 1 -q 32 -o 4k -w randwrite -n 16384 --verify
   nvmf-perf -r '…' digest --nsid 3
   nvmf-perf -r '…' connect -P 4 -j 2 -n 1000 --end mixed
+  nvmf-perf -r '…' --nsid 1 --host-nqn NQN reservation register --new-key 7 --persist true
+  nvmf-perf -r '…' --nsid 1 --host-nqn NQN reservation acquire --key 7 --type write-exclusive
+  nvmf-perf -r '…' --nsid 1 reservation report
   nvmf-perf -r 'traddr:127.0.0.1 trsvcid:4420' discover";
 
 /// What is done instead of a load.
@@ -41,6 +49,12 @@ pub(crate) enum Command {
     Discover,
     /// Prints the controller and its namespaces.
     Identify,
+    /// Registers, acquires, releases and reports reservations of one namespace, which go by --host-id or --host-nqn.
+    Reservation {
+        /// What is done
+        #[command(subcommand)]
+        action: Reservation,
+    },
 }
 
 /// What every job needs.
@@ -61,6 +75,9 @@ pub(crate) struct Common {
     /// Host NQN [default: one derived from the process id]
     #[arg(long, global = true, value_name = "NQN")]
     pub(crate) host_nqn: Option<String>,
+    /// Host identifier, which reservations go by [default: the UUID in --host-nqn, or one derived from it]
+    #[arg(long, global = true, value_name = "UUID", value_parser = parse_host_id)]
+    pub(crate) host_id: Option<HostId>,
     #[command(flatten)]
     pub(crate) proof: Proof,
     /// Keep-alive timeout in ms; 0: none
@@ -168,8 +185,17 @@ impl Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cpus(pub Vec<usize>);
 
+/// The same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostId(pub [u8; 16]);
+
 fn parse_cpus(text: &str) -> Result<Cpus, String> {
     cpus::parse(text).map(Cpus)
+}
+
+fn parse_host_id(text: &str) -> Result<HostId, String> {
+    let id = identity::uuid(text).filter(|id| *id != [0; 16]);
+    id.map(HostId).ok_or_else(|| "a host identifier is a UUID, not zero".to_owned())
 }
 
 fn parse_size(text: &str) -> Result<usize, String> {

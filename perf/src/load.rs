@@ -111,7 +111,12 @@ impl LoadWorkload {
                 self.remaining = self.settings.share(count, start.cpu);
                 self.live.io_total.set(self.remaining);
             }
-            Job::Load(Extent::Once) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify => {
+            Job::Load(Extent::Once)
+            | Job::Verify(_)
+            | Job::Digest
+            | Job::Discover
+            | Job::Identify
+            | Job::Reservation(_) => {
                 return Err("a load without an end".to_owned());
             }
         }
@@ -162,7 +167,9 @@ impl LoadWorkload {
         let measured_end_ns = match self.settings.job {
             _ if self.outcome.was_stopped => now_ns,
             Job::Load(Extent::Time(_)) => self.end_ns,
-            Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify => self.last_ns,
+            Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify | Job::Reservation(_) => {
+                self.last_ns
+            }
         };
         self.outcome.elapsed_ns = measured_end_ns.saturating_sub(self.begin_ns);
         self.outcome.namespaces = self.namespaces.drain(..).map(|namespace| namespace.outcome).collect();

@@ -2,13 +2,13 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `arguments`, `address`, `cpus` | the command line |
+//! | `arguments`, `address`, `cpus`, `identity` | the command line |
 //! | `fabric` | RDMA device or software fabric |
 //! | `proof` | secrets |
 //! | `settings` | what is to be done, checked |
 //! | `run` | starts the mesh, watches it, collects |
 //! | `connect` | associations that come and go |
-//! | `workload`: `load`, `verify`, `digest`, `identify` | what a polling CPU does |
+//! | `workload`: `load`, `verify`, `digest`, `identify`, `reservation` | what a polling CPU does |
 //! | `plan`, `pattern`, `random` | which blocks, and what is in them |
 //! | `outcome`, `report` | what it came to |
 //!
@@ -26,6 +26,7 @@ mod workload;
 mod digest;
 mod identify;
 mod load;
+mod reservation;
 mod verify;
 
 mod proof;
@@ -39,6 +40,7 @@ mod report;
 mod address;
 mod cpus;
 mod fabric;
+mod identity;
 mod outcome;
 
 use std::io::Write as _;
@@ -109,7 +111,7 @@ fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
         check_subsystem(&address)?;
     }
     if matches!(settings.job, Job::Discover | Job::Identify) && arguments.common.json.is_some() {
-        bail!("--json goes with what is measured, verified or digested");
+        bail!("--json goes with what is measured, verified, digested or reserved");
     }
     Ok(Plan::Run(RunPlan { address, cpus, settings }))
 }
@@ -143,6 +145,14 @@ fn perform(arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
         run::Result::Discovered(found) => {
             print(&report::discovery_log(&found))?;
             return Ok(ExitCode::SUCCESS);
+        }
+        run::Result::Reservation(result) => {
+            write(&result.to_text(), &result.to_json(), json)?;
+            return match result.error() {
+                Some(error) => bail!("{error}"),
+                None if result.was_stopped => Ok(ExitCode::from(signal::EXIT_INTERRUPTED)),
+                None => Ok(ExitCode::SUCCESS),
+            };
         }
         run::Result::Outcomes(outcomes) => outcomes,
     };

@@ -9,6 +9,8 @@ use nvmf_core::status::Status;
 use reactor::Counter;
 use transport_rdma::host::HostFailure;
 
+use crate::reservation::ReservationResult;
+
 /// Latencies beyond this are recorded as this.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
@@ -83,5 +85,7 @@ pub(crate) enum End {
     Attached(Box<Attached>),
     /// The discovery log.
     Discovered(Vec<Discovered>),
+    /// What a reservation command came to.
+    Reservation(Box<ReservationResult>),
     Failed(HostFailure),
 }

@@ -239,6 +239,7 @@ impl ReportSettings {
             Job::Digest => "digest",
             Job::Discover => "discover",
             Job::Identify => "identify",
+            Job::Reservation(_) => "reservation",
         };
         Self {
             address: address.address.to_string(),
@@ -350,12 +351,12 @@ fn family_name(family: AddressFamily) -> &'static str {
 }
 
 /// 8-4-4-4-12, as every tool shows a UUID.
-fn uuid_text(uuid: &[u8; 16]) -> String {
+pub(crate) fn uuid_text(uuid: &[u8; 16]) -> String {
     let digits = hex(uuid);
     [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

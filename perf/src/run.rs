@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use nvmf_core::host::{Attached, Discovered, HostIdentity};
+use nvmf_core::host::{Attached, Discovered};
 use reactor::{Clock, Cpu, PollMode, ReactorOptions, RuntimeBuilder};
 use transport_rdma::host::{HostFailure, HostOptions, Message, build};
 use transport_rdma::soft::shared::SharedProvider;
@@ -18,8 +18,9 @@ use crate::address::TransportAddress;
 use crate::arguments::{Arguments, Common};
 use crate::cpus;
 use crate::fabric::{self, Chosen, Fabric};
+use crate::identity::identity;
 use crate::outcome::{End, Live, Outcome, Stop};
-use crate::random::mix;
+use crate::reservation::ReservationResult;
 use crate::settings::{Extent, Job, Settings};
 use crate::signal;
 use crate::workload::JobWorkload;
@@ -38,6 +39,7 @@ pub(crate) enum Result {
     Outcomes(Vec<Outcome>),
     Attached(Box<Attached>),
     Discovered(Vec<Discovered>),
+    Reservation(Box<ReservationResult>),
 }
 
 /// The operating system's CPUs to poll on.
@@ -117,7 +119,7 @@ fn run_over<P: Fabric>(
 
 fn host_options(arguments: &Arguments, address: &TransportAddress, settings: &Settings) -> HostOptions {
     let common = &arguments.common;
-    let identity = identity(common.host_nqn.as_deref(), 0);
+    let identity = identity(common.host_nqn.as_deref(), common.host_id, 0);
     let mut options = HostOptions::new(address.address, address.subsystem_nqn.clone(), identity);
     options.cpu_count = settings.cpu_count;
     options.authentication = settings.authentication.clone();
@@ -131,22 +133,9 @@ fn host_options(arguments: &Arguments, address: &TransportAddress, settings: &Se
     options
 }
 
-/// Two runs at the same time are two hosts, and so are two lines of one.
-pub(crate) fn identity(nqn: Option<&str>, line: u16) -> HostIdentity {
-    let process = u64::from(std::process::id()) | u64::from(line) << 32;
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&mix(process).to_be_bytes());
-    bytes[8..].copy_from_slice(&mix(!process).to_be_bytes());
-    let identity = HostIdentity::from_uuid(bytes);
-    match nqn {
-        Some(nqn) => HostIdentity { nqn: nqn.to_owned(), ..identity },
-        None => identity,
-    }
-}
-
 fn progress_bar(arguments: &Arguments, settings: &Settings) -> ProgressBar {
     let wanted = !arguments.common.no_progress && std::io::stderr().is_terminal();
-    if !wanted || matches!(settings.job, Job::Discover | Job::Identify) {
+    if !wanted || matches!(settings.job, Job::Discover | Job::Identify | Job::Reservation(_)) {
         return ProgressBar::hidden();
     }
     let style = "{bar:32} {percent:>3}%  {msg}";
@@ -173,6 +162,7 @@ impl Watch<'_> {
                 Ok(End::Outcome(outcome)) => outcomes.push(*outcome),
                 Ok(End::Attached(attached)) => found = Some(Result::Attached(attached)),
                 Ok(End::Discovered(log)) => found = Some(Result::Discovered(log)),
+                Ok(End::Reservation(result)) => found = Some(Result::Reservation(result)),
                 Ok(End::Failed(why)) => failure = Some(why),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("a polling CPU ended without a result"),
@@ -216,7 +206,7 @@ impl Watch<'_> {
             Job::Load(Extent::Time(time)) | Job::Verify(Extent::Time(time)) => {
                 u128::from(elapsed_ns) * 1000 / (time + self.settings.warmup).as_nanos().max(1)
             }
-            Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify => {
+            Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify | Job::Reservation(_) => {
                 u128::from(count) * 1000 / u128::from(total.max(1))
             }
         };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use transport_rdma::host::HostAuthentication;
 
-use crate::arguments::{Arguments, Command, Load, Pattern};
+use crate::arguments::{Arguments, Command, Load, Pattern, Reservation};
+use crate::reservation;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,8 @@ pub(crate) enum Job {
     Discover,
     /// Prints controller and namespaces.
     Identify,
+    /// Reservations of one namespace.
+    Reservation(Reservation),
 }
 
 /// How much.
@@ -62,6 +65,7 @@ impl Settings {
             Some(Command::Digest) => Job::Digest,
             Some(Command::Discover) => Job::Discover,
             Some(Command::Identify) => Job::Identify,
+            Some(Command::Reservation { action }) => Job::Reservation(action.clone()),
             Some(Command::Connect(_)) => return Err("connect is no job of a load".to_owned()),
             None if load.verify => Job::Verify(extent(load, Extent::Once)),
             None => Job::Load(extent(load, Extent::Time(Duration::from_secs(10)))),
@@ -81,6 +85,9 @@ impl Settings {
         if job == Job::Digest && cpu_count > 1 {
             return Err("digest reads in order, on one CPU: name one with --cpus".to_owned());
         }
+        if matches!(job, Job::Reservation(_)) && (arguments.common.nsid.len() != 1 || cpu_count > 1) {
+            return Err("reservation is for one namespace (--nsid), on one CPU (--cpus)".to_owned());
+        }
         let read_percent = match load.workload {
             Pattern::Read | Pattern::Randread => 100,
             Pattern::Write | Pattern::Randwrite | Pattern::Uncorrectable => 0,
@@ -90,6 +97,7 @@ impl Settings {
             Job::Load(_) | Job::Verify(_) => (load.io_size, load.io_depth, load.queue_pairs),
             Job::Digest => (DIGEST_IO_LEN, DIGEST_DEPTH, 1),
             Job::Discover | Job::Identify => (4096, 1, 0),
+            Job::Reservation(_) => (reservation::DATA_LEN, 1, 1),
         };
         Ok(Self {
             job,

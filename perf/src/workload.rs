@@ -12,6 +12,7 @@ use crate::digest::DigestWorkload;
 use crate::identify::IdentifyWorkload;
 use crate::load::LoadWorkload;
 use crate::outcome::{End, Live, Stop};
+use crate::reservation::ReservationWorkload;
 use crate::settings::{Job, Settings};
 use crate::verify::VerifyWorkload;
 
@@ -22,6 +23,7 @@ pub(crate) enum JobWorkload {
     Verify(VerifyWorkload),
     Digest(DigestWorkload),
     Identify(IdentifyWorkload),
+    Reservation(ReservationWorkload),
 }
 
 impl JobWorkload {
@@ -32,6 +34,7 @@ impl JobWorkload {
             Job::Verify(_) => Self::Verify(VerifyWorkload::new(settings, live, stop, ends)),
             Job::Digest => Self::Digest(DigestWorkload::new(settings, live, stop, ends)),
             Job::Discover | Job::Identify => Self::Identify(IdentifyWorkload::new(live, ends)),
+            Job::Reservation(_) => Self::Reservation(ReservationWorkload::new(&settings, live, stop, ends)),
         }
     }
 }
@@ -43,6 +46,7 @@ macro_rules! each {
             Self::Verify($workload) => $call,
             Self::Digest($workload) => $call,
             Self::Identify($workload) => $call,
+            Self::Reservation($workload) => $call,
         }
     };
 }

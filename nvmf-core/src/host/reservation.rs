@@ -76,6 +76,64 @@ pub fn reservation_report(command_id: u16, nsid: u32, data: DataPointer) -> [u8;
     command(IoOpcode::ReservationReport, command_id, nsid, [dword_count_zero_based, REPORT_EXTENDED], data)
 }
 
+/// One of the four commands, without what a transport decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReservationRequest {
+    /// [`reservation_register`].
+    Register {
+        /// RREGA.
+        action: RegisterAction,
+        /// IEKEY.
+        ignore_existing_key: bool,
+        /// CPTPL. `None`: no change.
+        persistence: Option<bool>,
+    },
+    /// [`reservation_acquire`].
+    Acquire {
+        /// RACQA.
+        action: AcquireAction,
+        /// RTYPE.
+        kind: ReservationType,
+    },
+    /// [`reservation_release`].
+    Release {
+        /// RRELA.
+        action: ReleaseAction,
+        /// RTYPE.
+        kind: ReservationType,
+    },
+    /// [`reservation_report`].
+    Report,
+}
+
+impl ReservationRequest {
+    /// Bytes of [`keys`] that go with it. `None`: its data is the report, which comes back.
+    #[must_use]
+    pub const fn keys_len(self) -> Option<usize> {
+        match self {
+            Self::Register { .. } | Self::Acquire { .. } => Some(ReservationKeys::LEN as usize),
+            Self::Release { .. } => Some(ReservationKeys::RELEASE_LEN as usize),
+            Self::Report => None,
+        }
+    }
+
+    /// The command.
+    ///
+    /// # Panics
+    /// As [`fill`].
+    #[must_use]
+    pub fn command(self, command_id: u16, nsid: u32, data: DataPointer) -> [u8; 64] {
+        match self {
+            Self::Register { action, ignore_existing_key, persistence } => {
+                reservation_register(command_id, nsid, action, ignore_existing_key, persistence, data)
+            }
+            Self::Acquire { action, kind } => reservation_acquire(command_id, nsid, action, kind, data),
+            Self::Release { action, kind } => reservation_release(command_id, nsid, action, kind, data),
+            Self::Report => reservation_report(command_id, nsid, data),
+        }
+    }
+}
+
 /// Data of Register and Acquire, and in its first half of Release.
 #[must_use]
 pub fn keys(current: u64, other: u64) -> [u8; ReservationKeys::LEN as usize] {

@@ -17,6 +17,7 @@ use super::outcome::{Outcome, kind_of};
 use super::plan::{Ending, Life, Plan};
 use super::settings::Settings;
 use crate::fabric::Fabric;
+use crate::identity::identity;
 use crate::random::Random;
 use crate::run;
 use crate::signal;
@@ -130,7 +131,7 @@ impl<P: Fabric> Line<P> {
 
     fn host_options(&self) -> HostOptions {
         let settings = &self.settings;
-        let identity = run::identity(settings.host_nqn.as_deref(), self.number);
+        let identity = identity(settings.host_nqn.as_deref(), settings.host_id, self.number);
         let mut options = HostOptions::new(settings.address.address, settings.address.subsystem_nqn.clone(), identity);
         options.queue_count_per_cpu = settings.queue_count;
         options.authentication = settings.authentication.clone();

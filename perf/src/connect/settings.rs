@@ -5,7 +5,7 @@ use std::time::Duration;
 use transport_rdma::host::HostAuthentication;
 
 use crate::address::TransportAddress;
-use crate::arguments::{Common, Connect, End};
+use crate::arguments::{Common, Connect, End, HostId};
 use crate::fabric::Chosen;
 
 /// How much.
@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     /// `None`: the controller's first.
     pub(crate) nsid: Option<u32>,
     pub(crate) host_nqn: Option<String>,
+    pub(crate) host_id: Option<HostId>,
     pub(crate) keep_alive_ms: u32,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
@@ -78,6 +79,7 @@ impl Settings {
             cpus,
             nsid: common.nsid.first().copied(),
             host_nqn: common.host_nqn.clone(),
+            host_id: common.host_id,
             keep_alive_ms: common.keep_alive,
             connect_timeout: Duration::from_secs(common.connect_timeout.into()),
             command_timeout: Duration::from_secs(common.command_timeout.into()),

@@ -69,6 +69,7 @@ fn command(io: &IoCommand, id: u16, data: DataPointer) -> [u8; COMMAND_LEN] {
             host::write(id, nsid, range(slba, block_count), false, data)
         }
         IoCommand::Flush { nsid } => host::flush(id, nsid),
+        IoCommand::Reservation { nsid, request, .. } => request.command(id, nsid, data),
         IoCommand::WriteZeroes { nsid, slba, block_count } => {
             host::write_zeroes(id, nsid, range(slba, block_count), false, false)
         }
@@ -83,6 +84,7 @@ impl MemoryKeys {
         let (buffer, is_write) = match *io {
             IoCommand::Read { buffer, .. } => (buffer, false),
             IoCommand::Write { buffer, .. } => (buffer, true),
+            IoCommand::Reservation { request, buffer, .. } => (buffer, request.keys_len().is_some()),
             IoCommand::Flush { .. } | IoCommand::WriteZeroes { .. } | IoCommand::WriteUncorrectable { .. } => {
                 return (DataPointer::None, None);
             }

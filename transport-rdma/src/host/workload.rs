@@ -3,7 +3,7 @@
 //! A workload is told what there is to work on, is polled once per turn to submit, and is given the ends of its commands in batches. All
 //! calls come from its CPU's thread, none may block, and none is made through a pointer to a function.
 
-use nvmf_core::host::{Attached, Discovered};
+use nvmf_core::host::{Attached, Discovered, ReservationRequest};
 use nvmf_core::status::Status;
 use reactor::{Progress, Rest, Segment};
 
@@ -104,6 +104,15 @@ pub enum IoCommand {
     Flush {
         /// Namespace.
         nsid: u32,
+    },
+    /// Changes or reports reservations.
+    Reservation {
+        /// Namespace.
+        nsid: u32,
+        /// What.
+        request: ReservationRequest,
+        /// A part of the CPU's data memory: as many keys as go with it, or room for the report, a multiple of 4 bytes.
+        buffer: Segment,
     },
     /// Writes zeroes without moving data.
     WriteZeroes {
