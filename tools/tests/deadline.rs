@@ -68,7 +68,7 @@ fn a_target_to_be_ended() {
         queue_pair_count_max: 16,
         directory: control.core().directory(),
     };
-    let keeper = tools::keeper::Keeper::start().unwrap();
+    let keeper = tools::keeper::Keeper::start(None).unwrap();
     let parts = ControlParts {
         control,
         facts,

@@ -10,6 +10,7 @@ mod hosts {
     mod namespaces;
     pub(crate) mod processes;
     mod reactors;
+    mod reservations;
     mod stall;
     mod subsystems;
 }
@@ -164,7 +165,7 @@ fn a_target_that_ends_under_load_ends_clean() {
 #[test]
 fn first_mistakes_are_named() {
     let target = Target::start("mistakes");
-    let second = target.second_instance();
+    let second = target.refuses_to_start();
     assert!(second.contains("127.0.0.1:4420"), "{second}");
 
     let error = target.host(&["--nsid", "9", "-w", "randread", "-o", "4k", "-q", "1", "-n", "1"]).fails();

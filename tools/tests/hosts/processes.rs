@@ -146,11 +146,21 @@ impl Target {
         Host::start(&address, self, arguments)
     }
 
-    /// A second target on the same addresses: what it says before it gives up.
-    pub(crate) fn second_instance(&self) -> String {
-        // Its metrics are elsewhere: it is the fabric's address that it is to stumble over.
+    /// The same target once more, after its process has ended.
+    pub(crate) fn start_again(&self) {
+        assert!(!self.is_alive(), "it runs");
+        *self.child.lock().unwrap() = spawn_target(&self.directory);
+        let ready = wait_for(START_LIMIT, || self.log().contains("ready") || !self.is_alive());
+        assert!(ready && self.is_alive(), "the target did not start again:\n{}", self.log());
+    }
+
+    /// The same target once more, also while the first runs: what it says before it gives up.
+    pub(crate) fn refuses_to_start(&self) -> String {
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let second = configuration(metrics).replace("disk.img", "other.img").replace("rpc.sock", "other.sock");
+        let configuration = fs::read_to_string(self.directory.join("target.toml")).unwrap();
+        // What is not asked about is another's, should this one run.
+        let second = configuration.replace(&self.metrics.to_string(), &metrics.to_string());
+        let second = second.replace("disk.img", "other.img").replace("rpc.sock", "other.sock");
         fs::write(self.directory.join("second.toml"), second).unwrap();
         fs::File::create(self.directory.join("other.img")).unwrap().set_len(1 << 20).unwrap();
         let output = Command::new(program("nvmf-tgt"))
