@@ -209,7 +209,7 @@ impl<P: Provider> ControlProgram<P> {
         while let Some(change) = self.control.next_done() {
             let failure = self.control.take_failure(change);
             if let Some(why) = &failure {
-                tracing::warn!("a device could not be made: {why}");
+                tracing::warn!("a change came to nothing: {why}");
             }
             self.server.finish(&self.epoll, now_ns, change, failure.as_deref());
         }

@@ -279,7 +279,7 @@ fn a_namespace_that_is_added_again_has_its_reservations() {
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     refused(namespace(json!({})), &["again.resv is damaged", "move it away"]);
-    fs::write(&file, "somebody's letters\n").unwrap();
+    fs::write(&file, "somebody's\nletters\n").unwrap();
     refused(namespace(json!({})), &["again.resv is damaged", "first line"]);
     fs::write(&file, whole).unwrap();
     assert_eq!(target.result("nvmf_subsystem_add_ns", namespace(json!({}))), 4);

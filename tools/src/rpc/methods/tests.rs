@@ -143,8 +143,7 @@ fn with_target<R>(
     let (log, _layer) = log::tests::detached();
     let keyring = RefCell::default();
     let keyring = &keyring;
-    let result =
-        check(View { target: &mut target, reactors, log: &log, keyring, state: None, transport_type: "RDMA" });
+    let result = check(View { target: &mut target, reactors, log: &log, keyring, state: None, transport_type: "RDMA" });
     (result, target.changes)
 }
 
