@@ -137,7 +137,7 @@ impl KeepAlive {
     }
 
     /// The time is over, and the last command of any of the controller's queues came at `last_command_ns`. True if that was after the host was last
-    /// seen: then a new interval begins [NVMe Base 2.0, 3.9.1].
+    /// seen: then a new interval begins [NVMe Base 2.0, 3.9].
     pub(crate) fn renew(&mut self, last_command_ns: u64, now_ns: u64) -> bool {
         let is_alive = last_command_ns > self.seen_ns;
         if is_alive {

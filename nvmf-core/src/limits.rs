@@ -32,7 +32,7 @@ pub const CHANGE_COUNT_MAX: usize = 64;
 /// Referrals of the discovery log.
 pub const REFERRAL_COUNT_MAX: usize = 64;
 
-/// Fewest entries of a queue: one would be full when it is empty [NVMe 1.4, 4.1].
+/// Fewest entries of a queue: one would be full when it is empty [NVMe 1.4, 4.1.3].
 pub const QUEUE_DEPTH_MIN: u16 = 2;
 /// Smallest maximum that an admin queue may be offered with [NVMe over Fabrics 1.1, 5.3: ASQSZ is at least 32]. A host may take less.
 pub const ADMIN_QUEUE_DEPTH_MIN: u16 = 32;

@@ -1,4 +1,4 @@
-//! NVMe status values: what a completion entry says about how its command ended [NVMe Base 2.0, 4.6.1].
+//! NVMe status values: what a completion entry says about how its command ended [NVMe Base 2.0, 3.3.3.2].
 //!
 //! A [`Status`] is the 15 bits above the phase tag. The constants carry the *do not retry* bit that this target answers with; two values
 //! that differ in it alone are the same code, so compare with [`Status::is`] what came from elsewhere.
@@ -128,7 +128,7 @@ macro_rules! statuses {
 }
 
 statuses! {
-    // Generic [NVMe Base 2.0, figures 94 and 95].
+    // Generic.
     SUCCESS: GENERIC, 0x00, retry, "success";
     INVALID_OPCODE: GENERIC, 0x01, no_retry, "invalid command opcode";
     INVALID_FIELD: GENERIC, 0x02, no_retry, "invalid field in command";
@@ -171,7 +171,7 @@ statuses! {
     RESERVATION_CONFLICT: GENERIC, 0x83, no_retry, "reservation conflict";
     FORMAT_IN_PROGRESS: GENERIC, 0x84, retry, "format in progress";
 
-    // Command specific [NVMe Base 2.0, figures 96 to 98]. 80h and above mean one thing for Fabrics commands and another for I/O commands.
+    // Command specific. 80h and above mean one thing for Fabrics commands and another for I/O commands.
     INVALID_COMPLETION_QUEUE: COMMAND_SPECIFIC, 0x00, no_retry, "completion queue invalid";
     INVALID_QUEUE_ID: COMMAND_SPECIFIC, 0x01, no_retry, "invalid queue identifier";
     INVALID_QUEUE_SIZE: COMMAND_SPECIFIC, 0x02, no_retry, "invalid queue size";
@@ -203,7 +203,7 @@ statuses! {
     DISCOVER_RESTART: COMMAND_SPECIFIC, 0x90, retry, "discover restart";
     AUTHENTICATION_REQUIRED: COMMAND_SPECIFIC, 0x91, no_retry, "authentication required";
 
-    // Media and data integrity [NVMe Base 2.0, figure 99].
+    // Media and data integrity.
     WRITE_FAULT: MEDIA, 0x80, retry, "write fault";
     UNRECOVERED_READ_ERROR: MEDIA, 0x81, retry, "unrecovered read error";
     GUARD_CHECK_ERROR: MEDIA, 0x82, no_retry, "end-to-end guard check error";
@@ -213,7 +213,7 @@ statuses! {
     ACCESS_DENIED: MEDIA, 0x86, no_retry, "access denied";
     DEALLOCATED_BLOCK: MEDIA, 0x87, no_retry, "deallocated or unwritten logical block";
 
-    // Path related [NVMe Base 2.0, figure 101].
+    // Path related.
     PATH_INTERNAL_ERROR: PATH, 0x00, retry, "internal path error";
     ANA_PERSISTENT_LOSS: PATH, 0x01, retry, "asymmetric access persistent loss";
     ANA_INACCESSIBLE: PATH, 0x02, retry, "asymmetric access inaccessible";

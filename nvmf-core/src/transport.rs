@@ -14,7 +14,7 @@ use crate::Qpair;
 /// A request's number within its qpair.
 pub type Slot = u16;
 
-/// Memory of the host, as a keyed SGL descriptor names it [NVMe over Fabrics 1.1, 4.4].
+/// Memory of the host, as a keyed SGL descriptor names it [NVMe Base 2.0, 4.1.2].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteBuffer {
     /// The host's address.

@@ -267,7 +267,7 @@ impl Exchange {
             return self.fail(Failure::MessageIncorrect);
         }
         self.transaction = transaction;
-        // A secure channel is TLS's, and there is none over RDMA [NVMe Base 2.0, 8.13.5.1].
+        // A secure channel is TLS's, and there is none over RDMA [NVMe Base 2.0, 8.13.4].
         if negotiate.concatenation != 0 {
             return self.fail(Failure::ConcatenationMismatch);
         }

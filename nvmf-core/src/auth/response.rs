@@ -1,4 +1,4 @@
-//! What is proven: responses to challenges [NVMe Base 2.0, 8.13.5.3, 8.13.5.5].
+//! What is proven: responses to challenges [NVMe Base 2.0, 8.13.5.4, 8.13.5.5].
 //!
 //! `R1 = HMAC(Kh, C1a, S1, T_ID, SC_C, "HostHost", NQNh, 00h, NQNc)` and `R2 = HMAC(Kc, C2a, S2, T_ID, SC_C, "Controller", NQNc, 00h, NQNh)`, where Kh and Kc
 //! are the keys of host and controller, and `Ca = HMAC(H(shared), C)` with a key exchange, C without one.

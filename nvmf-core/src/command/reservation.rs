@@ -116,7 +116,7 @@ pub(super) fn release(entry: &SubmissionEntry, sgl: Sgl) -> Result<ReservationCo
 }
 
 pub(super) fn report(entry: &SubmissionEntry, sgl: Sgl) -> Result<ReservationCommand, CommandError> {
-    // Host identifiers over fabrics have 16 bytes, for which the short structure has no room [NVMe Base 2.0, 7.4].
+    // Host identifiers over fabrics have 16 bytes, for which the short structure has no room [NVMe Base 2.0, 7.5].
     if entry.cdw11.get() & REPORT_EXTENDED == 0 {
         return Err(CommandError::HostIdFormat { byte: CDW11 });
     }

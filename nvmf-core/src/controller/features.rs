@@ -98,7 +98,7 @@ impl Controller {
         let Some(current) = self.current(get, around.snapshot) else { return Status::INVALID_FIELD.into() };
         let (value, is_default) = match get.select {
             0 => (current, false),
-            // Nothing is saved, so saved values are the defaults [NVMe Base 2.0, 5.15.1].
+            // Nothing is saved, so saved values are the defaults [NVMe Base 2.0, 5.15].
             1 | 2 => (self.default_value(get, current, around.snapshot), true),
             _ => return Answer::Done { status: Status::SUCCESS, result: u64::from(facts.capabilities()) },
         };

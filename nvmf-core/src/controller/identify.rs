@@ -104,7 +104,7 @@ impl Controller {
                 Ok(())
             }
             (IdentifyKind::CommandSetCombinations, Some(_)) => {
-                // CNTID FFFFh is the controller that answers; of others this one knows nothing [NVMe Base 2.0, 5.17.2.20].
+                // CNTID FFFFh is the controller that answers; of others this one knows nothing [NVMe Base 2.0, 5.17.2.21].
                 if command.controller_id != THIS_CONTROLLER && Some(command.controller_id) != self.stage.id() {
                     return Err(Status::INVALID_FIELD);
                 }
@@ -129,7 +129,7 @@ impl Controller {
         }
     }
 
-    /// An id that is legal and not active, or that this host does not see, has a page of zeroes: `None` [NVMe Base 2.0, 5.17.2.1].
+    /// An id that is legal and not active, or that this host does not see, has a page of zeroes: `None` [NVM Command Set 1.0, 4.1.5.1; NVMe Base 2.0, 5.17.2.8].
     fn find<'s>(&self, subsystem: &'s Subsystem, nsid: u32) -> Result<Option<&'s Namespace>, Status> {
         match subsystem.visible_namespace(nsid, self.id()) {
             Some(namespace) => Ok(Some(namespace)),

@@ -5,7 +5,7 @@ use crate::status::Status;
 use crate::wire::{Capabilities, Configuration, ControllerStatus, Property, ShutdownStatus, Version};
 
 /// What 2.0 made mandatory is there: Supported Log Pages, the effects of commands and features with their scopes, CAP.CRMS and CRTO, Identify by I/O
-/// command set and independent of it [NVMe Base 2.0, 3.1.2].
+/// command set and independent of it [NVMe Base 2.0, 3.1.2, 3.1.3].
 pub(crate) const VERSION: Version = Version::V2_0;
 
 /// Where a controller is between CC.EN, CSTS.RDY and the shutdown.

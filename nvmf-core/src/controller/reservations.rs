@@ -1,4 +1,4 @@
-//! The two features that belong to a namespace's reservations rather than to a controller [NVMe Base 2.0, 5.27.1.24, 5.27.1.25]. The control plane keeps
+//! The two features that belong to a namespace's reservations rather than to a controller [NVMe Base 2.0, 5.27.1.26, 5.27.1.27]. The control plane keeps
 //! them, and is asked.
 
 use super::features::Facts;

@@ -1,4 +1,4 @@
-//! The first part of what every admin queue goes through: Connect, CAP, VS, CC, CSTS.RDY [NVMe Base 2.0, 3.5.3].
+//! The first part of what every admin queue goes through: Connect, CAP, VS, CC, CSTS.RDY [NVMe Base 2.0, 3.5.2].
 
 use crate::auth::{Credentials, Entropy};
 use crate::host::authenticate::Authenticate;

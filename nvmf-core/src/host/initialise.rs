@@ -1,4 +1,4 @@
-//! From a connected admin queue to a ready controller whose namespaces are known [NVMe Base 2.0, 3.5.3].
+//! From a connected admin queue to a ready controller whose namespaces are known [NVMe Base 2.0, 3.5.2].
 
 use crate::auth::{Credentials, Entropy};
 use crate::host::bring_up::{BringUp, Connection, Enabled, Progress};

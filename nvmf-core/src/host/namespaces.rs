@@ -8,7 +8,7 @@ use crate::wire::identify::{IdentifyKind, IdentifyNamespace, NamespaceIdentifier
 /// Most namespaces that are looked at: a controller can claim more than would ever be read.
 pub const NAMESPACE_COUNT_MAX: usize = 8192;
 
-/// Highest legal namespace id [NVMe Base 2.0, 3.2.1.1].
+/// Highest legal namespace id [NVMe Base 2.0, 3.2.1].
 const NSID_MAX: u32 = 0xFFFF_FFFE;
 
 /// One namespace, as identified.

@@ -4,7 +4,7 @@ use crate::host::step::HostError;
 use crate::status::Status;
 use crate::wire::{CompletionEntry, ConnectRefusal, ConnectResult};
 
-/// Controller ids from here on are reserved [NVMe Base 2.0, 3.1.1].
+/// Controller ids from here on are reserved [NVMe over Fabrics 1.1, 3.3].
 const CONTROLLER_ID_RESERVED: u16 = 0xFFF0;
 
 /// What a Connect came to.

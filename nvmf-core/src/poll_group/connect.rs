@@ -258,7 +258,7 @@ fn check(
         return Err((Status::CONNECT_INVALID_HOST, ConnectRefusal::HOST_NQN.to_result()));
     }
     match (connect.qid, subject) {
-        // The dynamic model: a controller is made for each admin queue [NVMe over Fabrics 1.1, 1.5.4].
+        // The dynamic model: a controller is made for each admin queue [NVMe over Fabrics 1.1, 3.3].
         (0, _) if parameters.controller_id != DYNAMIC_CONTROLLER_ID => Err(invalid(ConnectRefusal::CONTROLLER_ID)),
         (0, _) => Ok(subject),
         (_, Subject::Discovery) => Err(invalid(ConnectRefusal::QUEUE_ID)),

@@ -1,4 +1,4 @@
-//! Commands of hosts whose registration was preempted end on this CPU before the preemption is answered [NVMe Base 2.0, 8.19.8, Preempt and Abort].
+//! Commands of hosts whose registration was preempted end on this CPU before the preemption is answered [NVMe Base 2.0, 7.2 and 8.19, Preempt and Abort].
 //!
 //! The order comes when every CPU lets commands in by the new state, so those that are meant are a fixed set. Of these
 //! - what waits (for a buffer, for a pause) ends at once;

@@ -84,7 +84,7 @@ impl PollGroup {
             group.complete(name, of_first, 0);
             false
         };
-        // FUSES is 0 [NVMe Base 2.0, figure 91]: other targets would not know of the lock.
+        // FUSES is 0 [NVMe Base 2.0, figure 275]: other targets would not know of the lock.
         if subsystem.is_shared {
             return end(self, Status::INVALID_FIELD, Status::INVALID_FIELD);
         }

@@ -62,7 +62,7 @@ impl Authentication {
         }
     }
 
-    /// Whether the command has to wait until the host is known [NVMe Base 2.0, 3.3.2.2, 8.13.2].
+    /// Whether the command has to wait until the host is known [NVMe Base 2.0, 6.3, 8.13].
     pub(crate) fn bars(&self, command: &Command) -> bool {
         let authenticates = matches!(
             command,

@@ -3,7 +3,7 @@
 use super::{HostId, Registry};
 use crate::wire::reservation::ReservationType;
 
-/// The reservations of a namespace through a loss of power [NVMe Base 2.0, 8.19.1]. The default is what a namespace has that never had one.
+/// The reservations of a namespace through a loss of power [NVMe Base 2.0, 5.27.1.27, 8.19]. The default is what a namespace has that never had one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReservationRecord {
     /// PTPL. Without it the rest is empty.

@@ -5,7 +5,7 @@
 //! Where the specification leaves something open, or its readers differ:
 //! - a key of 0 is refused with *Invalid Field*, as SPDK does: as PRKEY it means *nobody's*;
 //! - a Preempt whose key nobody has is a conflict, as in nvmet: it would have done nothing;
-//! - a Release of the wrong type by the holder is *Invalid Field* [NVMe Base 2.0, 7.5]; by another registrant it has no effect;
+//! - a Release of the wrong type by the holder is *Invalid Field* [NVMe Base 2.0, 8.19]; by another registrant it has no effect;
 //! - each host is one registrant, over all its controllers, and its controllers are dynamic: a report has one entry for it.
 
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ impl Registry {
         Some(Standing::new(held.kind, holder, registrants))
     }
 
-    /// The Reservation Status Extended structure, of which a host may ask for less than there is [NVMe Base 2.0, 7.4].
+    /// The Reservation Status Extended structure, of which a host may ask for less than there is [NVMe Base 2.0, 7.5].
     pub(crate) fn report(&self) -> Vec<u8> {
         let count = u16::try_from(self.registrants.len()).unwrap_or(u16::MAX);
         let kind = self.held.map(|held| held.kind);
@@ -157,13 +157,13 @@ impl Registry {
         Ok(Self { generation: record.generation, is_persistent: true, held, registrants })
     }
 
-    /// Reservation Register [NVMe Base 2.0, 7.3, 8.19.3 and 8.19.5].
+    /// Reservation Register [NVMe Base 2.0, 7.3, 8.19].
     fn register(&mut self, host: &HostId, action: Registration, effects: &mut Effects) -> Result<(), Status> {
         let registered = self.registrants.get(host).copied();
         match (action, registered) {
             (Registration::Add { key: 0 } | Registration::Replace { key: 0, .. }, _) => Err(Status::INVALID_FIELD),
             (Registration::Add { key }, None) => self.add(host, key),
-            // The same key again is no error, another one is [NVMe Base 2.0, 8.19.3].
+            // The same key again is no error, another one is [NVMe Base 2.0, 8.19].
             (Registration::Add { key }, Some(registered)) if key == registered => Ok(()),
             (Registration::Add { .. }, Some(_)) => Err(Status::RESERVATION_CONFLICT),
             (Registration::Remove { current }, Some(registered)) if current.is_none_or(|key| key == registered) => {
@@ -177,7 +177,7 @@ impl Registry {
                 self.registrants.insert(*host, key);
                 Ok(())
             }
-            // With IEKEY a key is replaced whether there was one or not [NVMe Base 2.0, 8.19.3].
+            // With IEKEY a key is replaced whether there was one or not [NVMe Base 2.0, 7.3].
             (Registration::Replace { current: None, key }, None) => self.add(host, key),
             (Registration::Remove { .. } | Registration::Replace { .. }, _) => Err(Status::RESERVATION_CONFLICT),
         }
@@ -192,7 +192,7 @@ impl Registry {
         Ok(())
     }
 
-    /// A holder that goes releases what it holds. Others are told where their own rights hung on it [NVMe Base 2.0, 8.19.5].
+    /// A holder that goes releases what it holds. Others are told where their own rights hung on it [NVMe Base 2.0, 8.19].
     fn unregister(&mut self, host: &HostId, effects: &mut Effects) {
         let was = self.held;
         self.remove(host);
@@ -204,7 +204,7 @@ impl Registry {
         }
     }
 
-    /// Reservation Acquire [NVMe Base 2.0, 8.19.6].
+    /// Reservation Acquire [NVMe Base 2.0, 7.2, 8.19].
     fn acquire(&mut self, host: &HostId, kind: ReservationType) -> Result<(), Status> {
         match self.held {
             None => {
@@ -217,7 +217,7 @@ impl Registry {
         }
     }
 
-    /// Preempt [NVMe Base 2.0, 8.19.8]. Those whose registration it took away, but for the host itself.
+    /// Preempt [NVMe Base 2.0, 7.2, 8.19]. Those whose registration it took away, but for the host itself.
     fn preempt(
         &mut self,
         host: &HostId,
@@ -264,7 +264,7 @@ impl Registry {
         Ok(meant.into_iter().filter(|id| id != host).collect())
     }
 
-    /// Reservation Release [NVMe Base 2.0, 8.19.7].
+    /// Reservation Release [NVMe Base 2.0, 7.4, 8.19].
     fn release(&mut self, host: &HostId, kind: Option<ReservationType>, effects: &mut Effects) -> Result<(), Status> {
         let Some(held) = self.held.filter(|_| self.is_holder(host)) else { return Ok(()) };
         if kind != Some(held.kind) {

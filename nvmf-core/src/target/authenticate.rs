@@ -99,7 +99,7 @@ impl Target {
         let host_secret = keys.key.secret.clone();
         let sequence = self.next_sequence;
         if matches!(question.work, Work::Challenge { .. }) {
-            // 0 is skipped [NVMe Base 2.0, 8.13.5.2].
+            // 0 is skipped [NVMe Base 2.0, 8.13.5.3].
             self.next_sequence = sequence.checked_add(1).unwrap_or(1);
         }
         Ok(Job { question, host_secret, controller_secret, subsystem_nqn, sequence })

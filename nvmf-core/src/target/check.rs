@@ -168,7 +168,7 @@ fn namespace(spec: &SubsystemSpec, candidate: &NamespaceSpec, transfer_len_max: 
     if candidate.is_auto_visible && !candidate.hosts.is_empty() {
         return refuse(&subject, "hosts", candidate.hosts.len(), "none where every host sees the namespace");
     }
-    // An identifier of zeroes is none [NVMe Base 2.0, 4.5.1].
+    // An identifier of zeroes is none [NVM Command Set 1.0, figure 97].
     if candidate.uuid.is_some_and(|uuid| uuid.is_nil()) {
         return refuse(&subject, "uuid", "zero", "not zero, or left out: it is derived then");
     }
@@ -211,7 +211,7 @@ pub(super) fn check_namespace_addition<'s>(
     unlike_others(all, spec, candidate)
 }
 
-/// Identifiers are each namespace's own, in all subsystems [NVMe Base 2.0, 4.5.1].
+/// Identifiers are each namespace's own, in all subsystems [NVMe Base 2.0, 5.17.2.3].
 fn unlike_others<'s>(
     all: impl Iterator<Item = &'s SubsystemSpec>,
     spec: &SubsystemSpec,

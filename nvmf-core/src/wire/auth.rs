@@ -99,7 +99,7 @@ byte_enum! {
 }
 
 byte_enum! {
-    /// Why it failed: the explanation of *Authentication failure*, the only reason there is [NVMe Base 2.0, 8.13.5.6].
+    /// Why it failed: the explanation of *Authentication failure*, the only reason there is [NVMe Base 2.0, 8.13.4].
     Failure {
         /// The response is wrong, there is no secret, or anything that has no word of its own.
         Failed = 0x01,

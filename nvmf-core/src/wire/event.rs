@@ -41,7 +41,7 @@ impl AsyncEvent {
     pub const DISCOVERY_CHANGED: Self = Self { event_type: 2, information: 0xF0, log_page: 0x70 };
     /// An ANA state has changed.
     pub const ANA_CHANGED: Self = Self { event_type: 2, information: 0x03, log_page: 0x0C };
-    /// The reservation notification log is not empty any more [NVMe Base 2.0, figure 150].
+    /// The reservation notification log is not empty any more [NVMe Base 2.0, 5.2].
     pub const RESERVATION_LOG: Self = Self { event_type: 6, information: 0x00, log_page: 0x80 };
 
     /// The result of the response.

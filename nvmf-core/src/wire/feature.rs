@@ -1,4 +1,4 @@
-//! Features: Set Features and Get Features [NVMe Base 2.0, 5.16, 5.27].
+//! Features: Set Features and Get Features [NVMe Base 2.0, 5.15, 5.27].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

@@ -62,7 +62,7 @@ byte_enum! {
 }
 
 byte_enum! {
-    /// I/O commands [NVM Command Set 1.0, figure 15].
+    /// I/O commands [NVM Command Set 1.0, 3; NVMe Base 2.0, 7].
     IoOpcode {
         /// Flush.
         Flush = 0x00,
@@ -94,7 +94,7 @@ byte_enum! {
 }
 
 byte_enum! {
-    /// Fabrics command types [NVMe Base 2.0, figure 379].
+    /// Fabrics command types [NVMe Base 2.0, 6].
     FabricsType {
         /// Property Set.
         PropertySet = 0x00,

@@ -71,7 +71,7 @@ impl Capabilities {
     /// CSS bit: admin commands only.
     pub const COMMAND_SET_NONE: u8 = 1 << 7;
 
-    /// CRMS bit: ready with media; mandatory since 2.0 [NVMe Base 2.0, figure 36].
+    /// CRMS bit: ready with media; mandatory since 2.0 [NVMe Base 2.0, 3.1.3].
     const READY_WITH_MEDIA: u64 = 1 << 59;
 
     /// A controller over fabrics: contiguous queues (required), the NVM command set, told by Identify too, 4 KiB pages, DSTRD 0, ready with media.

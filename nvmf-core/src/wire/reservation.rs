@@ -87,7 +87,7 @@ byte_enum! {
     }
 }
 
-/// Bits of the Reservation Notification Mask: a set one keeps notifications of that type back [NVMe Base 2.0, 5.27.1.24]. The types are 1 to 3.
+/// Bits of the Reservation Notification Mask: a set one keeps notifications of that type back [NVMe Base 2.0, 5.27.1.26]. The types are 1 to 3.
 pub const NOTIFICATION_MASK: u32 = 0b1110;
 
 /// CDW10 of Reservation Register, Acquire and Release: the action, IEKEY, RTYPE, CPTPL.

@@ -28,7 +28,7 @@ pub enum SglError {
         /// The identifier byte.
         identifier: u8,
     },
-    /// A segment of no descriptors, or of a part of one [NVMe Base 2.0, 4.1.2.1].
+    /// A segment of no descriptors, or of a part of one [NVMe Base 2.0, 4.1.2].
     Segment {
         /// Its bytes.
         len: u32,

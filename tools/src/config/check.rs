@@ -153,7 +153,7 @@ fn check_transport(section: shape::Transport, report: &mut Report<'_>) -> Transp
         0..=8192,
         report,
     );
-    // Identify gives it in units of 16 bytes: NVMe over Fabrics 1.1, figure 29, IOCCSZ.
+    // Identify gives it in units of 16 bytes: NVM Express Base 2.0, figure 275, IOCCSZ.
     if let Some(span) = capsule_span
         && !in_capsule_len.is_multiple_of(16)
     {

@@ -145,7 +145,7 @@ impl RequestData {
             send_queue_size_zero_based: u16_at(bytes, 6),
             controller_id: u16_at(bytes, 8),
         };
-        // A submission queue has at least two entries [NVMe 2.0, 3.3.3.1: a queue of one entry cannot hold a command].
+        // A submission queue has at least two entries [NVMe 1.4, 4.1.3: a queue of one entry cannot hold a command].
         if data.send_queue_size_zero_based == 0 {
             return Err(PrivateDataError::SendQueueSize(0));
         }

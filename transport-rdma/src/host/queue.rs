@@ -37,7 +37,7 @@ pub(super) fn capsule_memory_len(depth: u16) -> usize {
 }
 
 /// Receives of a queue: one for each entry, and a queue has an entry more than it takes commands, since a queue that is full is
-/// one entry short [NVMe Base 2.0, 3.3.1.5].
+/// one entry short [NVMe Base 2.0, 3.3.1].
 pub(super) fn receive_count(depth: u16) -> usize {
     usize::from(depth) + 1
 }

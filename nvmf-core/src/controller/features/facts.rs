@@ -66,7 +66,7 @@ impl Facts {
         }
     }
 
-    /// SEL 011b: bit 2 changeable, bit 1 namespace specific, bit 0 saveable, which none is [NVMe Base 2.0, figure 185].
+    /// SEL 011b: bit 2 changeable, bit 1 namespace specific, bit 0 saveable, which none is [NVMe Base 2.0, 5.15].
     pub(in crate::controller) fn capabilities(self) -> u32 {
         u32::from(self.is_changeable) << 2 | u32::from(self.scope == Scope::Namespace) << 1
     }

@@ -1,4 +1,4 @@
-//! The controller's messages: DH-HMAC-CHAP_Challenge, DH-HMAC-CHAP_Success1, AUTH_Failure1 [NVMe Base 2.0, 8.13.5.2, .5, .6].
+//! The controller's messages: DH-HMAC-CHAP_Challenge, DH-HMAC-CHAP_Success1, AUTH_Failure1 [NVMe Base 2.0, 8.13.5.3, 8.13.5.5, 8.13.4].
 
 use super::{Failure, GroupId, HashId, Head, PREFIX_LEN, failure_bytes, failure_of, family, message};
 

@@ -1,4 +1,4 @@
-//! The host's messages: AUTH_Negotiate, DH-HMAC-CHAP_Reply, DH-HMAC-CHAP_Success2, AUTH_Failure2 [NVMe Base 2.0, 8.13.5.1, .4, .6, .7].
+//! The host's messages: AUTH_Negotiate, DH-HMAC-CHAP_Reply, DH-HMAC-CHAP_Success2, AUTH_Failure2 [NVMe Base 2.0, 8.13.4, 8.13.5.4, 8.13.5.6].
 
 use super::{Failure, GroupId, HashId, Head, PREFIX_LEN, failure_bytes, failure_of, family, message};
 

@@ -136,7 +136,7 @@ impl LbaFormat {
     }
 }
 
-/// Up to 2047 controller ids, ascending, behind their number [NVMe Base 2.0, figure 278].
+/// Up to 2047 controller ids, ascending, behind their number [NVMe Base 2.0, 4.4.1].
 #[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct ControllerList {
@@ -164,7 +164,7 @@ impl ControllerList {
     }
 }
 
-/// The combinations of I/O command sets: 4096 bytes [NVMe Base 2.0, figure 290].
+/// The combinations of I/O command sets: 4096 bytes [NVMe Base 2.0, figures 289 and 290].
 #[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct CommandSetCombinations {
@@ -210,7 +210,7 @@ impl NamespaceList {
     }
 }
 
-/// Identify Controller of the NVM command set: 4096 bytes; all zero means "no limit but MDTS" [NVM Command Set 1.0, figure 100].
+/// Identify Controller of the NVM command set: 4096 bytes; all zero means "no limit but MDTS" [NVM Command Set 1.0, 4.1.5].
 #[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct ControllerCommandSet {
@@ -229,7 +229,7 @@ pub struct ControllerCommandSet {
     reserved_16: [u8; 4080],
 }
 
-/// Identify Namespace of the NVM command set: 4096 bytes; all zero means no storage tags [NVM Command Set 1.0, figure 101].
+/// Identify Namespace of the NVM command set: 4096 bytes; all zero means no storage tags [NVM Command Set 1.0, 4.1.5].
 #[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct NamespaceCommandSet {

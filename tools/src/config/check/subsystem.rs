@@ -216,7 +216,7 @@ fn check_namespaces(
     namespaces
 }
 
-/// NGUID or EUI-64 in hexadecimal. Zero is none [NVMe Base 2.0, 4.5.1].
+/// NGUID or EUI-64 in hexadecimal. Zero is none [NVM Command Set 1.0, figure 97].
 fn identifier<const LEN: usize>(
     text: Option<Spanned<String>>,
     field: &str,
