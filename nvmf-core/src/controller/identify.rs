@@ -129,7 +129,8 @@ impl Controller {
         }
     }
 
-    /// An id that is legal and not active, or that this host does not see, has a page of zeroes: `None` [NVM Command Set 1.0, 4.1.5.1; NVMe Base 2.0, 5.17.2.8].
+    /// An id that is legal and not active, or that this host does not see, has a page of zeroes: `None`
+    /// [NVM Command Set 1.0, 4.1.5.1; NVMe Base 2.0, 5.17.2.8].
     fn find<'s>(&self, subsystem: &'s Subsystem, nsid: u32) -> Result<Option<&'s Namespace>, Status> {
         match subsystem.visible_namespace(nsid, self.id()) {
             Some(namespace) => Ok(Some(namespace)),
