@@ -1,8 +1,9 @@
 # Discovery that goes on: the kernel's host keeps a discovery controller, and is told of changes.
 
-declare_case discovery-changes 150 day "nvme discover --persistent: subsystems, listeners and rights that come and go are events, and each log tells more" plain srq
+declare_case discovery-changes 150 day "nvme discover --persistent: subsystems, listeners, rights and referrals that come and go are events, and each log tells more" plain srq
 case_discovery_changes() {
     local nqn=nqn.2026-11.io.quiesce:late seen
+    local referral='{"address": {"trtype": "RDMA", "adrfam": "IPv4", "traddr": "10.9.0.7", "trsvcid": "8009"}}'
     target_up
     modprobe nvme-rdma
     uevents_begin
@@ -23,6 +24,10 @@ case_discovery_changes() {
     expect "records of one listener" 1 "$(records_of $nqn)"
     discovery_event "{\"nqn\": \"$nqn\"}" nvmf_delete_subsystem
     expect "records of a subsystem that is gone" 0 "$(records_of $nqn)"
+    discovery_event "$referral" nvmf_discovery_add_referral
+    expect "referrals" 1 "$(referrals)"
+    discovery_event "$referral" nvmf_discovery_remove_referral
+    expect "referrals" 0 "$(referrals)"
     # Longer than its keep-alive time.
     sleep 6
     host_is live "$host_controller"
@@ -51,4 +56,5 @@ discovered_again() {
     cat /run/lab/discovery
     generation=$(jq .genctr /run/lab/discovery)
 }
+referrals() { jq '[.records[] | select((.subtype | test("referral")) and .traddr == "10.9.0.7" and .trsvcid == "8009")] | length' /run/lab/discovery; }
 records_of() { jq --arg nqn "$1" '[.records[] | select(.subnqn == $nqn)] | length' /run/lab/discovery; }

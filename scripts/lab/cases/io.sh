@@ -32,6 +32,52 @@ case_io_commands() {
     host_disconnect "$host_controller"
 }
 
+declare_case io-faults 120 day "blocks written as uncorrectable, and an error that is injected by JSON-RPC: what the kernel's host is told, and that both are over" plain srq
+case_io_faults() {
+    local nsid before=/run/lab/before part=/run/lab/part device
+    target_up
+    rpc_is '"bad"' bdev_malloc_create '{"name": "bad", "num_blocks": 32768, "block_size": 512}'
+    rpc_is true bdev_error_create '{"base_name": "bad"}'
+    nsid=$(rpc nvmf_subsystem_add_ns "{\"nqn\": \"$our_nqn\", \"namespace\": {\"bdev_name\": \"EE_bad\"}}")
+    host_connect 10.9.0.1 $our_nqn -i 1
+    host_namespace $our_nqn "$nsid"
+    device=$host_disk
+    nvme id-ctrl "/dev/$host_controller" -o json | jq -e '((.oncs / 2) | floor) % 2 == 1'
+    head -c 64k /dev/urandom >$before
+    dd if=$before of="$device" bs=64k oflag=direct status=none
+    nvme write-uncor "$device" -n "$nsid" -s 8 -c 7
+    unreadable nvme read "$device" -n "$nsid" -s 8 -c 0 -z 512 -d $part
+    unreadable nvme read "$device" -n "$nsid" -s 0 -c 127 -z 65536 -d $part
+    unreadable nvme verify "$device" -n "$nsid" -s 15 -c 0
+    if dd if="$device" of=$part bs=4k skip=1 count=1 iflag=direct status=none; then
+        fail "the kernel has read uncorrectable blocks"
+    fi
+    # Beside them.
+    nvme read "$device" -n "$nsid" -s 16 -c 0 -z 512 -d $part
+    cmp $part <(dd if=$before bs=512 skip=16 count=1 status=none)
+    dd if=$before of="$device" bs=4k skip=1 seek=1 count=1 oflag=direct conv=notrunc status=none
+    same_as $before "$device"
+    rpc_is true bdev_error_inject_error '{"name": "EE_bad", "io_type": "read", "error_type": "failure", "num": 1}'
+    # Passed through, as the kernel itself would try again.
+    if nvme read "$device" -n "$nsid" -s 0 -c 0 -z 512 -d $part; then
+        fail "a read that had to fail did not"
+    fi
+    nvme read "$device" -n "$nsid" -s 0 -c 0 -z 512 -d $part
+    same_as $before "$device"
+    host_disconnect "$host_controller"
+    rpc_is true bdev_error_delete '{"name": "EE_bad"}'
+    rpc_is true bdev_malloc_delete '{"name": "bad"}'
+}
+
+# unreadable COMMAND…: it ends with Unrecovered Read Error.
+unreadable() {
+    local said
+    if said=$("$@" 2>&1); then
+        fail "no error: $*"
+    fi
+    grep -qi 'unrecovered read error' <<<"$said" || fail "$* ended with: $said"
+}
+
 # io_compare FILE PART: 4 KiB and 64 KiB that are the same, and the same with the last byte changed.
 io_compare() {
     local count len
