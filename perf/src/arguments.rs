@@ -46,7 +46,11 @@ pub(crate) enum Command {
     /// Reads a namespace whole, in order, and prints its SHA-256.
     Digest,
     /// Prints the discovery log: the subsystems that the target offers at this address.
-    Discover,
+    Discover {
+        /// Asks the discovery services that it refers to as well
+        #[arg(long)]
+        follow: bool,
+    },
     /// Prints the controller and its namespaces.
     Identify,
     /// Registers, acquires, releases and reports reservations of one namespace, which go by --host-id or --host-nqn.

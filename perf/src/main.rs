@@ -8,9 +8,10 @@
 //! | `settings` | what is to be done, checked |
 //! | `run` | starts the mesh, watches it, collects |
 //! | `connect` | associations that come and go |
+//! | `discover` | discovery services that refer to each other |
 //! | `workload`: `load`, `verify`, `digest`, `identify`, `reservation` | what a polling CPU does |
 //! | `plan`, `pattern`, `random` | which blocks, and what is in them |
-//! | `outcome`, `report` | what it came to |
+//! | `outcome`, `report`, `news` | what it came to, and what the controller told meanwhile |
 //!
 //! Exit status: 0 done and good; 1 an error, a failed command or a mismatch; 2 a wrong command line; 130 interrupted.
 
@@ -20,6 +21,7 @@ mod settings;
 mod signal;
 
 mod connect;
+mod discover;
 
 mod workload;
 
@@ -35,6 +37,7 @@ mod pattern;
 mod plan;
 mod random;
 
+mod news;
 mod report;
 
 mod address;
@@ -144,6 +147,9 @@ fn perform(arguments: &Arguments, plan: &Plan) -> anyhow::Result<ExitCode> {
         }
         run::Result::Discovered(found) => {
             print(&report::discovery_log(&found))?;
+            if matches!(arguments.command, Some(Command::Discover { follow: true })) {
+                return discover::follow(arguments, address, settings, cpus, &found);
+            }
             return Ok(ExitCode::SUCCESS);
         }
         run::Result::Reservation(result) => {

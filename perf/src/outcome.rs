@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hdrhistogram::Histogram;
-use nvmf_core::host::{Attached, Discovered};
+use nvmf_core::host::{Attached, Discovered, News};
 use nvmf_core::status::Status;
 use reactor::Counter;
 use transport_rdma::host::HostFailure;
@@ -78,7 +78,7 @@ pub(crate) struct Outcome {
     pub(crate) refused: Option<String>,
 }
 
-/// The end of one CPU's workload.
+/// The end of one CPU's workload, and what it hears until then.
 pub(crate) enum End {
     Outcome(Box<Outcome>),
     /// What the controller said of itself.
@@ -87,5 +87,7 @@ pub(crate) enum End {
     Discovered(Vec<Discovered>),
     /// What a reservation command came to.
     Reservation(Box<ReservationResult>),
+    /// The controller told of something. Not an end.
+    News(Box<News>),
     Failed(HostFailure),
 }

@@ -430,6 +430,7 @@ mod tests {
         let namespace = NamespaceInfo { nsid: 3, block_len: 512, metadata_len: 0, block_count: 8, uuid: Some(uuid) };
         let text = identity(&Attached {
             controller_id: 2,
+            version: nvmf_core::wire::Version::V2_0,
             io_queue_count: 0,
             queue_depth_max: 256,
             transfer_len_max: 131_072,

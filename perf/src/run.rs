@@ -19,6 +19,7 @@ use crate::arguments::{Arguments, Common};
 use crate::cpus;
 use crate::fabric::{self, Chosen, Fabric};
 use crate::identity::identity;
+use crate::news::NewsDesk;
 use crate::outcome::{End, Live, Outcome, Stop};
 use crate::reservation::ReservationResult;
 use crate::settings::{Extent, Job, Settings};
@@ -156,13 +157,14 @@ impl Watch<'_> {
         let clock = Clock::start();
         let (mut outcomes, mut found, mut failure) = (Vec::new(), None, None);
         let (mut stop_ns, mut is_shut_down, mut began_ns) = (None, false, None);
-        let mut last = (0, 0);
+        let (mut last, mut news) = ((0, 0), NewsDesk::default());
         while outcomes.len() < self.lives.len() && found.is_none() && failure.is_none() {
             match ends.recv_timeout(WATCH_PERIOD) {
                 Ok(End::Outcome(outcome)) => outcomes.push(*outcome),
                 Ok(End::Attached(attached)) => found = Some(Result::Attached(attached)),
                 Ok(End::Discovered(log)) => found = Some(Result::Discovered(log)),
                 Ok(End::Reservation(result)) => found = Some(Result::Reservation(result)),
+                Ok(End::News(told)) => news.say(&told, &self.bar),
                 Ok(End::Failed(why)) => failure = Some(why),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => bail!("a polling CPU ended without a result"),
@@ -186,6 +188,7 @@ impl Watch<'_> {
             }
         }
         self.bar.finish_and_clear();
+        news.close();
         match failure {
             // Somebody asked for it: the exit status says so, and what was measured is shown.
             Some(HostFailure::Stopped) => {

@@ -63,7 +63,7 @@ impl Settings {
         let load = &arguments.load;
         let job = match &arguments.command {
             Some(Command::Digest) => Job::Digest,
-            Some(Command::Discover) => Job::Discover,
+            Some(Command::Discover { .. }) => Job::Discover,
             Some(Command::Identify) => Job::Identify,
             Some(Command::Reservation { action }) => Job::Reservation(action.clone()),
             Some(Command::Connect(_)) => return Err("connect is no job of a load".to_owned()),

@@ -6,6 +6,7 @@
 
 mod hosts {
     mod authentication;
+    mod discovery;
     mod faults;
     mod namespaces;
     pub(crate) mod processes;

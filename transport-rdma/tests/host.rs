@@ -270,6 +270,25 @@ fn the_discovery_log_names_the_subsystem() {
 }
 
 #[test]
+fn a_host_that_is_done_has_its_controller_shut_down() {
+    for seed in 0..4 {
+        let sends = |shutdown_timeout_ms| {
+            let mut world = World::new(seed);
+            let notes = SharedNotes::default();
+            let options = HostOptions { shutdown_timeout_ms, ..options() };
+            let mut host = world.host(options, |_| VerifyAll::new(notes.clone(), 1, 1, 0, 4));
+            end_host(&mut world, &mut host);
+            assert_eq!(notes.borrow().failure, None);
+            world.end(&mut idle_host(seed));
+            host.sends_posted()
+        };
+        // CC is read and written, and CSTS read until it says so.
+        let (told, silent) = (sends(50), sends(0));
+        assert!((silent + 3..silent + 20).contains(&told), "seed {seed}: {told} sends, and {silent} without");
+    }
+}
+
+#[test]
 fn a_target_that_ends_alone() {
     let world = World::new(3);
     world.end(&mut idle_host(3));

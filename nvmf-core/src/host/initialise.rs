@@ -7,7 +7,7 @@ use crate::host::namespaces::{NamespaceInfo, Scan, ScanProgress};
 use crate::host::request;
 use crate::host::step::{AdminData, HostError, Outcome, Step};
 use crate::wire::identify::{self, IdentifyController, IdentifyKind};
-use crate::wire::{QueueCounts, SUBMISSION_ENTRY_LEN, SglDescriptor, trim_text};
+use crate::wire::{QueueCounts, SUBMISSION_ENTRY_LEN, SglDescriptor, Version, trim_text};
 
 /// Units of 16 bytes in a command capsule without data: no controller can take less.
 const COMMAND_CAPSULE_MIN_16B: u32 = 4;
@@ -19,6 +19,8 @@ const PAGE_EXPONENT: u32 = 12;
 pub struct Attached {
     /// Controller id.
     pub controller_id: u16,
+    /// VS.
+    pub version: Version,
     /// I/O queues that it grants.
     pub io_queue_count: u16,
     /// Most entries of a queue (a count).
@@ -160,6 +162,7 @@ impl Initialise {
         }
         Ok(Attached {
             controller_id,
+            version: enabled.version,
             io_queue_count: 0,
             queue_depth_max: queue_depth_max(enabled, page.command_count_max.get()),
             transfer_len_max: transfer_len_max(enabled, page.mdts),

@@ -131,6 +131,10 @@ impl FakeController {
                     self.asked.push(Ask::Version);
                     u64::from(self.version.0)
                 }
+                Some(Property::Configuration) => {
+                    self.asked.push(Ask::Configuration);
+                    u64::from(self.configuration.0)
+                }
                 Some(Property::Status) => {
                     self.asked.push(Ask::Status);
                     let ready = self.enabled && self.not_ready_count == 0;
@@ -175,7 +179,9 @@ impl FakeController {
 
     fn log(&mut self, page: GetLogPage) -> Vec<u8> {
         self.asked.push(Ask::LogPage);
-        assert_eq!(page.log_page, log::LogPageId::Discovery.to_byte());
+        if page.log_page != log::LogPageId::Discovery.to_byte() {
+            return vec![0; page.len as usize];
+        }
         if page.offset == 0 {
             self.header_count += 1;
             if self.change_at_header.contains(&self.header_count) {

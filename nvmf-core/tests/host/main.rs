@@ -2,6 +2,7 @@
 // A command that the controller was not made for is a failed test, whichever it is.
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+mod after;
 mod discover;
 mod initialise;
 

@@ -141,6 +141,9 @@ impl<P: Fabric> Line<P> {
         options.attach_timeout_ms = ms(settings.connect_timeout);
         options.command_timeout_ms = ms(settings.command_timeout);
         options.stays = true;
+        // What is tried here is the connections' own end.
+        options.shutdown_timeout_ms = 0;
+        options.asynchronous_events = false;
         options
     }
 

@@ -415,6 +415,11 @@ impl Host {
         self.child.lock().unwrap().try_wait().unwrap().is_none()
     }
 
+    /// Waits until it has said this.
+    pub(crate) fn says(&self, words: &str) {
+        assert!(wait_for(START_LIMIT, || self.text().contains(words)), "not said: {words}\n{}", self.text());
+    }
+
     /// Waits until the target has seen I/O of a host.
     pub(crate) fn is_running_io(&self, target: &Target) {
         let bytes = || {

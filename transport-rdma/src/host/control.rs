@@ -5,6 +5,7 @@
 //! nothing left to measure. A host that stays goes round: its memory, ports and CPUs have one association after the other.
 
 mod device;
+mod leave;
 mod links;
 mod staying;
 
@@ -33,6 +34,7 @@ const LIVE_POLL_NS: u64 = 5_000_000;
 const TIMER_ATTACH: u64 = 1;
 const TIMER_LIVE: u64 = 2;
 const TIMER_END: u64 = 3;
+const TIMER_SHUTDOWN: u64 = 4;
 
 /// How long the end may take beyond the drains' deadline. What has not come back then is held by a peer that is stopped or hostile, or by a device
 /// that is stuck: it is left to the end of the process.
@@ -60,6 +62,10 @@ enum Phase {
     },
     Running {
         done_count: u16,
+    },
+    /// I/O queues end, then the controller shuts down.
+    TakingLeave {
+        is_told: bool,
     },
     /// Links are being closed.
     Ending,
@@ -160,10 +166,11 @@ impl<P: Provider> HostControl<P> {
         match message.0 {
             Kind::Attached { link, queue } => self.attached(turn, link, queue),
             Kind::ControllerReady(attached) => self.controller_ready(turn, *attached),
-            Kind::Discovered if matches!(self.phase, Phase::Initialising) => self.begin_end(turn),
+            Kind::Discovered if matches!(self.phase, Phase::Initialising) => self.take_leave(turn),
+            Kind::ShutDownEnded => self.leave_taken(turn),
             Kind::Discovered => {}
             Kind::QueueReady => self.queue_ready(turn),
-            Kind::Fault(failure) => self.fail(turn, *failure),
+            Kind::Fault(failure) => self.fault(turn, *failure),
             Kind::Drained { link, queue_pair } => self.drained(turn, link, queue_pair),
             Kind::Done => self.done(turn),
             Kind::Parted => self.parted(turn, from),
@@ -179,6 +186,7 @@ impl<P: Provider> HostControl<P> {
             | Kind::Destroyed { .. }
             | Kind::Start(_)
             | Kind::Failed(_)
+            | Kind::ShutDown
             | Kind::Part
             | Kind::Apart
             | Kind::Leave => unreachable!("a message for a polling CPU"),
@@ -190,6 +198,7 @@ impl<P: Provider> HostControl<P> {
         let attaching = match self.phase {
             Phase::New | Phase::Registering | Phase::Initialising | Phase::Opening { .. } => true,
             Phase::Running { .. }
+            | Phase::TakingLeave { .. }
             | Phase::Ending
             | Phase::Deregistering
             | Phase::Settling
@@ -201,6 +210,9 @@ impl<P: Provider> HostControl<P> {
         if token == TIMER_ATTACH && attaching {
             let (limit_ms, (what, qid)) = (self.options.attach_timeout_ms, self.awaited());
             self.fail(turn, HostFailure::TimedOut { what, qid, limit_ms });
+        }
+        if token == TIMER_SHUTDOWN {
+            self.leave_takes_too_long(turn);
         }
         if token == TIMER_END {
             self.give_up(turn);
@@ -346,7 +358,7 @@ impl<P: Provider> HostControl<P> {
         let Phase::Running { done_count } = &mut self.phase else { return };
         *done_count += 1;
         if *done_count == self.options.cpu_count {
-            self.begin_end(turn);
+            self.take_leave(turn);
         }
     }
 
@@ -354,6 +366,8 @@ impl<P: Provider> HostControl<P> {
     fn fail(&mut self, turn: &mut Turn<'_, Message<P>>, failure: HostFailure) {
         match self.phase {
             Phase::New | Phase::Registering | Phase::Initialising | Phase::Opening { .. } | Phase::Running { .. } => {}
+            // What the association was for is done: nobody is told.
+            Phase::TakingLeave { .. } => return self.begin_end(turn),
             Phase::Ending
             | Phase::Deregistering
             | Phase::Settling
@@ -384,6 +398,7 @@ impl<P: Provider> HostControl<P> {
 
     /// Goes on with the end as far as it has come.
     fn settle(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        self.tell_controller(turn);
         if matches!(self.phase, Phase::Ending) && self.links_are_gone() && self.memory_call_count == 0 {
             for keys in [self.capsule_keys.take(), self.data_keys.take()].into_iter().flatten() {
                 self.memory_call_count += 1;

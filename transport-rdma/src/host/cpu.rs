@@ -4,6 +4,7 @@
 //! asks for by message only changes state: posting waits for the poll, when the port has seen the same change.
 
 mod authenticate;
+mod events;
 mod set_up;
 
 use std::os::fd::RawFd;
@@ -418,12 +419,14 @@ impl<P: Provider, W: Workload> Program for HostCpu<P, W> {
             Kind::Destroyed { queue, result } => self.destroyed.push((queue, result)),
             Kind::Start(attached) => self.start(turn, attached),
             Kind::Failed(failure) => self.failed(&failure),
+            Kind::ShutDown => self.shut_down(),
             Kind::Part => self.presence = Presence::Parting,
             Kind::Apart => self.workload.apart(turn.now_ns()),
             Kind::Leave => self.presence = Presence::Leaving,
             Kind::Attached { .. }
             | Kind::ControllerReady(_)
             | Kind::Discovered
+            | Kind::ShutDownEnded
             | Kind::QueueReady
             | Kind::Fault(_)
             | Kind::Drained { .. }

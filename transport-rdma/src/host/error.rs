@@ -95,6 +95,24 @@ pub enum HostFailure {
     Stopped,
 }
 
+impl HostFailure {
+    /// Which queue it is about, where it is about one.
+    pub(super) fn qid(&self) -> Option<u16> {
+        match self {
+            Self::Rejected { qid, .. }
+            | Self::TimedOut { qid, .. }
+            | Self::Protocol { qid, .. }
+            | Self::Disconnected { qid, .. }
+            | Self::Controller { qid, .. } => Some(*qid),
+            Self::Unreachable { .. }
+            | Self::Fabric { .. }
+            | Self::DeviceGone { .. }
+            | Self::Limit { .. }
+            | Self::Stopped => None,
+        }
+    }
+}
+
 /// A connection's refusal in words.
 pub(super) fn rejection(address: SocketAddr, qid: u16, reason: &RejectReason) -> HostFailure {
     let why = match reason {

@@ -52,6 +52,8 @@ impl<P: Provider> Message<P> {
             Kind::Attached { .. } => &"attached",
             Kind::ControllerReady(_) => &"controller-ready",
             Kind::Discovered => &"discovered",
+            Kind::ShutDown => &"shut-down",
+            Kind::ShutDownEnded => &"shut-down-ended",
             Kind::QueueReady => &"queue-ready",
             Kind::Fault(_) => &"fault",
             Kind::Drained { .. } => &"drained",
@@ -95,6 +97,8 @@ pub(super) enum Kind<P: Provider> {
     Start(Arc<Attached>),
     /// It came to nothing, or broke.
     Failed(Arc<HostFailure>),
+    /// The I/O queues have ended: the controller is to shut down.
+    ShutDown,
     /// The association's connections are gone: make ready for another.
     Part,
     /// Nothing of the association is left anywhere.
@@ -112,6 +116,8 @@ pub(super) enum Kind<P: Provider> {
     ControllerReady(Box<Attached>),
     /// The discovery log was read: there is nothing more to do.
     Discovered,
+    /// The controller has shut down, or will not.
+    ShutDownEnded,
     /// An I/O queue is connected.
     QueueReady,
     /// A queue cannot go on.

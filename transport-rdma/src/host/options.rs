@@ -10,7 +10,7 @@ use nvmf_core::wire::DISCOVERY_NQN;
 use crate::host::error::HostFailure;
 use crate::host::queue::{DEPTH_MAX, capsule_memory_len};
 
-/// Commands of the admin queue: its work is one at a time, a keep-alive beside it.
+/// Commands of the admin queue: its work is one at a time, a keep-alive and a request for events beside it.
 pub(super) const ADMIN_DEPTH: u16 = 31;
 /// Bytes for the data of admin commands.
 pub(super) const ADMIN_DATA_LEN: usize = 64 * 1024;
@@ -48,6 +48,10 @@ pub struct HostOptions {
     pub command_timeout_ms: u64,
     /// How long posted work may take to come back in teardown.
     pub drain_timeout_ms: u64,
+    /// Whether the controller is asked to tell of events; the workload of the first CPU hears them.
+    pub asynchronous_events: bool,
+    /// How long the controller may take to shut down when the workloads want nothing more. 0: it is not told, and the connections just end.
+    pub shutdown_timeout_ms: u64,
     /// Whether the host stays when an association has ended, and has others after it with the same workloads, each begun by
     /// [`crate::host::Message::connect`]. Otherwise there is one, begun at once, and everything leaves after it.
     pub stays: bool,
@@ -95,6 +99,8 @@ impl HostOptions {
             attach_timeout_ms: 10_000,
             command_timeout_ms: 30_000,
             drain_timeout_ms: 5_000,
+            asynchronous_events: true,
+            shutdown_timeout_ms: 1_000,
             stays: false,
         }
     }
@@ -116,6 +122,7 @@ impl HostOptions {
             ("attach_timeout_ms", self.attach_timeout_ms, 1, 3_600_000),
             ("command_timeout_ms", self.command_timeout_ms, 1, 3_600_000),
             ("drain_timeout_ms", self.drain_timeout_ms, 1, 3_600_000),
+            ("shutdown_timeout_ms", self.shutdown_timeout_ms, 0, 3_600_000),
         ];
         match fields.into_iter().find(|&(_, value, min, max)| !(min..=max).contains(&value)) {
             Some((field, value, min, max)) => Err(OptionError { field, value, min, max }),

@@ -31,6 +31,9 @@ pub(super) use life::Stage;
 pub(super) const DEPTH_MAX: u16 = 1023;
 const SLOT_BITS: u32 = 10;
 
+/// An admin command with this tag may be held for as long as the controller likes.
+pub(super) const TAG_HELD: u64 = u64::MAX;
+
 /// Bytes of capsule memory that a queue of this depth needs: commands, then responses.
 pub(super) fn capsule_memory_len(depth: u16) -> usize {
     (usize::from(depth) * COMMAND_LEN + receive_count(depth) * RESPONSE_LEN).next_multiple_of(COMMAND_LEN)
@@ -168,9 +171,11 @@ impl Queue {
         if matches!(self.stage, Stage::Live(_)) { self.free.len() } else { 0 }
     }
 
-    /// When the oldest outstanding command was submitted.
+    /// When the oldest outstanding command was submitted, of those that have to end in time.
     pub(super) fn oldest_submit_ns(&self) -> Option<u64> {
-        self.slots.iter().filter(|slot| !matches!(slot.phase, Phase::Free)).map(|slot| slot.submit_ns).min()
+        let is_awaited =
+            |slot: &&CommandSlot| !matches!(slot.phase, Phase::Free) && (self.qid > 0 || slot.tag != TAG_HELD);
+        self.slots.iter().filter(is_awaited).map(|slot| slot.submit_ns).min()
     }
 
     /// Posts all receives, before the connection is made.

@@ -3,7 +3,7 @@
 //! A workload is told what there is to work on, is polled once per turn to submit, and is given the ends of its commands in batches. All
 //! calls come from its CPU's thread, none may block, and none is made through a pointer to a function.
 
-use nvmf_core::host::{Attached, Discovered, ReservationRequest};
+use nvmf_core::host::{Attached, Discovered, News, ReservationRequest};
 use nvmf_core::status::Status;
 use reactor::{Progress, Rest, Segment};
 
@@ -26,6 +26,11 @@ pub trait Workload: 'static {
 
     /// These commands have ended: their buffers are this CPU's own again. `now_ns` is the time of the turn that found them.
     fn completed(&mut self, now_ns: u64, ended: &[Ended]);
+
+    /// The controller told of an event, and this is what has become known since. Called on the first CPU alone.
+    fn news(&mut self, news: &News) {
+        let _ = news;
+    }
 
     /// Whether it wants nothing more. Asked once per turn; the controller is let go when all CPUs' workloads want nothing more.
     fn is_done(&self) -> bool;

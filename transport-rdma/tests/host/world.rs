@@ -211,6 +211,7 @@ pub(crate) fn options() -> HostOptions {
     options.attach_timeout_ms = 200;
     options.command_timeout_ms = 200;
     options.drain_timeout_ms = 50;
+    options.shutdown_timeout_ms = 50;
     options
 }
 

@@ -189,7 +189,8 @@ impl<P: Provider> HostControl<P> {
 
     pub(super) fn lost(&mut self, turn: &mut Turn<'_, Message<P>>, id: ConnectionId, why: &str) {
         let Some(link) = self.by_connection.get(&id).and_then(|&handle| self.links.look(handle)) else { return };
-        self.fail(turn, HostFailure::Disconnected { qid: link.qid, why: why.to_owned() });
+        let qid = link.qid;
+        self.fault(turn, HostFailure::Disconnected { qid, why: why.to_owned() });
     }
 
     /// Begins the end of a link, wherever it is. What is being made is waited for.

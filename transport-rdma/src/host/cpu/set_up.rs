@@ -5,7 +5,7 @@ use nvmf_core::host::{DataPointer, connect_io, connect_outcome, fill, keep_alive
 use reactor::{Handle, Segment, Turn};
 
 use crate::binding::COMMAND_LEN;
-use crate::host::admin::{Action, Admin, TAG_KEEP_ALIVE, TAG_STEP};
+use crate::host::admin::{Action, Admin, TAG_EVENT, TAG_KEEP_ALIVE, TAG_STEP};
 use crate::host::cpu::{HostCpu, Phase, TIMER_ADMIN_STEP, TIMER_COMMANDS, TIMER_KEEP_ALIVE};
 use crate::host::error::HostFailure;
 use crate::host::link::Link;
@@ -135,6 +135,9 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             }
             return;
         }
+        if finished.tag == TAG_EVENT {
+            return self.event_told(turn, finished);
+        }
         self.admin_step(turn, Some(finished));
     }
 
@@ -148,6 +151,7 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
             Action::Ready(attached) => {
                 turn.send(self.control(), Message(Kind::ControllerReady(attached)));
                 self.arm_keep_alive(turn);
+                self.listen(turn);
             }
             Action::Discovered(found) => {
                 if matches!(self.phase, Phase::Waiting) {
@@ -156,6 +160,8 @@ impl<P: Provider, W: Workload> HostCpu<P, W> {
                 }
                 turn.send(self.control(), Message(Kind::Discovered));
             }
+            Action::News(news) => self.news_came(turn, news),
+            Action::ShutDown(result) => self.shut_down_ended(turn, result),
             Action::Failed(error) => self.send_failure(turn, HostFailure::Controller { qid: 0, error }),
         }
     }

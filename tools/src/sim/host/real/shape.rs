@@ -76,6 +76,9 @@ impl Shape {
         // Long beside what a step takes, short beside what a run takes.
         (options.attach_timeout_ms, options.command_timeout_ms, options.drain_timeout_ms) = (1000, 1000, 200);
         options.stays = true;
+        // What is looked for in scenarios is in the ends of connections.
+        options.shutdown_timeout_ms = 0;
+        options.asynchronous_events = false;
         options
     }
 }
