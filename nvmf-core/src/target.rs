@@ -290,6 +290,7 @@ impl Target {
                 Err((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::SUBSYSTEM_NQN.to_result()))
             }
             Subject::Nvm(_) | Subject::Discovery => {
+                self.warn_of_namesake(subject, &host);
                 self.sweep_hosts();
                 let number = self.hosts.number(&host.id);
                 let nqn = host.nqn.clone();
@@ -311,6 +312,20 @@ impl Target {
             Err((status, result)) => Letter::NotAdmitted { controller: controller.handle, status, result },
         };
         turn.send(controller.cpu, Message(answer).into());
+    }
+
+    /// NVMe tells hosts apart by their identifiers where reservations are concerned [NVMe Base 2.0, 8.19], and by their names everywhere else. Two hosts with
+    /// one identifier are let in, as SPDK and Linux let them in, since only they can know whether they use reservations.
+    fn warn_of_namesake(&self, subject: Subject, host: &Host) {
+        if let (Subject::Nvm(_), Some(other)) = (subject, self.controllers.namesake(subject, host)) {
+            let id = uuid::Uuid::from_bytes(host.id);
+            tracing::warn!(
+                host = host.nqn.as_str(),
+                other = other.as_str(),
+                host_id = %id,
+                "two hosts of a subsystem have one host identifier: to reservations they are one host; give each its own"
+            );
+        }
     }
 
     fn sweep_hosts(&mut self) {

@@ -69,7 +69,7 @@ impl Properties {
             Some(Property::Status) => Ok(u64::from(self.status().0)),
             // CRWMT: with media, no longer than CAP.TO says; CRIMT is 0, since CAP.CRMS says that there is no other way [NVMe Base 2.0, 3.1.3.21].
             Some(Property::ReadyTimeouts) => Ok(u64::from(self.capabilities.ready_timeout_500ms())),
-            // CAP.NSSRS is 0; a reserved offset or a wrong size is an invalid field [NVMe Base 2.0, 6.5].
+            // CAP.NSSRS is 0: a reset of the whole subsystem would take it from hosts that know nothing of each other. A reserved offset or a wrong size is an invalid field [NVMe Base 2.0, 6.5].
             Some(Property::SubsystemReset) | None => Err(Status::INVALID_FIELD),
         }
     }
@@ -145,6 +145,8 @@ impl Properties {
             Readiness::ShuttingDown => (true, ShutdownStatus::Occurring),
             Readiness::ShutDown => (true, ShutdownStatus::Complete),
         };
+        // CFS is never set: what is fatal to a controller (its keep-alive time is over, its subsystem is gone) ends its connections in the same turn, and
+        // nobody is left who could read it. NSSRO stays 0, since there is no subsystem reset.
         ControllerStatus::new(is_ready, false, shutdown)
     }
 }

@@ -49,7 +49,8 @@ impl PollGroup {
         if qpair.is_draining() {
             return transport.consumed(receive);
         }
-        // Two commands with one id are not told apart: looking for one costs more than it would protect, since a host that does this harms itself alone.
+        // Two commands with one id are not told apart, and neither end with Command ID Conflict: looking for one costs more than it would protect, since a host
+        // that does this harms itself alone. SPDK and Linux do not look either.
         let is_io_queue = qpair.kind() == QueueKind::Io;
         let parsed = Command::parse_capsule(qpair.kind(), bytes, data);
         let told = told(qpair.kind(), bytes, parsed.err());

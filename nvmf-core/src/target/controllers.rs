@@ -7,6 +7,7 @@ use super::ids::ControllerIds;
 use crate::membership::{Host, SubsystemLease};
 use crate::reservation::{HostId, HostNumber};
 use crate::subsystem::{Subject, SubsystemId};
+use crate::wire::Nqn;
 
 /// A controller, from the moment that it has an id until nothing of it is left.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +72,15 @@ impl Controllers {
     /// Whose they are.
     pub(super) fn host_ids(&self) -> impl Iterator<Item = HostId> {
         self.records.values().map(|record| record.host.id)
+    }
+
+    /// Another host that has this one's identifier, if this is the first of its controllers there. To reservations both are one host.
+    pub(super) fn namesake(&self, subject: Subject, host: &Host) -> Option<&Nqn> {
+        let hosts = || self.records.values().filter(|record| record.subject == subject && record.host.id == host.id);
+        if hosts().any(|record| record.host.nqn == host.nqn) {
+            return None;
+        }
+        hosts().next().map(|record| &record.host.nqn)
     }
 
     /// The controllers of one subject, by id.
