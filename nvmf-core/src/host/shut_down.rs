@@ -1,4 +1,4 @@
-//! The end of a controller that a host takes leave of: CC.SHN, then CSTS.SHST until it says that the shutdown is complete [NVMe Base 2.0, 3.6.1].
+//! The end of a controller that a host takes leave of: CC.SHN, then CSTS.SHST until it says that the shutdown is complete [NVMe Base 2.0, 3.6.2].
 //!
 //! For the admin queue, when the I/O queues have ended. CC is read first: everything in it but SHN stays as it is.
 

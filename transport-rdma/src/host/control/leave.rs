@@ -1,5 +1,5 @@
 //! The end of an association that did what it was for: I/O queues end first, then the controller shuts down, and then the admin queue ends
-//! [NVMe Base 2.0, 3.6.1].
+//! [NVMe Base 2.0, 3.6.2].
 //!
 //! It is a courtesy with a time limit. Whatever goes wrong on the way, the end goes on without it; what goes wrong with I/O queues that end is no news.
 
