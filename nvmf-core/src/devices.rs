@@ -11,6 +11,7 @@ use bdev::{Channel, Completion, Operation};
 use reactor::{Progress, Rest, Segment};
 
 use crate::namespace::DeviceIndex;
+use crate::order::Way;
 
 /// The right to a device's memory and channel: held from the start of an operation until the last transfer out of the device's memory has been
 /// returned.
@@ -46,7 +47,7 @@ pub(crate) struct Devices {
 impl Devices {
     /// With the channels of the devices that are there from the start, in their order.
     pub(crate) fn new(channels: Vec<Box<dyn Channel>>) -> Self {
-        let ports = channels.into_iter().map(|channel| Some(Port::new(channel, true, 0))).collect();
+        let ports = channels.into_iter().map(|channel| Some(Port::new(Way { channel, is_watched: true }, 0))).collect();
         Self { ports, room: 0 }
     }
 
@@ -59,20 +60,20 @@ impl Devices {
     }
 
     /// A channel has come.
-    pub(crate) fn open(&mut self, device: DeviceIndex, channel: Box<dyn Channel>) {
+    pub(crate) fn open(&mut self, device: DeviceIndex, way: Way) {
         let place = usize::from(device.0);
         if self.ports.len() <= place {
             self.ports.resize_with(place + 1, || None);
         }
-        let old = self.ports[place].replace(Port::new(channel, false, self.room));
+        let old = self.ports[place].replace(Port::new(way, self.room));
         assert!(old.is_none(), "device {} has a channel already", device.0);
     }
 
     /// The channel goes. `None`: there was none.
-    pub(crate) fn close(&mut self, device: DeviceIndex) -> Option<Box<dyn Channel>> {
+    pub(crate) fn close(&mut self, device: DeviceIndex) -> Option<Way> {
         let port = self.ports.get_mut(usize::from(device.0))?.take()?;
         assert_eq!(port.lease_count, 0, "a channel goes when the last lease is home");
-        Some(port.channel)
+        Some(Way { channel: port.channel, is_watched: port.is_watched })
     }
 
     /// A lease on the device. `None`: there is no way into it on this CPU.
@@ -160,7 +161,7 @@ impl Devices {
 }
 
 impl Port {
-    fn new(channel: Box<dyn Channel>, is_watched: bool, room: usize) -> Self {
+    fn new(Way { channel, is_watched }: Way, room: usize) -> Self {
         Self { channel, operations: VecDeque::with_capacity(room), lease_count: 0, is_watched }
     }
 }

@@ -46,7 +46,11 @@ pub(crate) enum Order {
 }
 
 /// One CPU's way into a device, on its way there or home.
-pub(crate) struct Way(pub(crate) Box<dyn Channel>);
+pub(crate) struct Way {
+    pub(crate) channel: Box<dyn Channel>,
+    /// Whether its CPU's sleep ends with the channel's descriptor.
+    pub(crate) is_watched: bool,
+}
 
 impl fmt::Debug for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

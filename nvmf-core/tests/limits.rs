@@ -147,7 +147,7 @@ fn devices() {
         let change = target.begin_device(&format!("made{number}"), None)?;
         let device = disk(10_000 + number);
         let channels = (0..2).map(|_| device.open_channel().unwrap()).collect();
-        target.device_made(change, nvmf_core::target::MadeDevice { device, channels });
+        target.device_made(change, nvmf_core::target::MadeDevice { device, channels }, |_, _| false);
         Ok(change)
     };
     let mut world = World::new(Options::new(vec![namespace(1, disk(0))]));

@@ -48,7 +48,7 @@ fn begin_device(world: &mut World, device: &Arc<TestDevice>) -> ChangeId {
     let device = Arc::clone(device);
     let made = move |target: &mut Target| {
         let channels = (0..CPU_COUNT).map(|_| device.open_channel().unwrap()).collect();
-        target.device_made(change, MadeDevice { device, channels });
+        target.device_made(change, MadeDevice { device, channels }, |_, _| false);
         Ok(change)
     };
     world.change(made).unwrap()
@@ -199,7 +199,7 @@ fn a_device_is_made_of_another_that_nobody_uses() {
     let change = world.change(|target| target.begin_device("above", Some("disk"))).unwrap();
     let made = world.change(move |target| {
         let channels = (0..CPU_COUNT).map(|_| above.open_channel().unwrap()).collect();
-        target.device_made(change, MadeDevice { device: above, channels });
+        target.device_made(change, MadeDevice { device: above, channels }, |_, _| false);
         Ok(change)
     });
     world.finish(made.unwrap());
@@ -550,7 +550,7 @@ fn changes_at_any_moment_leave_nothing() {
                     {
                         let made = move |target: &mut Target| {
                             let channels = (0..CPU_COUNT).map(|_| device.open_channel().unwrap()).collect();
-                            target.device_made(change, MadeDevice { device, channels });
+                            target.device_made(change, MadeDevice { device, channels }, |_, _| false);
                             Ok(change)
                         };
                         taken.push(world.change(made).unwrap());

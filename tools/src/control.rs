@@ -205,7 +205,8 @@ impl<P: Provider> ControlProgram<P> {
     }
 
     /// Answers who asked for what is done now.
-    fn finish_changes(&mut self, now_ns: u64) {
+    fn finish_changes(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let now_ns = turn.now_ns();
         while let Some(change) = self.control.next_done() {
             let failure = self.control.take_failure(change);
             if let Some(why) = &failure {
@@ -213,7 +214,7 @@ impl<P: Provider> ControlProgram<P> {
             }
             self.server.finish(&self.epoll, now_ns, change, failure.as_deref());
         }
-        while let Some(device) = self.control.next_retired() {
+        while let Some(device) = self.control.next_retired(turn) {
             self.worker.retire(device);
         }
     }
@@ -321,7 +322,7 @@ impl<P: Provider> Program for ControlProgram<P> {
         self.tokens = tokens;
         // Requests may have come, and change something, in this turn.
         self.order_of_keeper();
-        self.finish_changes(turn.now_ns());
+        self.finish_changes(turn);
         if !self.is_ticking && self.server.needs_time() {
             self.is_ticking = true;
             turn.arm(turn.now_ns() + TICK_NS, TICK_TIMER);

@@ -41,6 +41,11 @@ impl WakeSet {
         if added < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Whether there is anything to add to.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Readable when one of them is.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
         self.0.as_ref().map(|epoll| epoll.as_raw_fd())

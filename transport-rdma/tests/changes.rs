@@ -8,6 +8,8 @@
 
 #[path = "changes/gate.rs"]
 mod gate;
+#[path = "changes/memory.rs"]
+mod memory;
 #[path = "changes/nvme.rs"]
 mod nvme;
 #[path = "changes/raw_host.rs"]

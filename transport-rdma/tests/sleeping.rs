@@ -3,22 +3,28 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bdev::{Device, FileOptions};
+use bdev::{BdevError, Channel, Completion, Device, FileOptions, Geometry, Operation};
+use nvmf_core::ChangeId;
 use nvmf_core::host::HostIdentity;
 use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
+use nvmf_core::target::{Amendment, MadeDevice, NamespaceRequest};
 use reactor::{
     Cpu, Placement, PollMode, PollSwitch, Program, Progress, ReactorCounters, ReactorOptions, Rest, Runtime,
     RuntimeBuilder, Segment, Turn,
 };
 use transport_rdma::host::{self, Ended, HostFailure, HostOptions, IoCommand, IoQueues, Start, Workload};
 use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
-use transport_rdma::target::{self, Control, Message, TargetOptions};
+use transport_rdma::target::{self, Change, Control, Message, TargetOptions};
 use transport_rdma::verbs::Port;
 
 const NQN: &str = "nqn.2026-11.io.quiesce:sleeping";
@@ -78,6 +84,46 @@ impl Drop for Directory {
 struct TargetControl {
     control: Control<SharedProvider>,
     stop: Arc<AtomicBool>,
+    /// Devices that are made while it runs, and become namespaces from 1 on.
+    late: Vec<Arc<dyn Device>>,
+    /// Those that were made, and not yet open.
+    opening: Vec<(ChangeId, NamespaceRequest)>,
+    /// How many are namespaces, for the test.
+    added: Arc<AtomicU64>,
+}
+
+impl TargetControl {
+    fn make_devices(&mut self, turn: &mut Turn<'_, Message<SharedProvider>>) {
+        for (nsid, device) in (1..).zip(std::mem::take(&mut self.late)) {
+            let change = self.control.begin_device(turn, device.name(), None).unwrap();
+            let channels = vec![device.open_channel().unwrap()];
+            let name = device.name().to_owned();
+            self.control.device_made(turn, change, Ok(MadeDevice { device, channels }));
+            let request = NamespaceRequest {
+                nsid,
+                device: name,
+                uuid: None,
+                nguid: None,
+                eui64: None,
+                ana_group: None,
+                is_auto_visible: true,
+                persistence_file: None,
+            };
+            self.opening.push((change, request));
+        }
+        while let Some(done) = self.control.next_done() {
+            match self.opening.iter().position(|(change, _)| *change == done) {
+                Some(place) => {
+                    let (_, namespace) = self.opening.remove(place);
+                    let addition = Amendment::AddNamespace { nqn: NQN.to_owned(), namespace };
+                    self.control.change(turn, Change::Amend(addition)).unwrap();
+                }
+                None => {
+                    self.added.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
 }
 
 impl Program for TargetControl {
@@ -96,6 +142,7 @@ impl Program for TargetControl {
             self.control.begin_shutdown(turn);
         }
         let progress = self.control.poll(turn);
+        self.make_devices(turn);
         if self.control.is_drained() {
             turn.leave();
         }
@@ -123,6 +170,11 @@ struct Target {
 impl Target {
     /// Its polling thread is called `name`.
     fn start(directory: &Directory, name: &str) -> Self {
+        Self::start_with(directory, name, Vec::new())
+    }
+
+    /// With devices that are made while it runs. Without any the directory's are there from the start.
+    fn start_with(directory: &Directory, name: &str, late: Vec<Arc<dyn Device>>) -> Self {
         let mut builder = RuntimeBuilder::new(&[sleepy(), ReactorOptions::sleeping()], 256).unwrap();
         let options = TargetOptions {
             cpu_count: 1,
@@ -135,8 +187,8 @@ impl Target {
             placement: Vec::new(),
             host_queue_pair_count_max: u32::MAX,
         };
-        let namespaces =
-            (1..).zip(directory.devices()).map(|(nsid, device)| NamespaceSpec::new(nsid, device)).collect();
+        let early = if late.is_empty() { directory.devices() } else { Vec::new() };
+        let namespaces = (1..).zip(early).map(|(nsid, device)| NamespaceSpec::new(nsid, device)).collect();
         let subsystem = SubsystemSpec {
             model_number: "asleep".to_owned(),
             allow_any_host: true,
@@ -148,12 +200,20 @@ impl Target {
         let (control, mut cpus) = target::build(directory.provider(), builder.domain(), spec, options).unwrap();
         let program = cpus.pop().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let control = TargetControl { control, stop: Arc::clone(&stop) };
+        let (late_count, added) = (late.len() as u64, Arc::new(AtomicU64::new(0)));
+        let opening = Vec::new();
+        let control = TargetControl { control, stop: Arc::clone(&stop), late, opening, added: Arc::clone(&added) };
         let (counters, switch) = (builder.counters(Cpu(0)), builder.poll_switch(Cpu(0)));
         let wake = builder.postbox(Cpu(1)).wake();
         builder.spawn(Cpu(0), name, move || program).unwrap();
         builder.spawn(Cpu(1), "control", move || control).unwrap();
-        Self { runtime: builder.start(), stop, wake, counters, switch }
+        let target = Self { runtime: builder.start(), stop, wake, counters, switch };
+        let begin = Instant::now();
+        while added.load(Ordering::Relaxed) < late_count {
+            assert!(begin.elapsed() < PATIENCE, "{} of {late_count} devices are there", added.load(Ordering::Relaxed));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        target
     }
 
     fn end(self) {
@@ -316,6 +376,99 @@ fn thousands_of_sleeps_lose_and_delay_no_command() {
         assert!(target_sleeps > 300, "the target slept {target_sleeps} times only");
         assert!(outcome.sleep_count > 300, "the host slept {} times only", outcome.sleep_count);
     }
+    target.end();
+}
+
+#[test]
+fn devices_that_came_later_end_a_sleep_too() {
+    let directory = Directory::new("later");
+    let target = Target::start_with(&directory, "later-target", directory.devices());
+    for nsid in 1..=3 {
+        let before = target.counters.sleep_count.value();
+        let outcome = run_host(&directory, nsid, 700, any_pause_ns, &Arc::default(), "later-host");
+        assert!(outcome.latest() < LATE, "namespace {nsid}: a command took {:?}", outcome.latest());
+        let target_sleeps = target.counters.sleep_count.value() - before;
+        assert!(target_sleeps > 100, "the target slept {target_sleeps} times only");
+    }
+    target.end();
+}
+
+/// A device each of whose operations takes [`SLOW`], done by a thread of its own.
+#[derive(Debug)]
+struct Slow;
+
+const SLOW: Duration = Duration::from_millis(300);
+
+struct SlowChannel {
+    bell: UnixStream,
+    rings: Arc<UnixStream>,
+    under_way: VecDeque<u64>,
+}
+
+impl Device for Slow {
+    fn name(&self) -> &str {
+        "slow"
+    }
+
+    fn product(&self) -> &'static str {
+        "Slow"
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry::plain(BLOCK_LEN, BLOCK_COUNT, 1 << 16)
+    }
+
+    fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
+        let (bell, rings) = UnixStream::pair().unwrap();
+        bell.set_nonblocking(true).unwrap();
+        Ok(Box::new(SlowChannel { bell, rings: Arc::new(rings), under_way: VecDeque::new() }))
+    }
+}
+
+impl Channel for SlowChannel {
+    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+        for operation in operations.drain(..) {
+            self.under_way.push_back(operation.token);
+            let rings = Arc::clone(&self.rings);
+            std::thread::spawn(move || {
+                std::thread::sleep(SLOW);
+                (&*rings).write_all(&[1]).unwrap();
+            });
+        }
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+        let mut byte = [0];
+        let Ok(1) = self.bell.read(&mut byte) else { return Progress::Idle };
+        let token = self.under_way.pop_front().unwrap();
+        completions.push(Completion { token, result: Ok(()) });
+        Progress::Busy
+    }
+
+    fn outstanding_count(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// The bell is heard whenever it rings.
+    fn arm(&mut self) -> Rest {
+        Rest::Sleep
+    }
+
+    fn wake_descriptor(&self) -> Option<RawFd> {
+        Some(self.bell.as_raw_fd())
+    }
+}
+
+#[test]
+fn a_cpu_sleeps_while_a_late_device_has_its_io() {
+    let directory = Directory::new("slow");
+    let target = Target::start_with(&directory, "slow-target", vec![Arc::new(Slow)]);
+    let (begin, before_ns) = (Instant::now(), cpu_time_ns("slow-target"));
+    let outcome = run_host(&directory, 1, 8, |_| 0, &Arc::default(), "slow-host");
+    let share = (cpu_time_ns("slow-target") - before_ns) as f64 / begin.elapsed().as_nanos() as f64;
+    assert!(u128::from(outcome.lens_ns[0]) >= SLOW.as_nanos(), "{:?}", outcome.lens_ns);
+    assert!(outcome.latest() < LATE, "{:?}", outcome.latest());
+    assert!(share < 0.05, "{:.2} % of a CPU while the device works", share * 100.0);
     target.end();
 }
 

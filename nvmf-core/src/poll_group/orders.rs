@@ -43,12 +43,12 @@ impl PollGroup {
                 self.orders.push(Pending { change, devices: vec![device], pauses: None });
                 self.answer_orders(turn);
             }
-            Order::Open(device, Way(channel)) => {
-                self.devices.open(device, channel);
+            Order::Open(device, way) => {
+                self.devices.open(device, way);
                 self.answer(turn, change, None);
             }
             Order::Close(device) => {
-                let way = self.devices.close(device).map(|channel| Box::new(Way(channel)));
+                let way = self.devices.close(device).map(Box::new);
                 self.answer(turn, change, way);
             }
         }

@@ -3,9 +3,11 @@
 //! Opening a device and its channels can take long, so somebody else does that: [`Target::begin_device`] keeps a name and a place,
 //! [`Target::device_made`] or [`Target::device_failed`] goes on. Closing is left to somebody else as well: [`Target::next_retired`].
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use bdev::{BdevError, Channel, Device};
+use reactor::Cpu;
 
 use super::change::{ChangeError, ChangeId, Task, Wait};
 use super::devices::{Claim, DeviceFacts, MadeDevice, RetiredDevice};
@@ -36,15 +38,16 @@ impl Target {
         Ok(self.changes.begin_with(Task::MakeDevice(index), Wait::Making))
     }
 
-    /// The device of [`Self::begin_device`] is open.
-    pub fn device_made(&mut self, change: ChangeId, made: MadeDevice) {
+    /// The device of [`Self::begin_device`] is open. `watch` has a CPU's sleep end with its channel's descriptor from now on; where it cannot, that CPU stays
+    /// awake while it has operations out.
+    pub fn device_made(&mut self, change: ChangeId, made: MadeDevice, watch: impl FnMut(Cpu, RawFd) -> bool) {
         let fault = if self.is_closing {
             Some(ChangeError::ShuttingDown.to_string())
         } else {
             check::device("bdev", &*made.device, self.controller.transfer_len_max).err().map(|error| error.to_string())
         };
         match (fault, self.changes.making(change)) {
-            (None, Some(index)) => self.devices.made(index, made),
+            (None, Some(index)) => self.devices.made(index, made, watch),
             (fault, _) => {
                 self.retired.push_back(RetiredDevice { device: made.device, channels: made.channels });
                 self.device_failed(change, fault.unwrap_or_default());

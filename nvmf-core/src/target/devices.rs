@@ -4,9 +4,11 @@
 //! its place never means a later one.
 
 use std::collections::BTreeMap;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use bdev::{Channel, Device};
+use reactor::Cpu;
 
 use super::change::ChangeError;
 use crate::limits::DEVICE_COUNT_MAX;
@@ -41,15 +43,15 @@ struct Place {
     device: Option<Arc<dyn Device>>,
     state: State,
     claim: Option<Claim>,
-    /// Ways into it that have not been sent, or have come home.
-    ways: Vec<Box<dyn Channel>>,
+    /// Ways into it that have not been sent, the last CPU's first, or have come home.
+    ways: Vec<Way>,
 }
 
 /// A device that was made, and a way into it for each polling CPU.
 pub struct MadeDevice {
     /// It.
     pub device: Arc<dyn Device>,
-    /// As many as there are polling CPUs.
+    /// As many as there are polling CPUs, in their order.
     pub channels: Vec<Box<dyn Channel>>,
 }
 
@@ -166,10 +168,16 @@ impl Devices {
     }
 
     /// It was made.
-    pub(super) fn made(&mut self, index: DeviceIndex, made: MadeDevice) {
+    pub(super) fn made(&mut self, index: DeviceIndex, made: MadeDevice, mut watch: impl FnMut(Cpu, RawFd) -> bool) {
         if let Some(place) = self.place_mut(index) {
             place.device = Some(made.device);
-            place.ways = made.channels;
+            let ways = (0..).map(Cpu).zip(made.channels).map(|(cpu, channel)| {
+                let is_watched = channel.wake_descriptor().is_some_and(|descriptor| watch(cpu, descriptor));
+                Way { channel, is_watched }
+            });
+            place.ways = ways.collect();
+            // They are sent from the end on.
+            place.ways.reverse();
             place.state = State::Opening;
         }
     }
@@ -188,15 +196,15 @@ impl Devices {
         }
     }
 
-    /// A way into it, to send it.
+    /// A way into it, to send it: the next CPU's.
     pub(super) fn next_way(&mut self, index: DeviceIndex) -> Option<Way> {
-        self.place_mut(index)?.ways.pop().map(Way)
+        self.place_mut(index)?.ways.pop()
     }
 
     /// A way into it that came home.
     pub(super) fn came_home(&mut self, index: DeviceIndex, way: Way) {
         if let Some(place) = self.place_mut(index) {
-            place.ways.push(way.0);
+            place.ways.push(way);
         }
     }
 
@@ -207,7 +215,7 @@ impl Devices {
         for other in self.places.iter_mut().flatten().filter(|other| other.claim.as_ref() == Some(&claim)) {
             other.claim = None;
         }
-        Some(RetiredDevice { device: place.device?, channels: place.ways })
+        Some(RetiredDevice { device: place.device?, channels: place.ways.into_iter().map(|way| way.channel).collect() })
     }
 
     fn place(&self, index: DeviceIndex) -> Option<&Place> {

@@ -179,7 +179,7 @@ fn a_file_is_one_namespaces() {
     let made = world.change(move |target| {
         let device: Arc<dyn Device> = Arc::new(TestDevice::new("other", 64));
         let channels = (0..2).map(|_| device.open_channel().unwrap()).collect();
-        target.device_made(change, MadeDevice { device, channels });
+        target.device_made(change, MadeDevice { device, channels }, |_, _| false);
         Ok(change)
     });
     world.finish(made.unwrap());

@@ -177,10 +177,11 @@ impl Facts {
 const LIVE: [&str; 5] = ["qpairs", "controllers", "requests", "device_leases", "limbo_entries"];
 
 /// Gauges of the transport whose names do not end with `_live`.
-const GAUGES: [&str; 5] = [
+const GAUGES: [&str; 6] = [
     "rdma_completion_queue_broken",
     "rdma_device_removed",
     "rdma_limbo_max",
+    "rdma_regions_registered",
     "rdma_shared_receives_posted",
     "rdma_shared_receives_unaccounted",
 ];

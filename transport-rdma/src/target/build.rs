@@ -4,13 +4,13 @@
 
 mod memory;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nvmf_core::spec::{ControllerSpec, TargetSpec};
 use nvmf_core::{PollGroup, PollGroupOptions};
-use reactor::{Cpu, Domain, Home, Pool, Segment};
+use reactor::{Cpu, Domain, Home, Pool, RegionId, Segment};
 
 use self::memory::CpuMemory;
 pub use self::memory::TargetMemory;
@@ -227,13 +227,20 @@ struct Registrar<'a, P> {
     device: DeviceId,
     keys: RegionKeys,
     segments: Vec<Segment>,
-    regions: Vec<RegisteredMemory>,
+    regions: BTreeMap<RegionId, RegisteredMemory>,
     now_ns: u64,
 }
 
 impl<'a, P: Provider> Registrar<'a, P> {
     fn new(provider: &'a mut P, device: DeviceId) -> Self {
-        Self { provider, device, keys: RegionKeys::default(), segments: Vec::new(), regions: Vec::new(), now_ns: 0 }
+        Self {
+            provider,
+            device,
+            keys: RegionKeys::default(),
+            segments: Vec::new(),
+            regions: BTreeMap::new(),
+            now_ns: 0,
+        }
     }
 
     fn register(&mut self, segment: Segment) -> Result<(), BuildError> {
@@ -245,7 +252,7 @@ impl<'a, P: Provider> Registrar<'a, P> {
         let registered = self.wait(ticket)?;
         self.keys.insert(segment.region(), registered.local_key);
         self.segments.push(segment);
-        self.regions.push(registered);
+        self.regions.insert(segment.region(), registered);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! | here | what the control plane's program calls; shutdown; counters |
 //! | `changes` | what is changed while it runs: subsystems, and the addresses that are listened on |
 //! | `connections` | each connection from its request to its end |
+//! | `memory` | memory of block devices that come and go |
 //! | `device`, `reopening` | a device that is removed and comes back, completion queues that break |
 //! | `overdue` | what takes longer than it should |
 //! | `renewal` | listeners whose address has changed |
@@ -22,6 +23,7 @@ mod defective;
 mod changes;
 mod connections;
 mod device;
+mod memory;
 mod overdue;
 mod renewal;
 mod reopening;
@@ -50,6 +52,7 @@ use changes::{Listener, PendingAnswer};
 pub(super) use device::DeviceRecord;
 use device::PortState;
 use host_shares::HostShares;
+use memory::Memories;
 use overdue::Overdue;
 use placement::Placement;
 use record::Record;
@@ -103,8 +106,7 @@ pub struct Control<P: Provider> {
     answers: Vec<PendingAnswer>,
     /// Addresses that are to be listened on anew.
     renewals: Vec<Renewal>,
-    /// All memory that devices may use.
-    segments: Vec<Segment>,
+    memories: Memories,
     loads: Vec<CpuLoad>,
     placement: Placement,
     hosts: HostShares,
@@ -173,6 +175,10 @@ enum TicketKind {
     /// Of memory that was registered too late.
     Discard = 7,
     Reopen = 8,
+    /// Of a block device that was made while the target runs.
+    RegisterLate = 9,
+    /// Of one that is gone.
+    DeregisterLate = 10,
 }
 
 impl TicketKind {
@@ -207,7 +213,7 @@ impl<P: Provider> Control<P> {
             listeners,
             answers: Vec::new(),
             renewals: Vec::new(),
-            segments: parts.segments,
+            memories: Memories::new(parts.segments),
             records: Slab::new(record_count),
             by_connection: BTreeMap::new(),
             overdue: Overdue::default(),
@@ -372,6 +378,7 @@ impl<P: Provider> Control<P> {
         plain("listeners_renewed_live", self.renewals.len() as u64);
         plain("device_removed", self.devices.iter().filter(|device| !device.is_present()).count() as u64);
         plain("device_returns", self.counts.device_returns);
+        plain("regions_registered", self.devices.iter().map(|device| device.regions.len() as u64).sum());
         for (waits_for, count) in self.overdue.rows() {
             all.push(("rdma_connections_overdue_live".into(), vec![("waits_for", waits_for.to_owned())], count));
         }
@@ -412,6 +419,9 @@ impl<P: Provider> Control<P> {
 
     /// One region is deregistered.
     fn region_gone(&mut self, ticket: Ticket) {
+        if TicketKind::DeregisterLate.is_of(ticket) {
+            return self.deregistered_late(ticket);
+        }
         if let (true, Phase::Deregistering { region_count }) = (TicketKind::Deregister.is_of(ticket), self.phase) {
             self.phase = Phase::Deregistering { region_count: region_count.saturating_sub(1) };
         }
@@ -442,7 +452,7 @@ impl<P: Provider> Control<P> {
                 Phase::Leaving { cpu_count: 0 } => {
                     let mut region_count = 0;
                     for (id, device) in (0..).map(DeviceId).zip(&mut self.devices) {
-                        for region in std::mem::take(&mut device.regions) {
+                        for region in std::mem::take(&mut device.regions).into_values() {
                             let ticket = TicketKind::Deregister.numbered(region_count as u64);
                             self.provider.begin_deregister_on(id, ticket, region);
                             region_count += 1;
@@ -450,7 +460,7 @@ impl<P: Provider> Control<P> {
                     }
                     Phase::Deregistering { region_count }
                 }
-                Phase::Deregistering { region_count: 0 } => {
+                Phase::Deregistering { region_count: 0 } if self.memories.is_quiet() => {
                     turn.arm(turn.now_ns() + LAST_LOOK_NS, Timer::LastLook as u64);
                     Phase::LastLooks { left: LAST_LOOKS }
                 }

@@ -137,6 +137,7 @@ impl<P: Provider, const SEVERAL: bool> TargetCpu<P, SEVERAL> {
             ToCpu::QueuePairDestroyed { qpair, result } => self.queue_pair_destroyed(turn, qpair, result),
             ToCpu::NothingReturns { device } => self.nothing_returns(turn, device),
             ToCpu::Refit { device, fitting } => self.refit(turn, device, *fitting),
+            ToCpu::Memory { device, region, key } => self.paths.on(device).note_memory(region, key),
             ToCpu::Stop { leftovers } => self.presence = Presence::Leaving(leftovers),
         }
     }

@@ -140,6 +140,14 @@ impl<Q: Port> DataPath<Q> {
         old
     }
 
+    /// The device knows more memory, or less: nothing of that is on its way.
+    pub(super) fn note_memory(&mut self, region: RegionId, key: Option<u32>) {
+        match key {
+            Some(key) => self.keys.insert(region, key),
+            None => self.keys.remove(region),
+        }
+    }
+
     /// All of the shared receive queue's, which are out.
     fn post_shared_receives(&mut self) {
         let count = self.shared.as_ref().map_or(0, SharedReceives::count);

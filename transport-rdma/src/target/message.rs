@@ -1,10 +1,10 @@
 //! What the control plane and the polling CPUs send each other. Handles and queue pairs by value, never a pointer.
 //!
 //! Every message has a place in the life of one connection and is sent at most once in it, so that backlogs are bounded by the number
-//! of connections; or in the life of a device.
+//! of connections; or in the life of a device, or of a block device.
 
 use nvmf_core::{DisconnectReason, Qpair, QpairSpec};
-use reactor::{Handle, Name};
+use reactor::{Handle, Name, RegionId};
 
 use super::fitting::Fitting;
 use crate::teardown::DestroyResult;
@@ -67,6 +67,8 @@ pub(crate) enum ToCpu<P: Provider> {
     NothingReturns { device: DeviceId },
     /// The device is back: a new port in the place of the one that is gone.
     Refit { device: DeviceId, fitting: Box<Fitting<P::Port>> },
+    /// Memory of a block device: its key on an RDMA device, or none any more.
+    Memory { device: DeviceId, region: RegionId, key: Option<u32> },
     /// Everything is gone, or will never be: leave.
     Stop { leftovers: Leftovers },
 }
@@ -111,6 +113,7 @@ impl<P: Provider> Message<P> {
                 ToCpu::QueuePairDestroyed { .. } => &"queue-pair-destroyed",
                 ToCpu::NothingReturns { .. } => &"nothing-returns",
                 ToCpu::Refit { .. } => &"refit",
+                ToCpu::Memory { .. } => &"memory",
                 ToCpu::Stop { .. } => &"stop",
             },
             Kind::ToControl(message) => match message {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bdev::Device;
 use nvmf_core::ChangeId;
 use nvmf_core::spec::{ControllerSpec, HostLimits, NamespaceSpec, SubsystemSpec, TargetSpec};
-use nvmf_core::target::QpairFacts;
+use nvmf_core::target::{MadeDevice, QpairFacts, RetiredDevice};
 use reactor::{Cpu, Program, Progress, Simulation, SimulationOptions, Turn, Wake};
 use transport_rdma::soft::in_process::{Fabric, FabricOptions, InProcessProvider};
 use transport_rdma::target::{Change, Control, ControlError, Message, TargetOptions, build};
@@ -32,6 +32,11 @@ pub struct Desk {
     pub orders: RefCell<VecDeque<Change>>,
     pub outcomes: RefCell<Vec<Result<ChangeId, ControlError>>>,
     pub done: RefCell<Vec<ChangeId>>,
+    /// Devices to be made; those that are gone.
+    pub makes: RefCell<VecDeque<Arc<dyn Device>>>,
+    pub retired: RefCell<Vec<RetiredDevice>>,
+    /// Reads out of devices' own memory.
+    pub in_place_count: Cell<u64>,
     /// What is listened on.
     pub listeners: RefCell<Vec<SocketAddr>>,
     /// The qpairs of the subsystems that there are.
@@ -64,6 +69,18 @@ impl Program for ControlProgram {
             let outcome = self.control.change(turn, change);
             self.desk.outcomes.borrow_mut().push(outcome);
         }
+        while let Some(device) = self.desk.makes.borrow_mut().pop_front() {
+            let outcome = self.control.begin_device(turn, device.name(), None);
+            if let Ok(change) = outcome {
+                let channels = (0..self.control.core().directory().cpu_count()).map(|_| device.open_channel().unwrap());
+                let made = MadeDevice { channels: channels.collect(), device };
+                self.control.device_made(turn, change, Ok(made));
+            }
+            self.desk.outcomes.borrow_mut().push(outcome);
+        }
+        while let Some(retired) = self.control.next_retired(turn) {
+            self.desk.retired.borrow_mut().push(retired);
+        }
         while let Some(done) = self.control.next_done() {
             self.desk.done.borrow_mut().push(done);
         }
@@ -71,6 +88,9 @@ impl Program for ControlProgram {
         let drained = self.control.is_drained();
         if drained || self.turns.is_multiple_of(64) {
             *self.desk.rows.borrow_mut() = self.control.counters();
+            let directory = self.control.core().directory();
+            let counts = (0..directory.cpu_count()).map(|cpu| directory.counters(Cpu(cpu)).in_place_count.value());
+            self.desk.in_place_count.set(counts.sum());
             *self.desk.listeners.borrow_mut() = self.control.listeners().collect();
             let core = self.control.core();
             let of = |nqn: &str| core.qpairs(turn.guard(), nqn).unwrap_or_default();
@@ -241,6 +261,18 @@ impl Rig {
         panic!("the control plane does not turn");
     }
 
+    /// A device is made while everything runs.
+    pub fn make_device(&mut self, device: Arc<dyn Device>) -> ChangeId {
+        self.desk.makes.borrow_mut().push_back(device);
+        for _ in 0..10_000 {
+            self.simulation.step_cpu(self.control);
+            if let Some(outcome) = self.desk.outcomes.borrow_mut().pop() {
+                return outcome.unwrap();
+            }
+        }
+        panic!("the control plane does not turn");
+    }
+
     pub fn is_done(&self, change: ChangeId) -> bool {
         self.desk.done.borrow().contains(&change)
     }
@@ -250,6 +282,17 @@ impl Rig {
         let desk = Rc::clone(&self.desk);
         let done = self.simulation.run_until(20_000, || desk.done.borrow().contains(&change));
         assert!(done, "{change:?} is not done: {:#?}", self.nonzero());
+    }
+
+    /// Until a change is done, the target alone: hosts do not turn.
+    pub fn finish_alone(&mut self, change: ChangeId) {
+        for _ in 0..10_000 {
+            (0..=self.control.0).for_each(|cpu| self.simulation.step_cpu(Cpu(cpu)));
+            if self.is_done(change) {
+                return;
+            }
+        }
+        panic!("{change:?} is not done: {:#?}", self.nonzero());
     }
 
     /// No operation of the device ends while it is shut.

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use nvmf_core::spec::SubsystemSpec;
-use nvmf_core::target::{Amendment, MadeDevice, RetiredDevice, SpecError};
+use nvmf_core::target::{Amendment, MadeDevice, SpecError};
 use nvmf_core::{ChangeError, ChangeId, DisconnectReason};
 use reactor::Turn;
 
@@ -190,20 +190,17 @@ impl<P: Provider> Control<P> {
         result: Result<MadeDevice, String>,
     ) {
         match result {
-            Ok(made) => self.core.device_made(change, made),
-            Err(why) => self.core.device_failed(change, why),
+            Ok(made) => self.take_device_in(turn, change, made),
+            Err(why) => {
+                self.core.device_failed(change, why);
+                self.core.poll(turn);
+            }
         }
-        self.core.poll(turn);
     }
 
     /// Why a change that is done came to nothing, if it did. Once.
     pub fn take_failure(&mut self, change: ChangeId) -> Option<String> {
         self.core.take_failure(change)
-    }
-
-    /// A device that nothing of the target knows any more, each once.
-    pub fn next_retired(&mut self) -> Option<RetiredDevice> {
-        self.core.next_retired()
     }
 
     /// A change that is done, each once. To be asked after each turn in which this part had something to do.

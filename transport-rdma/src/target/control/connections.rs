@@ -67,6 +67,9 @@ impl<P: Provider> Control<P> {
             }
             Event::DeviceReleased(device) => self.device_released(turn, device),
             Event::DeviceReopened { ticket, result } => self.device_reopened(turn, ticket, result),
+            Event::Registered { ticket, result } if TicketKind::RegisterLate.is_of(ticket) => {
+                self.registered_late(turn, ticket, result);
+            }
             Event::Registered { ticket, result } => self.registered(turn, ticket, result),
             Event::Deregistered { ticket } => self.region_gone(ticket),
             // A target connects to nobody.

@@ -11,9 +11,11 @@
 //! | Awaited | the device: it is asked for once a second |
 //! | Opened | its memory's registration, and a port for each CPU |
 
+use std::collections::BTreeMap;
+
 use nvmf_core::DisconnectReason;
 use nvmf_core::defect::{self, Defect};
-use reactor::{Cpu, Turn};
+use reactor::{Cpu, RegionId, Turn};
 
 use super::admission::Limits;
 use super::record::Record;
@@ -44,8 +46,8 @@ pub(super) struct Search {
 /// A device that is there again, and not in use.
 #[derive(Debug)]
 pub(super) struct Opened<Q> {
-    /// The registration that is under way.
-    pub(super) ticket: Option<Ticket>,
+    /// The registration that is under way, and of what.
+    pub(super) registering: Option<(Ticket, RegionId)>,
     pub(super) keys: RegionKeys,
     /// For the first CPUs.
     pub(super) ports: Vec<(PortId, Q)>,
@@ -59,15 +61,15 @@ pub(in crate::target) struct DeviceRecord<Q> {
     pub(in crate::target) limits: Limits,
     /// Of each CPU.
     pub(in crate::target) ports: Vec<PortId>,
-    /// What is registered of the target's memory, in its order.
-    pub(super) regions: Vec<RegisteredMemory>,
+    /// What is registered of the target's memory.
+    pub(super) regions: BTreeMap<RegionId, RegisteredMemory>,
     /// CPUs whose ports broke.
     broken: Vec<Cpu>,
 }
 
 impl<Q> DeviceRecord<Q> {
     /// One that is there. Its ports are to follow.
-    pub(in crate::target) fn new(limits: Limits, regions: Vec<RegisteredMemory>) -> Self {
+    pub(in crate::target) fn new(limits: Limits, regions: BTreeMap<RegionId, RegisteredMemory>) -> Self {
         Self { state: Device::Present, limits, ports: Vec::new(), regions, broken: Vec::new() }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! No CPU's answer is waited for: a queue pair that comes to it later finds the new port, since messages keep their order.
 
-use reactor::Turn;
+use reactor::{Segment, Turn};
 
 use super::admission::CpuLoad;
 use super::device::{Device, DeviceRecord, Opened, Search};
@@ -55,7 +55,7 @@ impl<P: Provider> Control<P> {
         has_listener || self.records.iter().any(|(_, record)| record.device == device)
     }
 
-    fn device_ids(&self) -> impl Iterator<Item = DeviceId> + use<P> {
+    pub(super) fn device_ids(&self) -> impl Iterator<Item = DeviceId> + use<P> {
         (0..self.provider.device_count()).map(DeviceId)
     }
 
@@ -76,7 +76,7 @@ impl<P: Provider> Control<P> {
                     let ticket = TicketKind::Reopen.numbered(device.0.into());
                     self.provider.begin_reopen_on(device, ticket, &addresses);
                 }
-                Device::Opened(opened) if opened.ticket.is_none() => self.fit_out(turn, device),
+                Device::Opened(opened) if opened.registering.is_none() => self.fit_out(turn, device),
                 Device::Awaited(_) | Device::Opened(_) | Device::Present | Device::Removed { .. } => {}
             }
         }
@@ -106,7 +106,7 @@ impl<P: Provider> Control<P> {
             Ok(()) => {
                 tracing::info!(provider = self.provider.name(), number = device.0, "the RDMA device is there again");
                 self.device_mut(device).state = Device::Opened(Opened {
-                    ticket: None,
+                    registering: None,
                     keys: RegionKeys::default(),
                     ports: Vec::new(),
                     has_complained: false,
@@ -122,11 +122,13 @@ impl<P: Provider> Control<P> {
         let is_idle = self.records.is_empty();
         let record = &mut self.devices[usize::from(device.0)];
         let Device::Opened(opened) = &mut record.state else { return };
-        if let Some(segment) = self.segments.get(record.regions.len()) {
+        let is_missing = |segment: &&Segment| !record.regions.contains_key(&segment.region());
+        if let Some(segment) = self.memories.segments.iter().find(is_missing) {
             // Numbers of returns and regions are far below 2^20.
-            let number = self.counts.device_returns << 28 | (record.regions.len() as u64) << 8 | u64::from(device.0);
+            let region = segment.region();
+            let number = self.counts.device_returns << 28 | u64::from(region.0) << 8 | u64::from(device.0);
             let ticket = TicketKind::Register.numbered(number);
-            opened.ticket = Some(ticket);
+            opened.registering = Some((ticket, region));
             return begin_register(&mut self.provider, device, ticket, *segment);
         }
         let old = &record.limits;
@@ -162,26 +164,30 @@ impl<P: Provider> Control<P> {
         let Some(record) = self.devices.get_mut(usize::from(device.0)) else {
             return self.counts.stale_events += 1;
         };
-        let segment = self.segments.get(record.regions.len()).copied();
-        match (&mut record.state, segment, result) {
-            (Device::Opened(opened), Some(segment), result) if opened.ticket == Some(ticket) => {
-                opened.ticket = None;
-                match result {
-                    Ok(region) => {
-                        opened.keys.insert(segment.region(), region.local_key);
-                        record.regions.push(region);
-                        self.fit_out(turn, device);
-                    }
-                    Err(error) => self.complain(turn, device, &error),
+        let mut wanted = None;
+        if let Device::Opened(opened) = &mut record.state
+            && let Some((_, region)) = opened.registering.take_if(|(of, _)| *of == ticket)
+        {
+            match &result {
+                Err(error) if self.memories.has(region) => return self.complain(turn, device, error),
+                Ok(registered) if self.memories.has(region) => {
+                    opened.keys.insert(region, registered.local_key);
+                    record.regions.insert(region, *registered);
+                    return self.fit_out(turn, device);
                 }
+                Ok(_) | Err(_) => wanted = Some(region),
             }
+        }
+        if !self.registered_in_vain(device, ticket, result.as_ref().ok().copied()) {
             // The device went, or the target ends.
-            (_, _, result) => {
-                self.counts.stale_events += 1;
-                if let Ok(region) = result {
-                    self.provider.begin_deregister_on(device, TicketKind::Discard.numbered(0), region);
-                }
+            self.counts.stale_events += 1;
+            if let Ok(region) = result {
+                self.provider.begin_deregister_on(device, TicketKind::Discard.numbered(0), region);
             }
+        }
+        // Of memory that went meanwhile: there may be more.
+        if wanted.is_some() {
+            self.fit_out(turn, device);
         }
     }
 

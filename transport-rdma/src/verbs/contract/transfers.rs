@@ -1,5 +1,7 @@
 //! READ, WRITE, windows: rights, bounds, keys that end.
 
+use reactor::Arena;
+
 use super::pair::{Pair, assert_ended, receive_offset};
 use super::{Case, MEMORY_LEN, Rig};
 use crate::verbs::{
@@ -15,6 +17,7 @@ pub(super) fn cases<R: Rig>() -> Vec<(&'static str, Case<R>)> {
         ("a_failed_transfer_ends_the_queue_pair", a_failed_transfer_ends_the_queue_pair),
         ("local_memory_that_is_not_ours", local_memory_that_is_not_ours),
         ("deregistration_under_traffic", deregistration_under_traffic),
+        ("private_memory_comes_and_goes_under_traffic", private_memory_comes_and_goes_under_traffic),
         ("windows_end_with_a_message", windows_end_with_a_message),
         ("a_window_belongs_to_its_queue_pair", a_window_belongs_to_its_queue_pair),
         ("a_message_ends_a_key_that_it_may_not", a_message_ends_a_key_that_it_may_not),
@@ -197,6 +200,37 @@ fn deregistration_under_traffic<R: Rig>(rig: R) {
     pair.steps(50);
     assert!(pair.sides[1].bytes(0, 4096).iter().all(|byte| *byte == 0));
     pair.finish(ends);
+}
+
+/// Memory of our own is registered, transferred out of and deregistered while queue pairs live: others never notice.
+fn private_memory_comes_and_goes_under_traffic<R: Rig>(rig: R) {
+    let mut pair = Pair::new(rig);
+    let before = pair.sides[0].gauges();
+    let ends = pair.connect();
+    let (name, key, address) = (ends[0].name, pair.sides[1].keys.remote_key, pair.sides[1].address(0));
+    for round in 1..20_u8 {
+        let memory = Arena::new(1 << 16, false).unwrap();
+        memory.segment().part(0, 4096).write(0, &[round; 4096]);
+        // Something else is under way meanwhile.
+        let other = pair.sides[0].part(8192, 64);
+        let elsewhere = SendOperation::Write { address: pair.sides[1].address(8192), key };
+        pair.sides[0].send(name, 1, elsewhere, other);
+        let registered = pair.register(0, Memory::Private(memory.segment()), Access::LOCAL_WRITE);
+        assert_eq!(registered.remote_key, 0, "no peer may use it");
+        let segment = LocalSegment { memory: memory.segment().part(0, 4096), local_key: registered.local_key };
+        pair.sides[0].send(name, 2, SendOperation::Write { address, key }, segment);
+        assert_eq!(pair.completions(0, 2), [(1, Status::Success), (2, Status::Success)]);
+        assert_eq!(pair.sides[1].bytes(0, 4096), [round; 4096]);
+        pair.deregister(0, registered);
+    }
+    let [active, passive] = ends;
+    pair.end(0, active);
+    pair.end(1, passive);
+    let regions = |gauges: &[(&str, u64)]| -> Vec<u64> {
+        gauges.iter().filter(|(name, _)| name.contains("region")).map(|(_, count)| *count).collect()
+    };
+    assert_eq!(regions(&pair.sides[0].gauges()), regions(&before));
+    pair.close();
 }
 
 /// Bound, used, and ended by the peer's message before that message's completion is seen; then bound again under another key.

@@ -96,7 +96,9 @@ impl Bench {
             shared_receive_count: 0,
             completion_count: 1 << 16,
         };
-        let mut device = DeviceRecord::new(limits, vec![RegisteredMemory { local_key: 7, remote_key: 0 }]);
+        let segment = reactor::Arena::new(4096, false).unwrap().segment();
+        let registered = RegisteredMemory { local_key: 7, remote_key: 0 };
+        let mut device = DeviceRecord::new(limits, [(segment.region(), registered)].into());
         device.ports.push(PortId(0));
         let control = Control::new(ControlParts {
             provider: provider.clone(),
@@ -104,7 +106,7 @@ impl Bench {
             devices: vec![device],
             wakes: vec![WakeSet::new([]).unwrap()],
             listeners: vec![(LISTENER, "10.0.0.1:4420".parse().unwrap())],
-            segments: vec![reactor::Arena::new(4096, false).unwrap().segment()],
+            segments: vec![segment],
             cpu_counters: vec![std::sync::Arc::new(CpuCounters::default())],
             placement: Vec::new(),
             host_queue_pair_count_max: u32::MAX,
@@ -117,7 +119,7 @@ impl Bench {
     }
 
     /// Runs `job` on the control plane, and everything that follows at once.
-    fn run(&mut self, job: impl FnOnce(&mut Control<Scripted>, &mut Turn<'_, Message<Scripted>>) + 'static) {
+    pub(super) fn run(&mut self, job: impl FnOnce(&mut Control<Scripted>, &mut Turn<'_, Message<Scripted>>) + 'static) {
         self.jobs.borrow_mut().push(Box::new(job));
         self.turns();
     }
