@@ -97,7 +97,7 @@ fn data_from_host(sgl: Sgl) -> Result<DataPointer, CommandError> {
     Ok(sgl?)
 }
 
-/// Where data for the host goes. A capsule carries none that way over RDMA [NVMe RDMA Transport 1.0, 3.2].
+/// Where data for the host goes. A capsule carries none that way over RDMA [NVMe RDMA Transport 1.0, 3.3].
 fn data_to_host(sgl: Sgl) -> Result<DataPointer, CommandError> {
     match sgl? {
         pointer @ (DataPointer::Keyed { .. } | DataPointer::Listed(_) | DataPointer::None) => Ok(pointer),

@@ -149,7 +149,7 @@ impl PollGroup {
                     self.pull(transport, name, from, len);
                 }
             }
-            // IOCCSZ is for I/O queues: an admin capsule has no data [NVMe RDMA Transport 1.0, 3.2].
+            // IOCCSZ is for I/O queues: an admin capsule has no data [NVMe RDMA Transport 1.0, 3.3].
             Ok(Some(_)) => self.complete(name, Status::SGL_TYPE_INVALID, 0),
             Err(status) => self.complete(name, status, 0),
         }

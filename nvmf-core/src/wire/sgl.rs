@@ -106,7 +106,7 @@ impl KeyedList {
                         list.invalidate = Some(buffer.key);
                     }
                 }
-                // Data is all in the capsule or none of it [NVMe RDMA Transport 1.0, 3.2].
+                // Data is all in the capsule or none of it [NVMe RDMA Transport 1.0, 3.3].
                 DataPointer::InCapsule { .. } | DataPointer::Listed(_) | DataPointer::None => {
                     return Err(SglError::Type { identifier: SglDescriptor::DATA_BLOCK_OFFSET });
                 }
@@ -185,7 +185,7 @@ impl SglDescriptor {
     pub const LAST_SEGMENT_OFFSET: u8 = 0x31;
     /// Keyed SGL Data Block, address.
     pub const KEYED_ADDRESS: u8 = 0x40;
-    /// Keyed SGL Data Block, address, invalidate the key with the response [NVMe RDMA Transport 1.0, 3.2].
+    /// Keyed SGL Data Block, address, invalidate the key with the response [NVMe RDMA Transport 1.0, 3.3].
     pub const KEYED_INVALIDATE: u8 = 0x4F;
     /// Transport SGL Data Block (NVMe/TCP).
     pub const TRANSPORT: u8 = 0x5A;

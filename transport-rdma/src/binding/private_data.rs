@@ -1,4 +1,4 @@
-//! The private data of the connection manager's REQUEST, ACCEPT and REJECT [NVMe RDMA Transport 1.0, 3.2]: little endian, record format 0.
+//! The private data of the connection manager's REQUEST, ACCEPT and REJECT [NVMe RDMA Transport 1.0, 3.1]: little endian, record format 0.
 //!
 //! What a peer sent is parsed here and nowhere else. Lengths: the connection manager hands over at least what was sent and pads with
 //! zeroes, so longer is legal and only shorter is not.

@@ -52,7 +52,7 @@ fn request(format: u16, qid: u16, receives: u16, sends_zero_based: u16) -> Vec<u
 
 fn broken_requests_are_refused(run: &mut Run) -> Result<(), Failure> {
     let good = || request(0, 0, 8, 7);
-    // Private data, RDMA READs, and the status of NVMe/RDMA's rejections [NVMe RDMA Transport 1.0, figure 8].
+    // Private data, RDMA READs, and the status of NVMe/RDMA's rejections [NVMe RDMA Transport 1.0, figure 11].
     let cases: [(Vec<u8>, u8, u16); 10] = [
         (Vec::new(), 4, 1),
         (good()[..31].to_vec(), 4, 1),
