@@ -36,8 +36,8 @@ cases_select() {
     done
 }
 
-# The days of the rotation: every case that is not in each run is in one of six.
-rotation_days=6
+# The days of the rotation: every case that is not in each run is in one of eight.
+rotation_days=8
 rotation_day=$(($(date -u +%s) / 86400 % rotation_days))
 
 # case_is_due ID SET: SET is due (what is due today), long, or broken.

@@ -66,7 +66,7 @@ io_avoids() {
     expect "I/O by the path of $1" "$before" "$(path_count "$1")"
 }
 
-declare_case path-two-targets 240 ci "two targets offer one subsystem: by ANA and by kill -9 I/O moves to the other and back, and is verified" plain day:srq
+declare_case path-two-targets 240 day "two targets offer one subsystem: by ANA and by kill -9 I/O moves to the other and back, and is verified" plain srq
 case_path_two_targets() {
     local nqn=nqn.2026-11.io.quiesce:shared uuid=11111111-2222-4333-8444-555555555555 nguid=0123456789abcdef0123456789abcdef
     local first second io loops id

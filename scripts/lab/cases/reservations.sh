@@ -1,7 +1,7 @@
 # Reservations: two hosts of the kernel against a target of ours. The kernel takes both for paths to one disk; what each of them does alone goes through its controller's
 # own device, which takes I/O commands where there is one namespace.
 
-declare_case resv-commands 240 ci "two hosts register, reserve, are kept out, preempt, are told, release, clear; a target that starts again knows it all" plain day:srq
+declare_case resv-commands 240 day "two hosts register, reserve, are kept out, preempt, are told, release, clear; a target that starts again knows it all" plain srq
 case_resv_commands() {
     local nqn=nqn.2026-11.io.quiesce:reserved a b host_port=4421 events
     resv_target $nqn
