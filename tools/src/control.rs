@@ -6,6 +6,7 @@ mod access;
 mod devices;
 mod facts;
 mod lookout;
+mod refusals;
 mod server;
 
 mod session;
@@ -25,6 +26,7 @@ use devices::{DeviceWorker, Outcome};
 pub use facts::Facts;
 pub use listener::{ListenError, Listener, Service};
 use lookout::{LOOK_NS, Lookout};
+use refusals::Refusals;
 use server::Server;
 
 use crate::keeper::{Keeper, Outcome as Kept};
@@ -77,6 +79,7 @@ pub struct ControlProgram<P: Provider> {
     log: Log,
     keyring: RefCell<Keyring>,
     workers: Workers,
+    refusals: Refusals,
     lookout: Lookout,
     signals: crate::target::Signals,
     epoll: Epoll,
@@ -125,6 +128,7 @@ impl<P: Provider> ControlProgram<P> {
             log: parts.log,
             keyring: RefCell::new(parts.keyring),
             workers,
+            refusals: Refusals::default(),
             signals: parts.signals,
             epoll,
             worker,
@@ -197,6 +201,9 @@ impl<P: Provider> ControlProgram<P> {
     /// What was computed goes back, and what may be computed now goes out.
     fn compute(&mut self, turn: &mut Turn<'_, Message<P>>) {
         while let Some(done) = self.workers.take() {
+            if let Some((host, peer)) = done.refused() {
+                self.refusals.add(turn.now_ns(), host, peer);
+            }
             self.control.job_done(turn, done);
         }
         while let Some(job) = self.control.next_job(turn, WORKER_COUNT) {

@@ -125,6 +125,15 @@ pub struct Job {
 pub struct Done {
     pub(crate) answer: Box<Answer>,
     pub(crate) peer: IpAddr,
+    host: Nqn,
+}
+
+impl Done {
+    /// The host that was refused, and where it is, if that is what it came to.
+    #[must_use]
+    pub fn refused(&self) -> Option<(&str, IpAddr)> {
+        matches!(self.answer.outcome, Outcome::Failed(_)).then(|| (self.host.as_str(), self.peer))
+    }
 }
 
 impl fmt::Debug for Job {
@@ -153,7 +162,7 @@ impl Job {
                 verify(&issued, &reply, transaction, names, &host_secret, controller_secret.as_ref())
             }
         });
-        Done { answer: Box::new(answer), peer }
+        Done { answer: Box::new(answer), peer, host }
     }
 }
 

@@ -128,6 +128,7 @@ fn hosts_prove_who_they_are_with_keys_that_come_by_rpc() {
 
     let log = target.log();
     assert!(!log.contains("DHHC-1"), "{log}");
+    assert!(log.contains("a host has not authenticated") && log.contains(HOST), "{log}");
     for path in [ours, theirs, other] {
         fs::remove_file(path).unwrap();
     }
