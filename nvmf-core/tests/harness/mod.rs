@@ -145,8 +145,8 @@ impl Transport for Path {
     fn pull(&mut self, qpair: Handle<Qpair>, slot: Slot, from: RemoteBuffer, into: Segment) {
         let mut wire = self.0.borrow_mut();
         assert_eq!(from.len as usize, into.len());
-        let start = from.address as usize;
-        into.write(0, &wire.host_memory[start..start + from.len as usize]);
+        let Some(range) = host_range(from) else { return wire.endings.push((qpair, DisconnectReason::TransportError)) };
+        into.write(0, &wire.host_memory[range]);
         // All pulls of a request end with one arrival.
         let is_known = |event: &Arrival| matches!(event, Arrival::Pulled { qpair: other, slot: of } if (*other, *of) == (qpair, slot));
         if !wire.events.iter().any(is_known) {
@@ -154,11 +154,12 @@ impl Transport for Path {
         }
     }
 
-    fn push(&mut self, _qpair: Handle<Qpair>, _slot: Slot, from: Segment, to: RemoteBuffer) {
+    fn push(&mut self, qpair: Handle<Qpair>, _slot: Slot, from: Segment, to: RemoteBuffer) {
         assert!(from.len() <= to.len as usize, "a push stays inside the host's buffer");
         let mut wire = self.0.borrow_mut();
-        let start = to.address as usize;
-        from.read(0, &mut wire.host_memory[start..start + from.len()]);
+        let Some(range) = host_range(to) else { return wire.endings.push((qpair, DisconnectReason::TransportError)) };
+        let end = range.start + from.len();
+        from.read(0, &mut wire.host_memory[range.start..end]);
     }
 
     fn respond(&mut self, qpair: Handle<Qpair>, slot: Slot, response: [u8; 16], invalidate: Option<u32>) {
@@ -178,6 +179,13 @@ impl Transport for Path {
     fn disconnect(&mut self, qpair: Handle<Qpair>, reason: DisconnectReason) {
         self.0.borrow_mut().endings.push((qpair, reason));
     }
+}
+
+/// Where it is in the host's memory. What is elsewhere ends the connection, as with RDMA.
+fn host_range(buffer: RemoteBuffer) -> Option<std::ops::Range<usize>> {
+    let start = usize::try_from(buffer.address).ok()?;
+    let end = start.checked_add(buffer.len as usize)?;
+    (end <= HOST_MEMORY_LEN).then_some(start..end)
 }
 
 #[derive(Debug)]
@@ -344,11 +352,32 @@ pub struct Options {
     pub namespaces: Vec<NamespaceSpec>,
     pub controller: ControllerSpec,
     pub data_memory_len: usize,
+    /// Memory of a world that is gone, for who makes thousands of them: an arena stays for the life of the process.
+    pub memory: Option<Vec<Memory>>,
+}
+
+/// One CPU's.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    data: Segment,
+    capsules: Segment,
+}
+
+impl Memory {
+    fn new(data_len: usize) -> Self {
+        let data = Arena::new(data_len, false).unwrap().segment();
+        Self { data, capsules: Arena::new(CAPSULE_COUNT * CAPSULE_ROOM, false).unwrap().segment() }
+    }
+
+    /// For each CPU.
+    pub fn for_all(data_len: usize) -> Vec<Self> {
+        (0..CPU_COUNT).map(|_| Self::new(data_len)).collect()
+    }
 }
 
 impl Options {
     pub fn new(namespaces: Vec<NamespaceSpec>) -> Self {
-        Self { seed: 1, namespaces, controller: ControllerSpec::default(), data_memory_len: 512 << 10 }
+        Self { seed: 1, namespaces, controller: ControllerSpec::default(), data_memory_len: 512 << 10, memory: None }
     }
 }
 
@@ -377,9 +406,8 @@ impl World {
         let target = Target::new(sim.domain(), CPU_COUNT, spec).unwrap();
         let directory = target.directory();
         let mut wires = Vec::new();
-        for cpu in 0..CPU_COUNT {
-            let data = Arena::new(options.data_memory_len, false).unwrap();
-            let capsules = Arena::new(CAPSULE_COUNT * CAPSULE_ROOM, false).unwrap();
+        let memory = options.memory.unwrap_or_else(|| Memory::for_all(options.data_memory_len));
+        for (cpu, memory) in (0..CPU_COUNT).zip(memory) {
             let wire = Rc::new(RefCell::new(Wire {
                 connections: Vec::new(),
                 host_memory: vec![0; HOST_MEMORY_LEN],
@@ -393,7 +421,7 @@ impl World {
                 held: VecDeque::new(),
                 endings: Vec::new(),
                 draining: Vec::new(),
-                capsule_memory: capsules.segment(),
+                capsule_memory: memory.capsules,
                 next_receive: 0,
                 live_count: 0,
             }));
@@ -401,7 +429,7 @@ impl World {
                 cpu: Cpu(cpu),
                 control: Cpu(CPU_COUNT),
                 qpair_count_max: 16,
-                data_memory: data.segment(),
+                data_memory: memory.data,
                 channels: target.open_channels().unwrap(),
                 directory: Arc::clone(&directory),
             });
@@ -663,7 +691,7 @@ impl Connect {
 
     pub fn build(&self) -> (ConnectEntry, Vec<u8>) {
         let mut entry = ConnectEntry::new(FabricsType::Connect);
-        entry.command_id = U16::new(0xC0 + self.qid);
+        entry.command_id = U16::new(self.qid.wrapping_add(0xC0));
         entry.qid = U16::new(self.qid);
         entry.entry_count_zero_based = U16::new(self.depth.wrapping_sub(1));
         entry.attributes = self.attributes;
