@@ -223,6 +223,44 @@ fn a_read_out_of_the_devices_own_memory_is_over_when_the_fabric_has_done_it() {
     world.shut_down();
 }
 
+/// What a pair waits for may be of its own queue, whose end then waits for the pair's lock.
+#[test]
+fn a_queue_ends_whose_pair_waits_for_what_was_dropped_with_it() {
+    let (mut world, queue) = one_queue(TestDevice::new("disk", 100));
+    world.run(50);
+    world.wire(1).hold_pulls = true;
+    world.send(queue, io(OP_WRITE, 1, 10, 2, harness::keyed(0, 1024)), &[]);
+    world.run(100);
+    for command in pair(2, range(11, 1), 0, 4096) {
+        world.send(queue, command, &[]);
+    }
+    world.run(300);
+    world.disconnect(queue, DisconnectReason::Host);
+    world.run(300);
+    assert!(world.is_closed(queue), "the write that is being pulled has given its blocks back");
+    world.shut_down();
+}
+
+/// The same where its data is pushed out of the device's own memory: that is over when the transport says so.
+#[test]
+fn a_queue_ends_whose_pair_waits_for_what_it_reads_in_place() {
+    let device = bdev::Memory::new("ram", 512, 100, false).unwrap();
+    let mut world = World::new(Options::new(vec![namespace(NSID, Arc::new(device))]));
+    let (_, id) = world.attach(0);
+    let queue = world.connect_io(1, id, 1);
+    world.run(50);
+    world.wire(1).hold_finished = true;
+    assert_eq!(world.execute(queue, io(OP_READ, 1, 10, 2, harness::keyed(0, 1024)), &[]).status(), Status::SUCCESS);
+    for command in pair(2, range(11, 1), 0, 4096) {
+        world.send(queue, command, &[]);
+    }
+    world.run(300);
+    world.disconnect(queue, DisconnectReason::Host);
+    world.run(300);
+    assert!(world.is_closed(queue), "nothing is pushed any more");
+    world.shut_down();
+}
+
 #[test]
 fn queues_that_end_at_any_moment_leave_no_lock() {
     for steps in 0..60 {

@@ -225,15 +225,7 @@ impl Draining {
         if evidence.operation_count > 0 {
             return Err(self);
         }
-        let receives_are_back = match evidence.receives {
-            // Their permits say so.
-            ReceiveSide::Own => true,
-            // LAST_WQE does not say that the completions were polled: the queue has to be seen empty after it.
-            ReceiveSide::SharedWithLastWqe => {
-                self.shared_receives == SharedReceives::LastTaken && evidence.completion_queue_empty
-            }
-            ReceiveSide::SharedWithoutLastWqe => false,
-        };
+        let receives_are_back = self.receives_are_back(evidence);
         let Self { name, allowance, patience, .. } = self;
         let allowance = if self.error_state == ErrorState::Entered && receives_are_back {
             match allowance.all_back() {
@@ -250,6 +242,28 @@ impl Draining {
                 Ok(Quiet::Cut(cut))
             }
             Patience::Waiting => Err(Self { allowance, ..self }),
+        }
+    }
+}
+
+impl Draining {
+    /// Whether nothing that was posted runs any more, as far as it will ever be known before the destroy call. Operations may be under way.
+    pub(crate) fn transfers_ended(&self) -> bool {
+        match self.patience {
+            Patience::Over | Patience::Pointless => true,
+            Patience::Waiting => self.error_state == ErrorState::Entered && self.allowance.posted_send_count() == 0,
+        }
+    }
+
+    fn receives_are_back(&self, evidence: &Evidence) -> bool {
+        match evidence.receives {
+            // Their permits say so.
+            ReceiveSide::Own => true,
+            // LAST_WQE does not say that the completions were polled: the queue has to be seen empty after it.
+            ReceiveSide::SharedWithLastWqe => {
+                self.shared_receives == SharedReceives::LastTaken && evidence.completion_queue_empty
+            }
+            ReceiveSide::SharedWithoutLastWqe => false,
         }
     }
 }

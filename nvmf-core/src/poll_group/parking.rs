@@ -1,6 +1,7 @@
 //! Requests that the walk itself holds back, in the order in which they came, until a condition of this CPU ends.
 //!
-//! A parked request keeps its slot and, where its data came in the capsule, its receive; everything else it has still to ask for. Whoever ends a
+//! A parked request keeps its slot and, where its data came in the capsule, its receive; everything else it has still to ask for. One alone keeps
+//! more: the second of a pair, whose first has compared, keeps their lock. Whoever ends a
 //! condition calls [`PollGroup::unpark`], and the requests go through the I/O batch once more, as if they had just come: whatever holds then, holds
 //! for them too. So a request may be parked again, for the same cause or another.
 
@@ -8,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::PollGroup;
 use super::buffers::RequestName;
-use crate::qpair::request::RequestEvent;
+use crate::qpair::request::{Fusion, Hold, RequestEvent};
 use crate::subsystem::SubsystemId;
 
 /// What a parked request waits for.
@@ -46,9 +47,22 @@ impl PollGroup {
     pub(super) fn park(&mut self, name: RequestName, cause: Cause) {
         let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
         qpair.must_advance(name.1, RequestEvent::Park);
-        // What its host may have in flight is for commands that get on.
-        if let Some(share) = qpair.request(name.1).share.take() {
+        let request = qpair.request(name.1);
+        // What its host may have in flight is for commands that get on; so are the blocks, for which a queue may wait that ends.
+        let (share, claim) = (request.share.take(), request.claim.take());
+        let mut asks_again = None;
+        if let Fusion::First { second, hold: Hold::Has { lock, device } } = request.fusion {
+            request.fusion = Fusion::First { second, hold: Hold::Nothing };
+            asks_again = Some((lock, device));
+        }
+        if let Some(share) = share {
             self.hosts.give(share);
+        }
+        if let Some(claim) = claim {
+            self.gate.give(claim);
+        }
+        if let Some((lock, device)) = asks_again {
+            self.unlock(lock, device);
         }
         self.parking.parked.push_back((name, cause));
         self.counters.park_count.add(1);

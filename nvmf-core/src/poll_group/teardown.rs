@@ -59,6 +59,7 @@ impl PollGroup {
         self.parking.forget(|(handle, _)| handle == qpair);
         self.drop_aborts(qpair);
         self.gate.forget(|(handle, _)| handle == qpair);
+        self.give_claims(qpair, |state| state == RequestState::Dropped);
         self.drop_pairs(qpair);
         if let Some(header) = header {
             header.set_stage(QpairStage::Draining);
@@ -75,6 +76,25 @@ impl PollGroup {
             self.send_home(turn, membership, Tally::default());
         }
         self.note_drain(turn, qpair);
+    }
+
+    /// No transfer of a draining qpair is under way any more, or none that anybody can still see the end of: blocks of a device's own memory that it pushed
+    /// are free. A lock that is waited for, also by this very qpair, may be a lock on them: so this does not wait for [`Self::outstanding_count`].
+    pub fn transfers_ended(&mut self, qpair: Handle<Qpair>) {
+        self.give_claims(qpair, |state| state == RequestState::Responding);
+    }
+
+    /// Commands in this state touch their blocks no more, though they hold other things until the release.
+    fn give_claims(&mut self, qpair: Handle<Qpair>, is_meant: impl Fn(RequestState) -> bool) {
+        let Some(body) = self.qpairs.look_mut(qpair) else { return };
+        for slot in body.slots() {
+            let request = body.request(slot);
+            if is_meant(request.state)
+                && let Some(claim) = request.claim.take()
+            {
+                self.gate.give(claim);
+            }
+        }
     }
 
     /// Teardown, second step: no work request of the qpair can touch memory any more, and [`Self::outstanding_count`] is zero. Buffers,

@@ -227,6 +227,7 @@ impl PollingCpu {
         }
         let draining = std::mem::take(&mut self.path.0.borrow_mut().draining);
         for handle in draining {
+            self.group.transfers_ended(handle);
             if self.group.outstanding_count(handle) > 0 {
                 self.path.0.borrow_mut().draining.push(handle);
                 continue;

@@ -349,6 +349,9 @@ impl<P: Provider, const SEVERAL: bool> TargetCpu<P, SEVERAL> {
             }
         };
         let reason = draining.reason();
+        if operation_count > 0 && draining.transfers_ended() {
+            self.group.transfers_ended(qpair);
+        }
         match draining.check(&Evidence { receives, completion_queue_empty, operation_count }) {
             Err(draining) => {
                 body.life = Some(Life::Draining(draining, timer));
