@@ -98,6 +98,32 @@ defects! {
         "A controller goes with its admin queue, whatever queues it has on other CPUs.";
     CreateFailureLeaks = "create-failure-leaks", ["R3"],
         "A connection that never got a queue pair has no owner any more: nobody rejects or destroys it.";
+    ResumeForgetsTheParked = "resume-forgets-the-parked", ["S1"],
+        "Commands that were held back by a pause are not begun again by the resumption.";
+    PauseWaitsForNothing = "pause-waits-for-nothing", ["S2"],
+        "A pause is answered at once, whatever the device has.";
+    HiddenNamespaceIsServed = "hidden-namespace-is-served", ["S3"],
+        "A namespace is not shown to a host, and its commands are carried out all the same.";
+    NobodyHearsOfNamespaces = "nobody-hears-of-namespaces", ["S4"],
+        "Namespaces change, the log says it, and no event does.";
+    AnaStateIsNotAsked = "ana-state-is-not-asked", ["S5"],
+        "Commands are let in whatever the ANA state of their path is.";
+    EvictionForgetsTheDevice = "eviction-forgets-the-device", ["S6"],
+        "A Preempt and Abort is answered while a device has commands of the preempted host.";
+    AnsweredBeforeItIsWritten = "answered-before-it-is-written", ["S7"],
+        "A reservation that is to outlive the target is answered before it is on stable storage.";
+    PairTakesNoLock = "pair-takes-no-lock", ["S8"],
+        "A fused Compare and Write goes on as if it had its lock, and has asked nobody.";
+    DroppedCommandKeepsItsClaim = "dropped-command-keeps-its-claim", ["S9"],
+        "Commands that were dropped with their queue keep their blocks until the queue has drained, which waits for a lock on them.";
+    AbortIsOnlySaid = "abort-is-only-said", ["S10"],
+        "An Abort is answered as done, and the command that waits goes on waiting.";
+    TrafficIsNoSignOfLife = "traffic-is-no-sign-of-life", ["S11"],
+        "Only Keep Alive keeps a controller alive.";
+    HostsHaveNoLimit = "hosts-have-no-limit", ["S12"],
+        "What a host has in flight is counted, and nothing comes of it.";
+    FirstCpuTakesAll = "first-cpu-takes-all", ["S13"],
+        "Queue pairs go to the first CPU that has room.";
 }
 
 impl Defect {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::Controller;
+use crate::defect::{self, Defect};
 use crate::limits::{EVENT_REQUEST_COUNT_MAX, RESERVATION_NOTICE_COUNT_MAX};
 use crate::notice::{Notice, ReservationNotice};
 use crate::subsystem::Subject;
@@ -208,7 +209,9 @@ impl Controller {
                 if events.changed.len() <= ChangedNamespaceList::COUNT_MAX {
                     events.changed.insert(*nsid);
                 }
-                events.raise(EventKind::NamespaceChanged);
+                if !defect::is(Defect::NobodyHearsOfNamespaces) {
+                    events.raise(EventKind::NamespaceChanged);
+                }
             }
             Notice::AnaChanged { .. } => events.raise(EventKind::AnaChanged),
             Notice::DiscoveryChanged { .. } => events.raise(EventKind::DiscoveryChanged),

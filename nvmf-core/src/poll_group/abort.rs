@@ -8,6 +8,7 @@ use reactor::{Handle, Turn};
 
 use super::PollGroup;
 use super::buffers::RequestName;
+use crate::defect::{self, Defect};
 use crate::limits::ABORT_COUNT_MAX;
 use crate::membership::Remote;
 use crate::message::{Letter, Message};
@@ -82,6 +83,9 @@ impl PollGroup {
             && let Some(owner) = self.controllers.look_mut(*controller)
         {
             owner.release_event(slot);
+        }
+        if defect::is(Defect::AbortIsOnlySaid) {
+            return self.abort_answers.push((aborter, true));
         }
         self.buffers.forget(|request| request == name);
         if let Some(host) = self.qpairs.look(handle).map(|qpair| qpair.host) {

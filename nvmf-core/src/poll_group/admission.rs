@@ -6,6 +6,7 @@ use super::PollGroup;
 use super::buffers::RequestName;
 use super::parking::Cause;
 use crate::command::IoCommand;
+use crate::defect::{self, Defect};
 use crate::namespace::Namespace;
 use crate::reservation::HostNumber;
 use crate::spec::AnaState;
@@ -63,7 +64,7 @@ pub(super) fn admit_io<'t>(
     command: &IoCommand,
 ) -> Result<&'t Namespace, Status> {
     let namespace = subsystem.visible_namespace(command.nsid, sender.controller_id).ok_or(Status::INVALID_NAMESPACE)?;
-    if subsystem.is_asymmetric {
+    if subsystem.is_asymmetric && !defect::is(Defect::AnaStateIsNotAsked) {
         usable(subsystem.ana_state(sender.listener, namespace.ana_group))?;
     }
     match &namespace.standing {

@@ -13,6 +13,7 @@ use super::PollGroup;
 use super::buffers::RequestName;
 use crate::Qpair;
 use crate::command::{Command, IoCommand, IoKind};
+use crate::defect::{self, Defect};
 use crate::message::{Letter, Message};
 use crate::qpair::request::RequestState;
 use crate::qpair::{Membership, QpairBody, Stage};
@@ -58,7 +59,7 @@ impl PollGroup {
                 }
                 if matches!(request.state, RequestState::WaitingBuffer | RequestState::Parked) {
                     waiting.push((handle, slot));
-                } else if request.state.is_under_way() {
+                } else if request.state.is_under_way() && !defect::is(Defect::EvictionForgetsTheDevice) {
                     // Looked at when its data is there, or a piece of it is done.
                     request.status = Status::ABORTED_PREEMPT;
                     requests.push(((handle, slot), request.number));

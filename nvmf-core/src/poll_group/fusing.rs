@@ -17,7 +17,8 @@
 use super::PollGroup;
 use super::buffers::RequestName;
 use crate::command::{Command, Fuse, IoCommand, IoKind};
-use crate::lock::Span;
+use crate::defect::{self, Defect};
+use crate::lock::{LockName, Span};
 use crate::namespace::Namespace;
 use crate::qpair::request::{Fusion, Hold, RequestEvent, RequestState};
 use crate::status::Status;
@@ -108,6 +109,12 @@ impl PollGroup {
             return end(self, Status::ABORTED_FUSED_FAILED, status);
         }
         let span = Span { start: range.start_block(), end: range.start_block() + u64::from(range.block_count()) };
+        if defect::is(Defect::PairTakesNoLock) {
+            let lock = LockName { cpu: self.cpu, qpair: handle, slot, number: 0 };
+            let hold = Hold::Has { lock, device: namespace.device };
+            qpair.request(slot).fusion = Fusion::First { second: Some(second), hold };
+            return true;
+        }
         qpair.request(slot).fusion = Fusion::First { second: Some(second), hold: Hold::Asked };
         qpair.must_advance(slot, RequestEvent::AwaitLock);
         self.ask_lock(name, namespace.device, span);

@@ -4,6 +4,7 @@ use reactor::Turn;
 
 use super::PollGroup;
 use super::parking::Cause;
+use crate::defect::{self, Defect};
 use crate::message::{Letter, Message};
 use crate::namespace::DeviceIndex;
 use crate::order::{Order, Way};
@@ -23,6 +24,7 @@ impl PollGroup {
     pub(super) fn obey<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, change: ChangeId, order: Order) {
         match order {
             Order::Pause { subsystem, devices } => {
+                let devices = if defect::is(Defect::PauseWaitsForNothing) { Vec::new() } else { devices };
                 self.orders.push(Pending { change, devices, pauses: Some(subsystem) });
                 self.answer_orders(turn);
             }
@@ -36,7 +38,7 @@ impl PollGroup {
                     }
                 }
                 self.answer_orders(turn);
-                self.unpark(|cause| cause == Cause::Paused(subsystem));
+                self.unpark(|cause| cause == Cause::Paused(subsystem) && !defect::is(Defect::ResumeForgetsTheParked));
                 self.answer(turn, change, None);
             }
             Order::Await(device) => {

@@ -86,6 +86,9 @@ impl PollGroup {
 
     /// Commands in this state touch their blocks no more, though they hold other things until the release.
     fn give_claims(&mut self, qpair: Handle<Qpair>, is_meant: impl Fn(RequestState) -> bool) {
+        if defect::is(Defect::DroppedCommandKeepsItsClaim) {
+            return;
+        }
         let Some(body) = self.qpairs.look_mut(qpair) else { return };
         for slot in body.slots() {
             let request = body.request(slot);

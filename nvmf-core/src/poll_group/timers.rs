@@ -3,6 +3,7 @@
 use reactor::{Handle, Turn};
 
 use super::PollGroup;
+use crate::defect::{self, Defect};
 use crate::membership::Remote;
 use crate::message::Message;
 use crate::qpair::Stage;
@@ -93,7 +94,8 @@ impl PollGroup {
         controller.keep_alive.timer = None;
         let is_over = controller.keep_alive.deadline_ns().is_some_and(|deadline_ns| deadline_ns <= turn.now_ns());
         // Any command of any of its queues is a sign of life, on whatever CPU: their stamps are read only now.
-        let last_command_ns = if is_over { self.last_command_ns(turn, handle) } else { 0 };
+        let last_command_ns =
+            if is_over && !defect::is(Defect::TrafficIsNoSignOfLife) { self.last_command_ns(turn, handle) } else { 0 };
         let Some(controller) = self.controllers.look_mut(handle) else { return };
         let is_alive = is_over && controller.keep_alive.renew(last_command_ns, turn.now_ns());
         match controller.keep_alive.deadline_ns() {

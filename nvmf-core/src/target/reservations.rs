@@ -33,6 +33,7 @@ use super::Target;
 use super::change::ChangeId;
 use super::hosts::Hosts;
 use super::subsystems::Subsystems;
+use crate::defect::{self, Defect};
 use crate::message::{Letter, Message};
 use crate::notice::Notice;
 use crate::order::Order;
@@ -297,6 +298,9 @@ impl Target {
         match place.file.clone().filter(|_| is_kept && next != place.registry) {
             Some(file) => {
                 let id = self.reservations.write(place, file, &next);
+                if defect::is(Defect::AnsweredBeforeItIsWritten) {
+                    return self.commit(turn, name, place, petition, effects, next);
+                }
                 let step = Step::Writing { id, next, is_done: None };
                 place.current = Some(Current { petition, effects, step });
             }

@@ -1,20 +1,28 @@
 //! The scenarios, by family.
 
+mod aborts;
 mod acting;
+mod ana;
 mod completions;
 mod control;
 mod counts;
 mod devices;
+mod fused;
 mod half_built;
 mod host_side;
 mod iwarp;
 mod late_events;
+mod limits;
 mod machines;
+mod namespaces;
 mod on_purpose;
 mod on_their_way;
 mod ordinary;
+mod pause;
 mod refusals;
+mod reservations;
 mod small;
+mod steady;
 mod stuck;
 
 use super::scenario::Scenario;
@@ -36,6 +44,13 @@ pub fn all() -> Vec<Scenario> {
         devices::SCENARIOS,
         host_side::SCENARIOS,
         control::SCENARIOS,
+        pause::SCENARIOS,
+        namespaces::SCENARIOS,
+        ana::SCENARIOS,
+        reservations::SCENARIOS,
+        fused::SCENARIOS,
+        aborts::SCENARIOS,
+        limits::SCENARIOS,
         small::SCENARIOS,
     ]
     .concat()

@@ -6,6 +6,8 @@
 //! | [`layout`] | how a world is laid out, and what its weather is like |
 //! | [`target`] | the real target: its polling CPUs and its control plane, on simulated CPUs |
 //! | [`actor`] | whoever else acts: hosts |
+//! | [`asked`] | changes that were asked for |
+//! | [`shelf`] | where reservations are kept |
 //! | [`device`] | the block device, whose operations end when it is chosen that they do |
 //! | [`ground`] | the memory under a machine's programs, which goes with them |
 //! | [`losses`] | when what became of unanswered writes is settled |
@@ -13,12 +15,18 @@
 //! One thread; all choices come from one [`Choices`]. After each step every checker is asked.
 
 pub mod actor;
+pub mod asked;
 pub mod device;
 pub mod ground;
 pub mod layout;
 mod losses;
+pub mod shelf;
 pub mod target;
 
+use std::sync::Arc;
+
+use bdev::Device;
+use nvmf_core::target::{Amendment, MadeDevice};
 use reactor::{Choices, Turn};
 use transport_rdma::soft::in_process::{Fabric, InProcessProvider};
 use transport_rdma::target::{Change, Control, Message};
@@ -26,11 +34,13 @@ use transport_rdma::target::{Change, Control, Message};
 use super::checkers::{Checkers, View};
 use super::failure::{Failure, Findings};
 use super::history::History;
+use super::host::law::Law;
 use super::host::model::{Extent, Model};
 use super::words;
 use actor::Actor;
+use asked::Asked;
 pub use layout::Layout;
-use layout::{BLOCK_COUNT, BLOCK_LEN};
+use layout::{BLOCK_COUNT, BLOCK_LEN, disk_name};
 use losses::Losses;
 use target::SimulatedTarget;
 
@@ -51,8 +61,10 @@ pub struct World {
     pub fabric: Fabric,
     /// The target.
     pub target: SimulatedTarget,
-    /// What the namespace's blocks may hold.
+    /// What the namespaces' blocks may hold.
     pub model: Model,
+    /// What I/O commands may end with.
+    pub law: Law,
     /// Where hosts report what they find wrong.
     pub findings: Findings,
     /// What happened last.
@@ -81,7 +93,8 @@ impl World {
             choices: choices.clone(),
             fabric,
             target,
-            model: Model::new(BLOCK_COUNT, layout.reads_in_place),
+            model: Model::new(BLOCK_COUNT * layout.disk_count as u64, layout.reads_in_place),
+            law: Law::default(),
             findings: Findings::default(),
             history: history.clone(),
             hosts: Vec::new(),
@@ -246,9 +259,31 @@ impl World {
     }
 
     /// Changes something of the target, as an RPC would, and says so in the trace. What is refused changes nothing, and is answered at once.
-    pub fn change(&mut self, change: Change) {
+    pub fn change(&mut self, change: Change) -> Asked {
         self.history.note("scenario", || format!("asks the target for a change: {change}"));
-        self.target.change(change);
+        self.target.change(change)
+    }
+
+    /// The same for what is the NVMe layer's alone.
+    pub fn amend(&mut self, amendment: Amendment) -> Asked {
+        self.change(Change::Amend(amendment))
+    }
+
+    /// Has the target open a device that it does not have; scenarios delete them by [`Self::amend`].
+    pub fn add_disk(&mut self, disk: usize) -> Asked {
+        self.history.note("scenario", || format!("asks the target for device {disk}"));
+        let device = Arc::clone(&self.target.devices()[disk]);
+        let cpu_count = self.target.cpu_count() - 1;
+        self.target.ask(move |control, turn| {
+            let change = control.begin_device(turn, disk_name(disk), None).ok()?;
+            let channels = (0..cpu_count).map(|_| device.open_channel());
+            let made = match channels.collect::<Result<Vec<_>, _>>() {
+                Ok(channels) => Ok(MadeDevice { device, channels }),
+                Err(error) => Err(error.to_string()),
+            };
+            control.device_made(turn, change, made);
+            Some(change)
+        })
     }
 
     /// What a scenario does by other ways than through here, for the trace.
@@ -295,7 +330,7 @@ impl World {
     /// Nothing is under way: the medium holds what hosts were told.
     fn check_data(&mut self) -> Result<(), Failure> {
         self.losses.at_rest(&self.model);
-        let bytes = self.target.device().contents();
+        let bytes: Vec<u8> = self.target.devices().iter().flat_map(|device| device.contents()).collect();
         for (start, bytes) in (0..).zip(bytes.chunks_exact(BLOCK_LEN as usize)) {
             let read = self.model.begin_read(Extent { start, count: 1 });
             let looked_at = self.model.end_read(read, bytes);

@@ -1,27 +1,34 @@
 //! The model of the data: what each block of the namespace may hold, as far as its hosts can know.
 //!
-//! Shared by all hosts of a world. A host says what it begins and how that ended, and shows what it read. The rules:
+//! Shared by all hosts of a world. A host says what it begins and how that ended, and shows what it read. The blocks of all disks are in one row: those of
+//! the first come first ([`Extent::nsid`]). The rules:
 //!
 //! - what was acknowledged is read back until something newer was begun;
 //! - of writes to the same block that were under way at the same time either may stay, whosever they are;
 //! - a write whose connection died unanswered may take effect until its queue pair is reaped at the target; then one read settles whether it did;
-//! - a write that was answered with an error may have taken effect, and does not any more.
+//! - a write that was answered with an error may have taken effect, and does not any more;
+//! - a write that was refused has not taken effect, and does not;
+//! - nothing of a host takes effect after somebody was told that its commands are aborted;
+//! - of all pairs that compare with the same write one replaces it, at most.
 //!
-//! Each block stands for itself: nothing is said about writes of several blocks being seen whole.
+//! Each block stands for itself, but where a scenario says that an extent is written by pairs alone: that is seen whole.
 //!
 //! | part | what it is |
 //! |---|---|
 //! | here | the namespace, and what hosts say |
 //! | [`block`] | one block: what it may hold, and why something else is wrong |
 //! | [`stamp`] | the bytes of a block |
+//! | [`swaps`] | pairs of Compare and Write |
 
 mod block;
 mod stamp;
+mod swaps;
 
 #[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub use block::Wrong;
@@ -29,11 +36,13 @@ use block::{Block, Moment};
 use stamp::Generation;
 pub use stamp::POISON;
 
-use crate::sim::world::layout::BLOCK_LEN;
+use crate::sim::world::layout::{BLOCK_COUNT, BLOCK_LEN};
+pub use swaps::Swap;
+use swaps::Swaps;
 
 const BLOCK_BYTES: usize = BLOCK_LEN as usize;
 
-/// Blocks of the namespace, a count from a first.
+/// Blocks of a namespace, a count from a first. Those of all disks are in one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// The first.
@@ -53,6 +62,24 @@ impl Extent {
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.count == 0
+    }
+
+    /// The same blocks of another disk, counted from the first.
+    #[must_use]
+    pub fn on_disk(self, disk: u64) -> Self {
+        Self { start: self.start_block() + disk * BLOCK_COUNT, ..self }
+    }
+
+    /// The namespace: that of the first disk is 1.
+    #[must_use]
+    pub fn nsid(self) -> u32 {
+        u32::try_from(self.start / BLOCK_COUNT + 1).unwrap_or(u32::MAX)
+    }
+
+    /// Its first block, as its namespace counts.
+    #[must_use]
+    pub fn start_block(self) -> u64 {
+        self.start % BLOCK_COUNT
     }
 
     fn blocks(self) -> std::ops::Range<usize> {
@@ -91,6 +118,9 @@ struct State {
     /// Writes whose connection died: each with the number of its loss.
     lost: Vec<(u64, Write)>,
     next_loss: u64,
+    /// Writes that may take effect: whose, and where.
+    under_way: BTreeMap<Generation, (u32, Extent)>,
+    swaps: Swaps,
     tally: DataTally,
 }
 
@@ -120,13 +150,15 @@ impl Model {
             tears,
             lost: Vec::new(),
             next_loss: 0,
+            under_way: BTreeMap::new(),
+            swaps: Swaps::default(),
             tally,
         })))
     }
 
     /// A host is about to send a write; `bytes` become its data.
-    pub fn begin_write(&self, extent: Extent, bytes: &mut [u8]) -> Write {
-        let write = self.begin(extent, false);
+    pub fn begin_write(&self, host: u32, extent: Extent, bytes: &mut [u8]) -> Write {
+        let write = self.begin(host, extent, false);
         for (block, bytes) in (extent.start..).zip(bytes.chunks_exact_mut(BLOCK_BYTES)) {
             stamp::stamp(block, write.generation, bytes);
         }
@@ -134,14 +166,15 @@ impl Model {
     }
 
     /// The same, where zeroes are written.
-    pub fn begin_write_zeroes(&self, extent: Extent) -> Write {
-        self.begin(extent, true)
+    pub fn begin_write_zeroes(&self, host: u32, extent: Extent) -> Write {
+        self.begin(host, extent, true)
     }
 
-    fn begin(&self, extent: Extent, is_zeroes: bool) -> Write {
+    fn begin(&self, host: u32, extent: Extent, is_zeroes: bool) -> Write {
         let mut state = self.0.borrow_mut();
         let generation = state.next_generation;
         state.next_generation += 1;
+        state.under_way.insert(generation, (host, extent));
         state.each(extent, |block, now| block.begin_write(generation, is_zeroes, now));
         Write { extent, generation }
     }
@@ -151,6 +184,7 @@ impl Model {
     pub fn acknowledge(&self, write: Write) {
         let mut state = self.0.borrow_mut();
         state.tally.acknowledged_count += 1;
+        state.under_way.remove(&write.generation);
         state.each(write.extent, |block, now| block.acknowledge(write.generation, now));
     }
 
@@ -158,6 +192,33 @@ impl Model {
     #[expect(clippy::needless_pass_by_value, reason = "a write ends once")]
     pub fn fail(&self, write: Write) {
         self.0.borrow_mut().end(&write);
+    }
+
+    /// It was answered with an error that says that nothing was done.
+    ///
+    /// # Errors
+    /// If it was seen to have been done.
+    #[expect(clippy::needless_pass_by_value, reason = "a write ends once")]
+    pub fn refuse(&self, write: Write) -> Result<(), String> {
+        let mut state = self.0.borrow_mut();
+        state.under_way.remove(&write.generation);
+        let mut wrong = None;
+        state.each(write.extent, |block, _| wrong = wrong.or(block.refuse(write.generation).err()));
+        let Write { extent, generation } = write;
+        wrong.map_or(Ok(()), |wrong| Err(format!("blocks from {} on, write {generation}: {wrong}", extent.start)))
+    }
+
+    /// Nothing that this host has under way on the namespace takes effect from here on.
+    pub fn forbid(&self, host: u32, nsid: u32) {
+        let mut state = self.0.borrow_mut();
+        let meant = state.under_way.iter().filter(|(_, (of, extent))| *of == host && extent.nsid() == nsid);
+        let meant: Vec<Write> =
+            meant.map(|(generation, (_, extent))| Write { extent: *extent, generation: *generation }).collect();
+        for write in meant {
+            state.each(write.extent, |block, now| {
+                block.end(write.generation, now);
+            });
+        }
     }
 
     /// Its connection died, and it was not answered.
@@ -211,6 +272,7 @@ impl Model {
         let mut state = self.0.borrow_mut();
         let (now, tears) = (state.tick(), state.tears);
         state.tally.read_block_count += u64::from(read.extent.count);
+        state.swaps.check_whole(read.extent, bytes)?;
         for (index, bytes) in read.extent.blocks().zip(bytes.chunks_exact(BLOCK_BYTES)) {
             let content = stamp::content(bytes);
             let Some(block) = state.blocks.get_mut(index) else { continue };
@@ -243,6 +305,7 @@ impl State {
     }
 
     fn end(&mut self, write: &Write) {
+        self.under_way.remove(&write.generation);
         self.each(write.extent, |block, now| {
             block.end(write.generation, now);
         });

@@ -12,9 +12,11 @@
 //! | part | what it is |
 //! |---|---|
 //! | here | the machine, and one step of it |
-//! | [`orders`], [`observed`] | what a scenario says and sees |
+//! | [`orders`], [`observed`], [`outcome`] | what a scenario says and sees |
 //! | [`session`], [`plan`] | what it does by itself |
-//! | [`commands`] | commands, responses, and what is wrong with them |
+//! | [`commands`], [`making`] | commands and responses |
+//! | [`judging`] | what is wrong with a response |
+//! | [`claim`] | reservations |
 //! | [`connections`] | connections and queue pairs |
 //! | [`queue`] | one queue |
 //! | [`memory`] | buffers with guard bytes |
@@ -22,12 +24,17 @@
 
 mod observed;
 mod orders;
+mod outcome;
+
+pub mod claim;
 
 mod plan;
 mod session;
 
 mod commands;
 mod connections;
+mod judging;
+mod making;
 
 mod queue;
 
@@ -35,7 +42,7 @@ mod memory;
 mod nvme;
 
 use std::cell::{RefCell, RefMut};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -46,10 +53,12 @@ use transport_rdma::verbs::{
     Unacknowledged,
 };
 
+pub use claim::Claim;
 use memory::{Memory, PLACE_COUNT};
 pub use nvme::status;
 pub use observed::{Answer, Observed, Reject};
 pub use orders::{Command, Opening, Order, Steering};
+pub use outcome::{Outcome, Tag};
 use plan::Doing;
 pub use queue::Stage;
 use queue::{Queue, Sent};
@@ -58,6 +67,7 @@ pub use session::{End, Session};
 use crate::sim::failure::Findings;
 use crate::sim::history::History;
 use crate::sim::host::fate::Fate;
+use crate::sim::host::law::Law;
 use crate::sim::host::model::Model;
 use crate::sim::world::World;
 use crate::sim::world::actor::Actor;
@@ -103,7 +113,10 @@ pub struct RawHost {
     completions: Vec<Completion>,
     now_ns: u64,
     model: Model,
-    device: Arc<SimulatedDevice>,
+    law: Law,
+    /// What it read or wrote last where it sends pairs, by the first block.
+    known: BTreeMap<u64, Vec<u8>>,
+    devices: Vec<Arc<SimulatedDevice>>,
     choices: Choices,
     findings: Findings,
     history: History,
@@ -141,7 +154,9 @@ impl RawHost {
             completions: Vec::new(),
             now_ns: world.now_ns(),
             model: world.model.clone(),
-            device: world.target.shared_device(),
+            law: world.law.clone(),
+            known: BTreeMap::new(),
+            devices: world.target.shared_devices(),
             choices: world.choices.clone(),
             findings: world.findings.clone(),
             history: world.history.clone(),
@@ -201,10 +216,11 @@ impl RawHost {
                 }
             }
             Order::Submit { qid, command } => {
-                let Some(place) = self.up_queue(qid) else { return };
-                let slots = self.queues[place].as_ref().map(|queue| queue.slots.iter());
-                if let Some(slot) = slots.and_then(|mut slots| slots.position(queue::Slot::is_free)) {
-                    self.submit(place, slot, &command);
+                self.submit_on(qid, &command, None);
+            }
+            Order::Send { qid, command, tag } => {
+                if !self.submit_on(qid, &command, Some(tag)) {
+                    self.observe().outcomes.insert(tag, Outcome::LOST);
                 }
             }
             Order::Disconnect { qid } => {
@@ -226,6 +242,24 @@ impl RawHost {
             Order::CutsAfter(limit_ns) => self.cuts_after_ns = limit_ns,
             Order::Run(session) => self.sessions.push_back(session),
         }
+    }
+
+    /// Sends a command in the first place that is free: within the queue's depth, or not.
+    fn submit_on(&mut self, qid: u16, command: &Command, tag: Option<Tag>) -> bool {
+        let Some(place) = self.up_queue(qid) else { return false };
+        let Some(queue) = &self.queues[place] else { return false };
+        let slot = match tag {
+            None => queue.slots.iter().position(queue::Slot::is_free),
+            Some(_) => queue.free_slot(),
+        };
+        let Some(slot) = slot else { return false };
+        if !self.submit(place, slot, command) {
+            return false;
+        }
+        if let Some(queue) = &mut self.queues[place] {
+            queue.slots[slot].memo.tag = tag;
+        }
+        true
     }
 
     fn hold_receives(&mut self, qid: u16, held: bool) {

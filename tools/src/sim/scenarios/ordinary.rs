@@ -270,6 +270,13 @@ pub(super) fn roomy(run: &Run) -> Layout {
     layout
 }
 
+/// The same, on a network that loses no DISCONNECTED: a queue can be had again soon after its end.
+pub(super) fn told_of_ends(run: &Run) -> Layout {
+    let mut layout = roomy(run);
+    layout.fabric.loses_disconnected = false;
+    layout
+}
+
 /// A session that ends in any way, at any moment.
 pub(super) fn any_session(run: &Run) -> Session {
     let choices = &run.choices;

@@ -35,6 +35,7 @@ pub enum Lie {
 
 /// See the module.
 pub struct SimulatedDevice {
+    name: &'static str,
     geometry: Geometry,
     blocks: Segment,
     in_place: bool,
@@ -52,11 +53,20 @@ struct Shared {
     lies: Option<(Lie, u32)>,
     wakes: Vec<Wake>,
     outstanding_count: usize,
+    submitted_count: u64,
+    /// As it says. The medium has as many as it was made with.
+    block_count: u64,
 }
 
 impl SimulatedDevice {
     /// `in_place`: its memory is registered, and reads need no operation.
-    pub(super) fn new(choices: Choices, block_len: u32, block_count: u64, in_place: bool) -> Arc<Self> {
+    pub(super) fn new(
+        name: &'static str,
+        choices: Choices,
+        block_len: u32,
+        block_count: u64,
+        in_place: bool,
+    ) -> Arc<Self> {
         let geometry = Geometry {
             volatile_write_cache: true,
             deallocation: Deallocation::Zeroes,
@@ -74,8 +84,10 @@ impl SimulatedDevice {
             lies: None,
             wakes: Vec::new(),
             outstanding_count: 0,
+            submitted_count: 0,
+            block_count,
         };
-        Arc::new(Self { geometry, blocks, in_place, shared: Arc::new(Mutex::new(shared)) })
+        Arc::new(Self { name, geometry, blocks, in_place, shared: Arc::new(Mutex::new(shared)) })
     }
 
     /// Whom to wake when operations may end again.
@@ -125,6 +137,17 @@ impl SimulatedDevice {
         self.shared().outstanding_count
     }
 
+    /// Operations that were ever submitted.
+    #[must_use]
+    pub fn submitted_count(&self) -> u64 {
+        self.shared().submitted_count
+    }
+
+    /// It says that it has so many blocks. No more than it was made with.
+    pub fn shrink_to(&self, block_count: u64) {
+        self.shared().block_count = block_count;
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         lock(&self.shared)
     }
@@ -160,7 +183,7 @@ impl fmt::Debug for SimulatedDevice {
 
 impl Device for SimulatedDevice {
     fn name(&self) -> &'static str {
-        "simulated0"
+        self.name
     }
 
     fn product(&self) -> &'static str {
@@ -168,7 +191,22 @@ impl Device for SimulatedDevice {
     }
 
     fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry { block_count: self.shared().block_count, ..self.geometry }
+    }
+
+    fn resize(&self, block_count: u64) -> Result<(), BdevError> {
+        let mut shared = self.shared();
+        assert!(block_count >= shared.block_count, "the target asks for less than it was given");
+        if block_count > self.geometry.block_count {
+            return Err(BdevError::Field {
+                device: self.name.to_owned(),
+                field: "size",
+                value: format!("{block_count} blocks"),
+                allowed: "as many as its medium has",
+            });
+        }
+        shared.block_count = block_count;
+        Ok(())
     }
 
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
@@ -200,6 +238,7 @@ impl Channel for SimulatedChannel {
         let mut shared = lock(&self.shared);
         for operation in operations.drain(..) {
             shared.outstanding_count += 1;
+            shared.submitted_count += 1;
             let polls = shared.choices.between("block operation", 0, POLLS_MAX);
             self.waiting.push_back((polls, operation));
         }

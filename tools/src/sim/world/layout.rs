@@ -16,7 +16,29 @@ pub const BLOCK_COUNT: u64 = 1024;
 /// Where the target listens.
 #[must_use]
 pub fn address() -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, 1], 4420))
+    address_of(0)
+}
+
+/// The same, where it listens at several addresses.
+#[must_use]
+pub fn address_of(number: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, number, 1], 4420))
+}
+
+/// The file that keeps the reservations of a namespace.
+#[must_use]
+pub fn reservation_file(nsid: u32) -> String {
+    format!("reservations-{nsid}")
+}
+
+/// Disks that a world can have.
+pub const DISK_COUNT_MAX: usize = 3;
+
+/// The name of a disk: namespace 1 is made of disk 0.
+#[must_use]
+pub fn disk_name(disk: usize) -> &'static str {
+    const NAMES: [&str; DISK_COUNT_MAX] = ["simulated0", "simulated1", "simulated2"];
+    NAMES[disk]
 }
 
 /// See the module. Fields are free to change before the world is made.
@@ -32,6 +54,18 @@ pub struct Layout {
     pub data_memory_len: usize,
     /// Whether reads are pushed straight out of the device's memory.
     pub reads_in_place: bool,
+    /// Disks, each with a namespace in the beginning; at most [`DISK_COUNT_MAX`].
+    pub disk_count: usize,
+    /// What the last of them says of its size.
+    pub last_disk_block_count: u64,
+    /// Addresses at which the target listens.
+    pub address_count: u8,
+    /// Whether the subsystem reports asymmetric access.
+    pub reports_ana: bool,
+    /// Whether reservations are kept through a loss of power.
+    pub keeps_reservations: bool,
+    /// Namespaces of which hosts see only those that they are shown.
+    pub hidden: Vec<u32>,
     /// Limits of controllers.
     pub controller: ControllerSpec,
     /// The network, the devices, the connection managers.
@@ -50,6 +84,12 @@ impl Layout {
             shared_receive_count: 0,
             data_memory_len: 256 << 10,
             reads_in_place: false,
+            disk_count: 1,
+            last_disk_block_count: BLOCK_COUNT,
+            address_count: 1,
+            reports_ana: false,
+            keeps_reservations: false,
+            hidden: Vec::new(),
             controller: ControllerSpec {
                 io_queue_count_max: 4,
                 queue_depth_max: 16,

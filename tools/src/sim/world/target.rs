@@ -3,22 +3,25 @@
 //! It can be killed: its machine is gone in the midst of everything, and only its block device stays. Another can be started in its place then, on another
 //! machine with the same address.
 
-use std::cell::{Cell, Ref, RefCell};
-use std::collections::VecDeque;
+use std::cell::{Ref, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nvmf_core::ChangeId;
 use nvmf_core::auth::Job;
-use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
+use nvmf_core::spec::{NamespaceSpec, Persistence, SubsystemSpec, TargetSpec};
 use reactor::{Choices, Cpu, Program, Progress, Rest, Simulation, TraceRecord, Turn, Wake};
 use transport_rdma::soft::in_process::{Fabric, MachineId};
 use transport_rdma::target::{Change, Control, CounterRow, Message, TargetCpu, TargetMemory, TargetOptions, build_in};
 
 use super::P;
+use super::asked::{Answer, Asked};
 use super::device::SimulatedDevice;
 use super::ground::TargetGround;
-use super::layout::{BLOCK_COUNT, BLOCK_LEN, Layout, SUBSYSTEM, address};
+use super::layout::{BLOCK_COUNT, BLOCK_LEN, Layout, SUBSYSTEM, address_of, disk_name, reservation_file};
+use super::shelf::Shelf;
 use crate::sim::words;
 
 /// What is done to the control plane in its next turn.
@@ -43,7 +46,8 @@ impl fmt::Display for Noted {
 pub struct SimulatedTarget {
     layout: Layout,
     choices: Choices,
-    device: Arc<SimulatedDevice>,
+    devices: Vec<Arc<SimulatedDevice>>,
+    shelf: Shelf,
     /// `None`: it was killed.
     running: Option<Running>,
     /// Of the last look since anybody acted: many checkers look at once, and rows are text.
@@ -56,7 +60,7 @@ struct Running {
     control: Rc<RefCell<Control<P>>>,
     cpus: Vec<Rc<RefCell<TargetCpu<P>>>>,
     orders: Rc<RefCell<VecDeque<Order>>>,
-    changes_under_way: Rc<Cell<usize>>,
+    changes: Rc<RefCell<Changes>>,
     machine: MachineId,
     /// By CPU: the record that comes next.
     next_records: Vec<u64>,
@@ -65,7 +69,13 @@ struct Running {
 }
 
 impl Running {
-    fn new(layout: &Layout, fabric: &Fabric, choices: &Choices, device: &Arc<SimulatedDevice>) -> Self {
+    fn new(
+        layout: &Layout,
+        fabric: &Fabric,
+        choices: &Choices,
+        devices: &[Arc<SimulatedDevice>],
+        shelf: &Shelf,
+    ) -> Self {
         let mut mesh = Simulation::with_choices(choices.clone(), 0, layout.cpu_count + 1, layout.reactors);
         let options = TargetOptions {
             cpu_count: layout.cpu_count,
@@ -83,8 +93,10 @@ impl Running {
         let wakes: Vec<Wake> = (0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect();
         // A CPU's first port, or one that it got when its device came back.
         machine.wake_with(move |port| wakes[port.0 as usize % wakes.len()].wake());
-        device.wake_with((0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect());
-        let spec = spec(layout, Arc::clone(device));
+        for device in devices {
+            device.wake_with((0..layout.cpu_count).map(|cpu| mesh.wake(Cpu(cpu))).collect());
+        }
+        let spec = spec(layout, devices, shelf);
         let memory = TargetMemory::allocate(&options, &spec.controller);
         let memory = memory.unwrap_or_else(|error| panic!("memory of the simulated target: {error}"));
         let built = build_in(&memory, machine, mesh.domain(), spec, options);
@@ -94,37 +106,48 @@ impl Running {
             mesh.install(Cpu(number), PollingCpu(Rc::clone(cpu)));
         }
         let control = Rc::new(RefCell::new(control));
-        let (orders, changes_under_way) = (Rc::default(), Rc::default());
+        let (orders, changes): (_, Rc<RefCell<Changes>>) = (Rc::default(), Rc::default());
         let program = ControlProgram {
             control: Rc::clone(&control),
             orders: Rc::clone(&orders),
-            changes_under_way: Rc::clone(&changes_under_way),
+            changes: Rc::clone(&changes),
+            shelf: shelf.clone(),
+            choices: choices.clone(),
             jobs: VecDeque::new(),
             drawn: 0,
         };
         mesh.install(Cpu(layout.cpu_count), program);
         let next_records = vec![0; usize::from(layout.cpu_count) + 1];
         let ground = TargetGround::new(memory);
-        Self { mesh, control, cpus, orders, changes_under_way, machine: id, next_records, _ground: ground }
+        Self { mesh, control, cpus, orders, changes, machine: id, next_records, _ground: ground }
     }
 }
 
 impl SimulatedTarget {
     pub(super) fn new(layout: &Layout, fabric: &Fabric, choices: &Choices) -> Self {
-        let device = SimulatedDevice::new(choices.clone(), BLOCK_LEN, BLOCK_COUNT, layout.reads_in_place);
-        let running = Some(Running::new(layout, fabric, choices, &device));
-        Self { layout: layout.clone(), choices: choices.clone(), device, running, seen: RefCell::default() }
+        let device = |disk| {
+            SimulatedDevice::new(disk_name(disk), choices.clone(), BLOCK_LEN, BLOCK_COUNT, layout.reads_in_place)
+        };
+        let devices: Vec<_> = (0..layout.disk_count).map(device).collect();
+        if let Some(last) = devices.last() {
+            last.shrink_to(layout.last_disk_block_count);
+        }
+        let shelf = Shelf::default();
+        let running = Some(Running::new(layout, fabric, choices, &devices, &shelf));
+        let (layout, choices) = (layout.clone(), choices.clone());
+        Self { layout, choices, devices, shelf, running, seen: RefCell::default() }
     }
 
     pub(super) fn kill(&mut self) {
         self.forget_rows();
+        self.shelf.target_killed(&self.choices);
         self.running = None;
     }
 
     pub(super) fn restart(&mut self, fabric: &Fabric) {
         self.forget_rows();
         assert!(self.running.is_none(), "a target is started in the place of one that was killed");
-        self.running = Some(Running::new(&self.layout, fabric, &self.choices, &self.device));
+        self.running = Some(Running::new(&self.layout, fabric, &self.choices, &self.devices, &self.shelf));
     }
 
     /// Whether there is one: it was not killed.
@@ -145,16 +168,28 @@ impl SimulatedTarget {
         if cpu.0 == self.layout.cpu_count { "control".to_owned() } else { format!("cpu {}", cpu.0) }
     }
 
-    /// The block device behind its namespace.
+    /// The block device behind its first namespace.
     #[must_use]
     pub fn device(&self) -> &SimulatedDevice {
-        &self.device
+        &self.devices[0]
     }
 
-    /// The same, for who looks at it later.
+    /// All its block devices.
     #[must_use]
-    pub fn shared_device(&self) -> Arc<SimulatedDevice> {
-        Arc::clone(&self.device)
+    pub fn devices(&self) -> &[Arc<SimulatedDevice>] {
+        &self.devices
+    }
+
+    /// The same, for who looks at them later.
+    #[must_use]
+    pub fn shared_devices(&self) -> Vec<Arc<SimulatedDevice>> {
+        self.devices.clone()
+    }
+
+    /// Where its reservations are kept.
+    #[must_use]
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// Receives of all its shared receive queues.
@@ -189,21 +224,41 @@ impl SimulatedTarget {
     }
 
     /// See [`super::World::change`].
-    pub(super) fn change(&mut self, change: Change) {
-        let Some(running) = &self.running else { return };
-        let under_way = Rc::clone(&running.changes_under_way);
-        under_way.set(under_way.get() + 1);
+    pub(super) fn change(&mut self, change: Change) -> Asked {
+        self.ask(move |control, turn| control.change(turn, change).ok())
+    }
+
+    /// Begins something that is answered as a change is.
+    pub(super) fn ask(
+        &mut self,
+        begin: impl FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>) -> Option<ChangeId> + 'static,
+    ) -> Asked {
+        let asked = Asked::default();
+        let Some(running) = &self.running else { return asked };
+        let (changes, answer) = (Rc::clone(&running.changes), asked.clone());
+        changes.borrow_mut().waiting_count += 1;
         self.order(move |control, turn| {
-            if control.change(turn, change).is_err() {
-                under_way.set(under_way.get() - 1);
+            let begun = begin(control, turn);
+            let mut changes = changes.borrow_mut();
+            changes.waiting_count -= 1;
+            match begun {
+                None => answer.set(Answer::Refused),
+                Some(id) => {
+                    answer.set(Answer::UnderWay);
+                    changes.under_way.insert(id, answer);
+                }
             }
         });
+        asked
     }
 
     /// Changes that were not answered.
     #[must_use]
     pub fn changes_under_way(&self) -> usize {
-        self.running.as_ref().map_or(0, |running| running.changes_under_way.get())
+        self.running.as_ref().map_or(0, |running| {
+            let changes = running.changes.borrow();
+            changes.waiting_count + changes.under_way.len()
+        })
     }
 
     /// Lists all that can be listed, as RPCs would.
@@ -323,13 +378,25 @@ impl SimulatedTarget {
     }
 }
 
-fn spec(layout: &Layout, device: Arc<SimulatedDevice>) -> TargetSpec {
+fn spec(layout: &Layout, devices: &[Arc<SimulatedDevice>], shelf: &Shelf) -> TargetSpec {
+    let namespace = |(nsid, device): (u32, &Arc<SimulatedDevice>)| {
+        let file = reservation_file(nsid);
+        let record = shelf.record(&file);
+        let persistence = layout.keeps_reservations.then(|| Persistence { file: file.into(), record });
+        let is_auto_visible = !layout.hidden.contains(&nsid);
+        NamespaceSpec {
+            persistence,
+            is_auto_visible,
+            ..NamespaceSpec::new(nsid, Arc::<SimulatedDevice>::clone(device))
+        }
+    };
     TargetSpec {
         subsystems: vec![SubsystemSpec {
             model_number: "simulated".to_owned(),
             allow_any_host: true,
-            listeners: vec![address()],
-            namespaces: vec![NamespaceSpec::new(1, device)],
+            reports_ana: layout.reports_ana,
+            listeners: (0..layout.address_count).map(address_of).collect(),
+            namespaces: (1..).zip(devices).map(namespace).collect(),
             ..SubsystemSpec::new(SUBSYSTEM, "1")
         }],
         controller: layout.controller,
@@ -364,6 +431,14 @@ impl Program for PollingCpu {
     }
 }
 
+/// Changes that scenarios have asked for and that were not answered.
+#[derive(Default)]
+struct Changes {
+    /// Their turn has not come.
+    waiting_count: usize,
+    under_way: BTreeMap<ChangeId, Asked>,
+}
+
 /// Authentications that are computed at a time.
 const JOB_COUNT_MAX: usize = 2;
 
@@ -371,7 +446,9 @@ const JOB_COUNT_MAX: usize = 2;
 struct ControlProgram {
     control: Rc<RefCell<Control<P>>>,
     orders: Rc<RefCell<VecDeque<Order>>>,
-    changes_under_way: Rc<Cell<usize>>,
+    changes: Rc<RefCell<Changes>>,
+    shelf: Shelf,
+    choices: Choices,
     /// Authentications that are being computed: each is done in some later turn, which the schedule chooses.
     jobs: VecDeque<Job>,
     /// What was drawn of random bytes.
@@ -405,14 +482,26 @@ impl Program for ControlProgram {
             });
             control.job_done(turn, done);
         }
+        while let Some((write, outcome)) = self.shelf.next_end(&self.choices) {
+            control.reservation_written(write, outcome);
+        }
+        self.shelf.look();
         let mut progress = control.poll(turn);
+        while let Some(write) = control.next_reservation_write() {
+            self.shelf.begin(&self.choices, write);
+        }
+        progress = progress.or(Progress::busy_if(self.shelf.may_end()));
         while let Some(job) = control.next_job(turn, JOB_COUNT_MAX) {
             self.jobs.push_back(job);
         }
         progress = progress.or(Progress::busy_if(!self.jobs.is_empty()));
-        while control.next_done().is_some() {
-            self.changes_under_way.set(self.changes_under_way.get() - 1);
+        while let Some(done) = control.next_done() {
+            if let Some(asked) = self.changes.borrow_mut().under_way.remove(&done) {
+                asked.set(Answer::Done);
+            }
         }
+        // The channels are closed, and the device is the world's.
+        while control.next_retired(turn).is_some() {}
         if control.is_drained() {
             turn.leave();
         }

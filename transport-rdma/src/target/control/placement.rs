@@ -6,6 +6,8 @@
 
 use std::net::SocketAddr;
 
+use nvmf_core::defect::{self, Defect};
+
 use super::admission::{CpuLoad, Needs, Reservation};
 use crate::target::placement::{PlacementRule, Policy};
 
@@ -61,6 +63,7 @@ impl Placement {
         let candidates = loads.iter_mut().enumerate().filter(|(cpu, load)| is_allowed(*cpu) && load.has_room(needs));
         // The first of equals.
         let chosen = candidates.min_by_key(|(_, load)| match asker.is_io {
+            _ if defect::is(Defect::FirstCpuTakesAll) => (0, 0),
             true => (load.io_count(), load.queue_pair_count()),
             false => (load.queue_pair_count(), load.io_count()),
         });

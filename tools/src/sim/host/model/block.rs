@@ -53,6 +53,8 @@ pub enum Wrong {
     Torn,
     /// The read was answered and its buffer was not written.
     Unread,
+    /// A write was refused, and had been read before.
+    Refused,
     /// Nobody wrote that.
     Unknown,
 }
@@ -65,6 +67,7 @@ impl fmt::Display for Wrong {
             Self::Misplaced => "misplaced",
             Self::Torn => "torn",
             Self::Unread => "the read was answered and brought nothing",
+            Self::Refused => "a write was refused, and had been read before",
             Self::Unknown => "nobody wrote that",
         })
     }
@@ -92,6 +95,14 @@ impl Block {
         let value = self.possible.iter_mut().find(|value| value.generation == generation)?;
         value.ended.get_or_insert(now);
         Some(value.began)
+    }
+
+    /// The write was refused: it has not taken effect, and does not.
+    pub(super) fn refuse(&mut self, generation: Generation) -> Result<(), Wrong> {
+        let is_it = |value: &Value| value.generation == generation;
+        let was_read = self.possible.iter().any(|value| is_it(value) && value.was_read && !value.is_zeroes);
+        self.possible.retain(|value| !is_it(value));
+        if was_read { Err(Wrong::Refused) } else { Ok(()) }
     }
 
     /// What a read that began at `began` and ends now has found. `tears`: a read may find a mixture of what is written meanwhile.

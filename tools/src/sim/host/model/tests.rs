@@ -29,7 +29,7 @@ fn model() -> Model {
 /// A write that was begun, and its data.
 fn begun(model: &Model, extent: Extent) -> (Write, Vec<u8>) {
     let mut bytes = vec![0; extent.len()];
-    let write = model.begin_write(extent, &mut bytes);
+    let write = model.begin_write(0, extent, &mut bytes);
     (write, bytes)
 }
 
@@ -52,7 +52,7 @@ fn what_was_acknowledged_is_read_back() {
     let extent = Extent { start: 3, count: 4 };
     written(&model, &mut disk, extent);
     assert_eq!(read(&model, extent, disk.take(extent)), Ok(()));
-    let zeroes = model.begin_write_zeroes(ONE);
+    let zeroes = model.begin_write_zeroes(0, ONE);
     disk.put(ONE, &[0; BLOCK_BYTES]);
     model.acknowledge(zeroes);
     assert_eq!(read(&model, extent, disk.take(extent)), Ok(()));
@@ -65,7 +65,7 @@ fn a_lost_write_is_noticed() {
     written(&model, &mut disk, ONE);
     assert_eq!(read(&model, ONE, &old), Err(Wrong::Lost));
     assert_eq!(read(&model, ONE, &[0; BLOCK_BYTES]), Err(Wrong::Lost), "two of them");
-    let zeroes = model.begin_write_zeroes(ONE);
+    let zeroes = model.begin_write_zeroes(0, ONE);
     model.acknowledge(zeroes);
     assert_eq!(read(&model, ONE, disk.take(ONE)), Err(Wrong::Lost), "lost zeroes");
 }
@@ -183,4 +183,56 @@ fn in_place_a_read_may_be_torn_by_a_write_and_by_nothing_else() {
     assert_eq!(read(&model, ONE, &mixed), Ok(()));
     model.acknowledge(write);
     assert_eq!(read(&model, ONE, &mixed), Err(Wrong::Torn));
+}
+
+#[test]
+fn what_was_refused_is_not_there() {
+    let (model, mut disk) = (model(), Disk::new());
+    let (write, data) = begun(&model, ONE);
+    assert!(model.refuse(write).is_ok());
+    disk.put(ONE, &data);
+    let read = model.begin_read(ONE);
+    assert_eq!(model.check_read(read, disk.take(ONE)).unwrap_err().0, Wrong::Unknown);
+
+    let (write, data) = begun(&model, ONE);
+    disk.put(ONE, &data);
+    let read = model.begin_read(ONE);
+    assert!(model.check_read(read, disk.take(ONE)).is_ok(), "it is under way");
+    assert!(model.refuse(write).is_err(), "and so was not refused");
+}
+
+#[test]
+fn what_was_forbidden_takes_no_effect_after_that() {
+    let (model, mut disk) = (model(), Disk::new());
+    let mut late = vec![0; ONE.len()];
+    let write = model.begin_write(7, ONE, &mut late);
+    model.forbid(7, 1);
+    let (next, data) = begun(&model, ONE);
+    disk.put(ONE, &data);
+    model.acknowledge(next);
+    let read = model.begin_read(ONE);
+    assert!(model.check_read(read, disk.take(ONE)).is_ok());
+    disk.put(ONE, &late);
+    let read = model.begin_read(ONE);
+    assert!(model.check_read(read, disk.take(ONE)).is_err(), "the forbidden write came after all");
+    model.lose(write);
+}
+
+#[test]
+fn one_pair_replaces_a_write() {
+    let (model, mut disk) = (model(), Disk::new());
+    let both = Extent { start: 2, count: 2 };
+    model.declare_whole(both);
+    let (mut first, mut second) = (vec![0; both.len()], vec![0; both.len()]);
+    let old = disk.take(both).to_vec();
+    let a = model.begin_swap(1, both, &old, &mut first);
+    let b = model.begin_swap(2, both, &old, &mut second);
+    disk.put(both, &first);
+    assert!(model.acknowledge_swap(a).is_ok());
+    let read = model.begin_read(both);
+    assert!(model.check_read(read, disk.take(both)).is_ok());
+    disk.put(Extent { start: 3, count: 1 }, &second[BLOCK_BYTES..]);
+    let read = model.begin_read(both);
+    assert_eq!(model.check_read(read, disk.take(both)).unwrap_err().0, Wrong::Torn);
+    assert!(model.acknowledge_swap(b).is_err(), "both compared with zeroes");
 }

@@ -7,66 +7,36 @@ use super::memory::DATA_LEN_MAX;
 use super::nvme::{self, COMMAND_LEN, RESPONSE_LEN, Response, status};
 use super::observed::Answer;
 use super::orders::Command;
-use super::queue::{Kind, Sent, Stage, WorkId};
+use super::outcome::Outcome;
+use super::queue::{Ended, Kind, Memo, Sent, Stage, WorkId};
+use crate::sim::host::law::Since;
 use crate::sim::world::layout::{BLOCK_LEN, SUBSYSTEM};
 
-/// A key that is none.
-const NO_KEY: u32 = 0xDEAD_BE00;
-
 /// What goes with a command's 64 bytes.
-struct Capsule {
-    bytes: [u8; COMMAND_LEN],
+pub(super) struct Capsule {
+    pub(super) bytes: [u8; COMMAND_LEN],
     /// Data behind them.
-    data: Option<reactor::Segment>,
+    pub(super) data: Option<reactor::Segment>,
 }
 
 impl RawHost {
     /// Sends a command of a scenario or a plan. False if the queue is not up or has no place for it.
     pub(super) fn submit(&mut self, place: usize, slot: usize, command: &Command) -> bool {
-        let (Some(key), Some(queue)) = (self.remote_key(), &mut self.queues[place]) else { return false };
+        let Some(queue) = &self.queues[place] else { return false };
         if !queue.stage.is_up() || !queue.slots.get(slot).is_some_and(super::queue::Slot::is_free) {
             return false;
         }
-        let cid = cid_of(queue.slots[slot].number, slot);
-        let buffer = &mut queue.slots[slot].buffer;
-        let model = &self.model;
-        let (sent, bytes, data) = match command {
-            Command::Write { extent, in_capsule } => {
-                let mut data = vec![0; extent.len()];
-                let write = model.begin_write(*extent, &mut data);
-                let data = buffer.fill(&data);
-                let inside = *in_capsule && extent.count == 1;
-                let sgl = if inside { nvme::in_capsule(BLOCK_LEN) } else { keyed(data, key) };
-                let bytes = nvme::write(cid, extent.start, extent.count, sgl);
-                (Sent::Write(write), bytes, inside.then_some(data))
-            }
-            Command::WriteZeroes(extent) => {
-                let write = model.begin_write_zeroes(*extent);
-                (Sent::Zeroes(write), nvme::write_zeroes(cid, extent.start, extent.count), None)
-            }
-            Command::Read(extent) => {
-                let sgl = keyed(buffer.clear(extent.len()), key);
-                let bytes = nvme::read(cid, extent.start, extent.count, sgl);
-                (Sent::Read(model.begin_read(*extent)), bytes, None)
-            }
-            Command::WrongKey => {
-                let sgl = keyed(buffer.fill(&[0; BLOCK_LEN as usize]), NO_KEY);
-                (Sent::WrongKey, nvme::read(cid, 0, 1, sgl), None)
-            }
-            Command::WrongSgl => (Sent::WrongSgl, nvme::read(cid, 0, 1, nvme::no_sgl()), None),
-            Command::Flush => (Sent::Flush, nvme::flush(cid), None),
-            Command::EventRequest => (Sent::EventRequest, nvme::async_event_request(cid), None),
-            Command::KeepAlive => (Sent::KeepAlive, nvme::keep_alive(cid), None),
-            Command::Bytes(bytes) => {
-                let Ok(mut whole) = <[u8; COMMAND_LEN]>::try_from(bytes.as_slice()) else {
-                    // Too short for a command: nothing comes back that would name this slot.
-                    return self.post_send(place, slot, bytes, None);
-                };
-                whole[2..4].copy_from_slice(&cid.to_le_bytes());
-                (Sent::Anything, whole, None)
-            }
-        };
-        self.send(place, slot, sent, &Capsule { bytes, data });
+        if let Command::Swap(extent) = command {
+            return self.submit_pair(place, slot, *extent);
+        }
+        if let Command::Bytes(bytes) = command
+            && bytes.len() < COMMAND_LEN
+        {
+            // Too short for a command: nothing comes back that would name this slot.
+            return self.post_send(place, slot, bytes, None);
+        }
+        let Some((sent, capsule)) = self.make(place, slot, command) else { return false };
+        self.send(place, slot, sent, &capsule);
         true
     }
 
@@ -129,11 +99,24 @@ impl RawHost {
         let Some(queue) = &mut self.queues[place] else { return };
         self.history.note(&self.name, || format!("queue {}: sends {} as {slot}", queue.qid, sent.name()));
         // First noted, then posted: a post that fails ends the queue, and loses it with the others.
-        queue.slots[slot].sent = Some(sent);
+        self.note_sent(place, slot, sent);
         self.post_send(place, slot, &capsule.bytes, capsule.data);
     }
 
-    fn post_send(&mut self, place: usize, slot: usize, bytes: &[u8], data: Option<reactor::Segment>) -> bool {
+    pub(super) fn note_sent(&mut self, place: usize, slot: usize, sent: Sent) {
+        let since = sent.nsid().map_or_else(Since::default, |nsid| self.law.since(self.number, nsid));
+        let Some(queue) = &mut self.queues[place] else { return };
+        queue.slots[slot].memo = Memo { since, ..Memo::default() };
+        queue.slots[slot].sent = Some(sent);
+    }
+
+    pub(super) fn post_send(
+        &mut self,
+        place: usize,
+        slot: usize,
+        bytes: &[u8],
+        data: Option<reactor::Segment>,
+    ) -> bool {
         let (Some(machine), Some(queue)) = (&mut self.machine, &mut self.queues[place]) else { return false };
         let (Some(name), Some(keys)) = (queue.name, machine.keys) else { return false };
         let capsule = self.memory.capsule(place, slot);
@@ -207,24 +190,33 @@ impl RawHost {
             self.violation(place, format!("a second response to command {:#06x}", response.cid));
             return;
         };
+        let memo = slot.memo;
+        slot.ended = Some(Ended { number, status: response.status, abort_count: memo.abort_count });
         if !slot.is_sending {
             slot.number = slot.number.wrapping_add(1);
         }
         let data = slot.buffer.close();
         let (at_ns, qid, what) = (self.now_ns, queue.qid, sent.name());
         self.history.note(&self.name, || format!("queue {qid}: {what} ended with {:#x}", response.status));
-        self.observe().answer(Answer { at_ns, qid, what, status: response.status });
+        let Response { status, result, .. } = response;
+        self.observe().answer(Answer { at_ns, qid, what, status, result });
         match data {
-            Ok(data) => self.answered(place, sent, response, &data),
+            Ok(data) => {
+                self.answered(place, sent, memo, response, &data);
+                if let Some(tag) = memo.tag {
+                    self.observe().outcomes.insert(tag, Outcome { status: Some(status), result, data });
+                }
+            }
             Err(touched) => self.violation(place, format!("{what}: {touched}")),
         }
     }
 
-    fn answered(&mut self, place: usize, sent: Sent, response: Response, data: &[u8]) {
+    fn answered(&mut self, place: usize, sent: Sent, memo: Memo, response: Response, data: &[u8]) {
         let is_success = response.status == status::SUCCESS;
-        if !is_success && !self.can_end_with(&sent, response.status) {
+        if !self.can_end_with(place, &sent, memo, response.status) {
             self.violation(place, format!("{} ended with status {:#x}", sent.name(), response.status));
         }
+        self.count(&sent, response.status);
         match sent {
             Sent::Connect if is_success => {
                 if self.qid_of(place) == 0 {
@@ -246,59 +238,60 @@ impl RawHost {
             Sent::Status => self.send_simple(place, Sent::QueueCount, |cid| nvme::queue_count(cid, 4)),
             Sent::QueueCount => self.send_identify(place),
             Sent::Identify => self.enter(place, Stage::Ready),
-            Sent::KeepAlive => self.observe().keep_alive_count += 1,
-            Sent::Write(write) | Sent::Zeroes(write) if is_success => {
-                self.model.acknowledge(write);
-                self.observe().io_count += 1;
-            }
-            Sent::Write(write) | Sent::Zeroes(write) => {
-                self.model.fail(write);
-                self.observe().io_failed_count += 1;
-            }
+            Sent::Write(write) | Sent::Zeroes(write) if is_success => self.model.acknowledge(write),
+            Sent::Write(write) | Sent::Zeroes(write) => self.write_failed(write, response.status),
+            Sent::Compare(_, second) => self.compared(place, second, response.status),
+            Sent::Swap(swap) => self.swapped(place, swap, memo, response.status),
             Sent::Read(read) if is_success => {
-                self.observe().io_count += 1;
-                if let Err(what) = self.model.end_read(read, data) {
-                    let qid = self.qid_of(place);
-                    self.findings.report("data", format!("{}: queue {qid}: {what}", self.name));
+                if self.model.is_whole(read.extent) {
+                    self.known.insert(read.extent.start, data.to_vec());
                 }
+                let looked_at = self.model.end_read(read, data);
+                self.report(place, looked_at);
             }
-            Sent::Read(_) => self.observe().io_failed_count += 1,
-            Sent::Flush => self.observe().io_count += 1,
+            Sent::Abort(aim) if is_success => self.abort_answered(place, aim, response.result & 1 == 0),
+            Sent::Claim(claim, nsid) if is_success => {
+                claim.aborts.iter().for_each(|victim| self.model.forbid(*victim, nsid));
+            }
             Sent::WrongKey if is_success => {
                 self.violation(place, "a read into memory that is not there succeeded".to_owned());
             }
             Sent::WrongSgl if is_success => {
                 self.violation(place, "a read with no SGL succeeded".to_owned());
             }
-            Sent::EventRequest | Sent::ShutDown | Sent::WrongKey | Sent::WrongSgl | Sent::Anything => {}
-        }
-    }
-
-    /// Whether this command can end with this status, which is not success.
-    fn can_end_with(&self, sent: &Sent, status: u16) -> bool {
-        match sent {
-            Sent::Write(_) | Sent::Zeroes(_) => status == status::WRITE_FAULT && self.device.failed_count() > 0,
-            Sent::Read(_) => status == status::READ_ERROR && self.device.failed_count() > 0,
-            Sent::WrongSgl => status == status::SGL_TYPE_INVALID,
-            // What it is refused for depends on who else is there; scenarios look at it.
-            Sent::Connect | Sent::EventRequest | Sent::WrongKey | Sent::Anything => true,
-            Sent::Enable
-            | Sent::Status
-            | Sent::QueueCount
-            | Sent::Identify
+            Sent::Read(_)
+            | Sent::Flush(_)
             | Sent::KeepAlive
+            | Sent::EventRequest
             | Sent::ShutDown
-            | Sent::Flush => false,
+            | Sent::Abort(_)
+            | Sent::Look
+            | Sent::Claim(..)
+            | Sent::WrongKey
+            | Sent::WrongSgl
+            | Sent::Anything => {}
         }
     }
 
-    fn violation(&mut self, place: usize, what: String) {
+    fn count(&self, sent: &Sent, status: u16) {
+        let mut observed = self.observe();
+        observed.aborted_count += u64::from(status == status::ABORT_REQUESTED);
+        if matches!(sent, Sent::KeepAlive) {
+            observed.keep_alive_count += 1;
+        } else if matches!(sent, Sent::Write(_) | Sent::Zeroes(_) | Sent::Read(_) | Sent::Flush(_) | Sent::Swap(_)) {
+            let is_success = status == status::SUCCESS;
+            observed.io_count += u64::from(is_success);
+            observed.io_failed_count += u64::from(!is_success);
+        }
+    }
+
+    pub(super) fn violation(&mut self, place: usize, what: String) {
         let qid = self.qid_of(place);
         self.findings.report("host", format!("{}: the target broke the protocol on queue {qid}: {what}", self.name));
         self.end_with(place);
     }
 
-    fn remote_key(&self) -> Option<u32> {
+    pub(super) fn remote_key(&self) -> Option<u32> {
         self.machine.as_ref()?.keys.map(|keys| keys.remote_key)
     }
 }
@@ -309,10 +302,10 @@ pub(super) const BLOCK_COUNT_MAX: u16 = {
     8
 };
 
-fn keyed(data: reactor::Segment, key: u32) -> [u8; 16] {
+pub(super) fn keyed(data: reactor::Segment, key: u32) -> [u8; 16] {
     nvme::keyed(data.address(), u32::try_from(data.len()).unwrap_or(u32::MAX), key)
 }
 
-fn cid_of(number: u8, slot: usize) -> u16 {
+pub(super) fn cid_of(number: u8, slot: usize) -> u16 {
     u16::from_le_bytes([u8::try_from(slot).unwrap_or(u8::MAX), number])
 }

@@ -9,9 +9,9 @@ use transport_rdma::verbs::{
 use super::memory::PLACE_COUNT;
 use super::observed::Reject;
 use super::orders::Opening;
+use super::outcome::Outcome;
 use super::queue::{Kind, Queue, Sent, Slot, Stage, WorkId};
 use super::{Machine, RawHost, nvme};
-use crate::sim::world::layout::address;
 
 /// What a ticket stands for, above the place and its generation.
 #[derive(Clone, Copy)]
@@ -35,8 +35,9 @@ impl RawHost {
         self.generation += 1;
         let slots = (0..super::memory::COMMAND_COUNT_MAX).map(|slot| Slot::new(self.memory.buffer(place, slot)));
         self.history.note(&self.name, || format!("queue {}: resolves", opening.qid));
+        let address = opening.address;
         let queue = Queue::new(opening, self.generation, self.now_ns, slots.collect());
-        machine.provider.begin_resolve(ticket(Call::Resolve, place, &queue), address());
+        machine.provider.begin_resolve(ticket(Call::Resolve, place, &queue), address);
         self.queues[place] = Some(queue);
         true
     }
@@ -241,10 +242,16 @@ impl RawHost {
     /// Nobody answers these any more, as far as we care.
     pub(super) fn lose_commands(&mut self, place: usize) {
         let Some(queue) = &mut self.queues[place] else { return };
-        for sent in queue.slots.iter_mut().filter_map(|slot| slot.sent.take()) {
+        for slot in &mut queue.slots {
+            let Some(sent) = slot.sent.take() else { continue };
+            let mut observed = self.steering.observed.borrow_mut();
+            if let Some(tag) = slot.memo.tag {
+                observed.outcomes.insert(tag, Outcome::LOST);
+            }
             match sent {
                 Sent::Write(write) | Sent::Zeroes(write) => self.model.lose(write),
-                Sent::Read(_) | Sent::Flush => {}
+                Sent::Swap(swap) => self.model.lose(swap.write),
+                Sent::Read(_) | Sent::Flush(_) | Sent::Compare(..) => {}
                 Sent::Connect
                 | Sent::Enable
                 | Sent::Status
@@ -253,11 +260,14 @@ impl RawHost {
                 | Sent::EventRequest
                 | Sent::KeepAlive
                 | Sent::ShutDown
+                | Sent::Abort(_)
+                | Sent::Look
+                | Sent::Claim(..)
                 | Sent::WrongKey
                 | Sent::WrongSgl
                 | Sent::Anything => continue,
             }
-            self.steering.observed.borrow_mut().io_lost_count += 1;
+            observed.io_lost_count += 1;
         }
     }
 

@@ -1,5 +1,7 @@
 //! The few bytes of NVMe and of its RDMA binding that the raw host needs, written by hand: the host shares no code with what it tests.
 
+use crate::sim::host::model::Extent;
+
 /// Bytes of a command without data.
 pub(super) const COMMAND_LEN: usize = 64;
 /// Bytes of a response.
@@ -24,6 +26,24 @@ pub(super) const CC_SHUT_DOWN: u64 = CC_ENABLE | 1 << 14;
 pub mod status {
     /// It did what it should.
     pub const SUCCESS: u16 = 0;
+    /// It was aborted by an Abort.
+    pub const ABORT_REQUESTED: u16 = 0x07;
+    /// The other command of its pair failed.
+    pub const FUSED_FAILED: u16 = 0x09;
+    /// The other command of its pair is missing.
+    pub const FUSED_MISSING: u16 = 0x0A;
+    /// There is no such namespace, for this host.
+    pub const INVALID_NAMESPACE: u16 = 0x0B;
+    /// It was aborted by a Preempt and Abort.
+    pub const ABORTED_PREEMPT: u16 = 0x1B;
+    /// Beyond the end of the namespace.
+    pub const OUT_OF_RANGE: u16 = 0x80;
+    /// The namespace is not ready.
+    pub const NAMESPACE_NOT_READY: u16 = 0x82;
+    /// Somebody's reservation is in the way.
+    pub const RESERVATION_CONFLICT: u16 = 0x83;
+    /// What was asked for could not be written down.
+    pub const INTERNAL_ERROR: u16 = 0x06;
     /// An SGL descriptor's type is none.
     pub const SGL_TYPE_INVALID: u16 = 0x11;
     /// Try again later: Connect.
@@ -32,6 +52,14 @@ pub mod status {
     pub const WRITE_FAULT: u16 = 0x280;
     /// The medium failed while reading.
     pub const READ_ERROR: u16 = 0x281;
+    /// The blocks hold something else.
+    pub const COMPARE_FAILURE: u16 = 0x285;
+    /// The namespace's ANA group is lost on this path.
+    pub const ANA_PERSISTENT_LOSS: u16 = 0x301;
+    /// It is inaccessible on this path.
+    pub const ANA_INACCESSIBLE: u16 = 0x302;
+    /// It changes.
+    pub const ANA_TRANSITION: u16 = 0x303;
 }
 
 /// 64 bytes with opcode, command id, namespace and an SGL in place.
@@ -127,26 +155,69 @@ pub(super) fn keep_alive(cid: u16) -> [u8; COMMAND_LEN] {
     command(0x18, cid, 0, [0; 16])
 }
 
-pub(super) fn flush(cid: u16) -> [u8; COMMAND_LEN] {
-    command(0x00, cid, 1, [0; 16])
+pub(super) fn abort(cid: u16, sqid: u16, aborted: u16) -> [u8; COMMAND_LEN] {
+    let mut bytes = command(0x08, cid, 0, [0; 16]);
+    bytes[40..42].copy_from_slice(&sqid.to_le_bytes());
+    bytes[42..44].copy_from_slice(&aborted.to_le_bytes());
+    bytes
 }
 
-pub(super) fn read(cid: u16, start_block: u64, block_count: u16, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
-    on_blocks(0x02, cid, start_block, block_count, sgl)
+pub(super) fn identify_namespace(cid: u16, nsid: u32, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
+    command(0x06, cid, nsid, sgl)
 }
 
-pub(super) fn write(cid: u16, start_block: u64, block_count: u16, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
-    on_blocks(0x01, cid, start_block, block_count, sgl)
+/// Get Log Page, this many bytes of it. The event is not retained.
+pub(super) fn log_page(cid: u16, log: u8, len: u32, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
+    let mut bytes = command(0x02, cid, 0, sgl);
+    bytes[40] = log;
+    bytes[42..44].copy_from_slice(&(len / 4 - 1).to_le_bytes()[..2]);
+    bytes
 }
 
-pub(super) fn write_zeroes(cid: u16, start_block: u64, block_count: u16) -> [u8; COMMAND_LEN] {
-    on_blocks(0x08, cid, start_block, block_count, [0; 16])
+pub(super) fn flush(cid: u16, nsid: u32) -> [u8; COMMAND_LEN] {
+    command(0x00, cid, nsid, [0; 16])
 }
 
-fn on_blocks(opcode: u8, cid: u16, start_block: u64, block_count: u16, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
-    let mut bytes = command(opcode, cid, 1, sgl);
-    bytes[40..48].copy_from_slice(&start_block.to_le_bytes());
-    bytes[48..50].copy_from_slice(&(block_count - 1).to_le_bytes());
+pub(super) fn read(cid: u16, extent: Extent, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
+    on_blocks(0x02, cid, extent, sgl)
+}
+
+pub(super) fn write(cid: u16, extent: Extent, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
+    on_blocks(0x01, cid, extent, sgl)
+}
+
+pub(super) fn write_zeroes(cid: u16, extent: Extent) -> [u8; COMMAND_LEN] {
+    on_blocks(0x08, cid, extent, [0; 16])
+}
+
+pub(super) fn compare(cid: u16, extent: Extent, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
+    on_blocks(0x05, cid, extent, sgl)
+}
+
+/// A command becomes the first, or the second, of a pair.
+pub(super) fn fused(mut bytes: [u8; COMMAND_LEN], is_first: bool) -> [u8; COMMAND_LEN] {
+    bytes[1] |= if is_first { 1 } else { 2 };
+    bytes
+}
+
+fn on_blocks(opcode: u8, cid: u16, extent: Extent, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
+    let mut bytes = command(opcode, cid, extent.nsid(), sgl);
+    bytes[40..48].copy_from_slice(&extent.start_block().to_le_bytes());
+    bytes[48..50].copy_from_slice(&(extent.count - 1).to_le_bytes());
+    bytes
+}
+
+/// A reservation command; `word` is CDW10.
+pub(super) fn reservation(opcode: u8, cid: u16, nsid: u32, word: u32, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
+    let mut bytes = command(opcode, cid, nsid, sgl);
+    bytes[40..44].copy_from_slice(&word.to_le_bytes());
+    bytes
+}
+
+/// Reservation Report with 128-bit host identifiers, this many bytes of it.
+pub(super) fn reservation_report(cid: u16, nsid: u32, len: u32, sgl: [u8; 16]) -> [u8; COMMAND_LEN] {
+    let mut bytes = reservation(0x0E, cid, nsid, len / 4 - 1, sgl);
+    bytes[44] = 1;
     bytes
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use super::outcome::{Outcome, Tag};
 use super::queue::Stage;
 
 /// Responses that are kept.
@@ -19,6 +20,8 @@ pub struct Answer {
     pub what: &'static str,
     /// Code type and code; 0 is success.
     pub status: u16,
+    /// The first word of its result.
+    pub result: u32,
 }
 
 /// The last responses, oldest first. Shown as how many they are: a trace tells them better.
@@ -82,6 +85,12 @@ pub struct Observed {
     pub machine_faults: Vec<&'static str>,
     /// The last responses, oldest first.
     pub answers: Answers,
+    /// What became of commands that were sent by name.
+    pub outcomes: BTreeMap<Tag, Outcome>,
+    /// Pairs of Compare and Write that were answered with success.
+    pub swap_count: u64,
+    /// Commands that an Abort ended.
+    pub aborted_count: u64,
     /// How far the last connection of each queue has come. A queue that has none is not there.
     pub stages: BTreeMap<u16, Stage>,
     /// Commands that were sent and not answered.

@@ -5,13 +5,17 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::claim::Claim;
 use super::observed::Observed;
+use super::outcome::{Outcome, Tag, Tags};
 use super::queue::Stage;
 use super::session::Session;
 use crate::sim::host::fate::Fate;
 use crate::sim::host::model::Extent;
+use crate::sim::world::layout::address;
 
 /// How a queue is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +30,15 @@ pub struct Opening {
     pub keep_alive_ms: u32,
     /// Private data and RDMA READs of the connection request, if not as they should be.
     pub request: Option<(Vec<u8>, u8)>,
+    /// Where.
+    pub address: SocketAddr,
 }
 
 impl Opening {
     /// A queue of eight that goes all the way, with a keep-alive of a second.
     #[must_use]
     pub fn new(qid: u16) -> Self {
-        Self { qid, depth: 8, goal: Stage::Ready, keep_alive_ms: 1000, request: None }
+        Self { qid, depth: 8, goal: Stage::Ready, keep_alive_ms: 1000, request: None, address: address() }
     }
 
     /// The same, and stops when it has come to this.
@@ -58,6 +64,28 @@ pub enum Command {
     WriteZeroes(Extent),
     /// Flush.
     Flush,
+    /// A pair of Compare and Write: compares with what this host read or wrote there last, zeroes at first.
+    Swap(Extent),
+    /// Aborts one of the commands that are out on a queue: the first, or one further on. To be sent on the admin queue.
+    Abort {
+        /// On which queue.
+        qid: u16,
+        /// How many further on.
+        further: usize,
+    },
+    /// A reservation command on a namespace.
+    Claim {
+        /// Which.
+        nsid: u32,
+        /// What.
+        claim: Claim,
+    },
+    /// Reservation Report of a namespace.
+    ReservationReport(u32),
+    /// Identify of a namespace.
+    IdentifyNamespace(u32),
+    /// A log page, so many bytes of it: whatever it tells, it tells once.
+    LogPage(u8, u32),
     /// An asynchronous event request.
     EventRequest,
     /// Keep Alive.
@@ -88,6 +116,15 @@ pub enum Order {
         qid: u16,
         /// What.
         command: Command,
+    },
+    /// The same, and says what became of it.
+    Send {
+        /// On which queue.
+        qid: u16,
+        /// What.
+        command: Command,
+        /// Its name.
+        tag: Tag,
     },
     /// Disconnects a queue, and destroys it when everything came back.
     Disconnect {
@@ -121,11 +158,12 @@ pub struct Steering {
     pub(super) orders: Rc<RefCell<VecDeque<Order>>>,
     pub(super) fate: Rc<Cell<Fate>>,
     pub(super) observed: Rc<RefCell<Observed>>,
+    tags: Tags,
 }
 
 impl Steering {
     pub(super) fn new() -> Self {
-        Self { orders: Rc::default(), fate: Rc::default(), observed: Rc::default() }
+        Self { orders: Rc::default(), fate: Rc::default(), observed: Rc::default(), tags: Tags::default() }
     }
 
     /// To be done at its next step.
@@ -141,6 +179,20 @@ impl Steering {
     /// Sends a command.
     pub fn submit(&self, qid: u16, command: Command) {
         self.order(Order::Submit { qid, command });
+    }
+
+    /// Sends a command, and wants to know what becomes of it.
+    #[must_use]
+    pub fn send(&self, qid: u16, command: Command) -> Tag {
+        let tag = self.tags.next();
+        self.order(Order::Send { qid, command, tag });
+        tag
+    }
+
+    /// What became of a command. `None`: it is under way.
+    #[must_use]
+    pub fn outcome(&self, tag: Tag) -> Option<Outcome> {
+        self.observed().outcomes.get(&tag).cloned()
     }
 
     /// Its process and its device stop, as under SIGSTOP.

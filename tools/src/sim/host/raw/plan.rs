@@ -9,6 +9,7 @@ use super::queue::{Sent, Stage};
 use super::session::{End, Session};
 use crate::sim::host::blocks::{any_extent, first_own_block};
 use crate::sim::host::model::Extent;
+use crate::sim::world::layout::address;
 
 /// How long a session lasts until we believe that nobody will throw us out. Long beside what takes turns, short beside a keep-alive.
 const PATIENCE_NS: u64 = 200_000_000;
@@ -111,6 +112,7 @@ impl RawHost {
             goal: Stage::Ready,
             keep_alive_ms: session.keep_alive_ms,
             request: session.request.clone(),
+            address: address(),
         }
     }
 

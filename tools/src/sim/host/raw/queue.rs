@@ -2,9 +2,12 @@
 
 use transport_rdma::verbs::{Connection, QueuePairName};
 
+use super::claim::Claim;
 use super::memory::Buffer;
 use super::orders::Opening;
-use crate::sim::host::model::{Read, Write};
+use super::outcome::Tag;
+use crate::sim::host::law::Since;
+use crate::sim::host::model::{Extent, Read, Swap, Write};
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,10 +59,20 @@ pub(super) enum Sent {
     EventRequest,
     KeepAlive,
     ShutDown,
-    Flush,
+    /// Of which namespace.
+    Flush(u32),
     Write(Write),
     Zeroes(Write),
     Read(Read),
+    /// The first of a pair, and the place of its second.
+    Compare(Extent, usize),
+    /// The second of a pair.
+    Swap(Swap),
+    /// Which command it is for.
+    Abort(Aim),
+    /// What a scenario reads and judges.
+    Look,
+    Claim(Claim, u32),
     /// Reads under a key that is none.
     WrongKey,
     WrongSgl,
@@ -78,10 +91,15 @@ impl Sent {
             Self::EventRequest => "Asynchronous Event Request",
             Self::KeepAlive => "Keep Alive",
             Self::ShutDown => "Property Set CC.SHN",
-            Self::Flush => "Flush",
+            Self::Flush(_) => "Flush",
             Self::Write(_) => "Write",
             Self::Zeroes(_) => "Write Zeroes",
             Self::Read(_) => "Read",
+            Self::Compare(..) => "Compare of a pair",
+            Self::Swap(_) => "Write of a pair",
+            Self::Abort(_) => "Abort",
+            Self::Look => "a look",
+            Self::Claim(..) => "a reservation command",
             Self::WrongKey => "Read under no key",
             Self::WrongSgl => "Read with no SGL",
             Self::Anything => "raw bytes",
@@ -94,6 +112,39 @@ impl Sent {
     }
 }
 
+/// The command that an Abort is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Aim {
+    pub(super) place: usize,
+    /// Of its queue.
+    pub(super) generation: u32,
+    pub(super) slot: usize,
+    pub(super) number: u8,
+}
+
+/// What is to be known of a command besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memo {
+    /// Who wants to hear of it.
+    pub(super) tag: Option<Tag>,
+    /// When it began, for what is right.
+    pub(super) since: Since,
+    /// Aborts that were sent for it.
+    pub(super) abort_count: u32,
+    /// One of them is said to have aborted it.
+    pub(super) is_aborted: bool,
+    /// What the first of its pair ended with.
+    pub(super) first: Option<u16>,
+}
+
+/// A command that ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) number: u8,
+    pub(super) status: u16,
+    pub(super) abort_count: u32,
+}
+
 /// A place for a command: from when it is sent until both its response has come and its send has completed.
 pub(super) struct Slot {
     pub(super) buffer: Buffer,
@@ -103,11 +154,14 @@ pub(super) struct Slot {
     pub(super) sent: Option<Sent>,
     /// Our device may still read the capsule.
     pub(super) is_sending: bool,
+    pub(super) memo: Memo,
+    /// The command before.
+    pub(super) ended: Option<Ended>,
 }
 
 impl Slot {
     pub(super) fn new(buffer: Buffer) -> Self {
-        Self { buffer, number: 0, sent: None, is_sending: false }
+        Self { buffer, number: 0, sent: None, is_sending: false, memo: Memo::default(), ended: None }
     }
 
     pub(super) fn is_free(&self) -> bool {

@@ -30,7 +30,7 @@ pub(super) struct Pool {
     failure: RefCell<Option<HostFailure>>,
     observed: Rc<RefCell<Observed>>,
     model: Model,
-    device: Arc<SimulatedDevice>,
+    devices: Vec<Arc<SimulatedDevice>>,
     choices: Choices,
     findings: Findings,
 }
@@ -45,7 +45,7 @@ impl Pool {
             failure: RefCell::default(),
             observed,
             model: world.model.clone(),
-            device: world.target.shared_device(),
+            devices: world.target.shared_devices(),
             choices: world.choices.clone(),
             findings: world.findings.clone(),
         }
@@ -117,12 +117,12 @@ impl ModelWorkload {
         }
         let pool = &self.pool;
         let extent = any_extent(&pool.choices, pool.number, pool.shape.block_count_max, pool.shape.shares_one_in);
-        let (slba, block_count) = (extent.start, u32::from(extent.count));
+        let (slba, block_count) = (extent.start_block(), u32::from(extent.count));
         let buffer = self.slots[index].buffer.part(0, extent.len());
         let (doing, command) = match pool.choices.one_of("I/O command", &KINDS) {
             b'W' => {
                 let mut data = vec![0; extent.len()];
-                let write = pool.model.begin_write(extent, &mut data);
+                let write = pool.model.begin_write(pool.number, extent, &mut data);
                 buffer.write(0, &data);
                 (Doing::Write(write), IoCommand::Write { nsid: NSID, slba, block_count, buffer })
             }
@@ -132,7 +132,7 @@ impl ModelWorkload {
                 (Doing::Read(read), IoCommand::Read { nsid: NSID, slba, block_count, buffer })
             }
             b'Z' => {
-                let write = pool.model.begin_write_zeroes(extent);
+                let write = pool.model.begin_write_zeroes(pool.number, extent);
                 (Doing::Zeroes(write), IoCommand::WriteZeroes { nsid: NSID, slba, block_count })
             }
             _ => (Doing::Flush, IoCommand::Flush { nsid: NSID }),
@@ -160,7 +160,7 @@ impl ModelWorkload {
             Doing::Read(_) => ended.status.is(Status::UNRECOVERED_READ_ERROR),
             Doing::Flush => false,
         };
-        let is_right = is_success || (may_fail && pool.device.failed_count() > 0);
+        let is_right = is_success || (may_fail && pool.devices.iter().any(|device| device.failed_count() > 0));
         if !is_right {
             pool.report(&format!("a command ended with {}", ended.status));
         }
