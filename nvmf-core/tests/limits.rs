@@ -57,17 +57,17 @@ fn addresses_of_a_subsystem() {
     let (count, refusal) = fill(&mut world, |target, number| target.add_listener(NQN, address(number)));
     assert_eq!(count, LISTENER_COUNT_MAX - 1, "there was one");
     assert_eq!(refusal, format!("{NQN}: listeners (their number) is 65: 0 to 64"));
-    // All of them are in the log.
+    // All of them are in the log, and behind them the discovery service itself.
     let (admin, _) = world.connect_admin(0, DISCOVERY_NQN, 0);
     world.enable(admin);
-    let len = (1 + LISTENER_COUNT_MAX) * 1024;
+    let len = (1 + LISTENER_COUNT_MAX + 1) * 1024;
     let dwords = u32::try_from(len / 4 - 1).unwrap();
     let get = command(0x02, 3, 0, keyed(0, u32::try_from(len).unwrap()), [0x70 | dwords << 16, dwords >> 16, 0, 0]);
     assert_eq!(world.execute(admin, get.to_bytes(), &[]).status(), Status::SUCCESS);
     let log = world.host_read(0, 0, len);
     let header = DiscoveryHeader::ref_from_bytes(&log[..1024]).unwrap();
-    assert_eq!(header.entry_count.get(), LISTENER_COUNT_MAX as u64);
-    let last = DiscoveryEntry::ref_from_bytes(&log[len - 1024..]).unwrap();
+    assert_eq!(header.entry_count.get(), LISTENER_COUNT_MAX as u64 + 1);
+    let last = DiscoveryEntry::ref_from_bytes(&log[len - 2048..len - 1024]).unwrap();
     assert_eq!(last.port_id.get(), u16::try_from(LISTENER_COUNT_MAX).unwrap());
     world.disconnect(admin, DisconnectReason::Host);
     works(&mut world);
