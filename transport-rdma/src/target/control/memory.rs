@@ -65,7 +65,8 @@ impl Memories {
         self.arriving.is_empty() && self.leaving.is_empty()
     }
 
-    fn ticket(&mut self, kind: TicketKind, device: DeviceId) -> Ticket {
+    /// One that no other call has. It goes by a count of this target's, since the ids of regions are another in every run.
+    pub(super) fn ticket(&mut self, kind: TicketKind, device: DeviceId) -> Ticket {
         self.last_number += 1;
         kind.numbered(self.last_number << 8 | u64::from(device.0))
     }

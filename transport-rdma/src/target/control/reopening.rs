@@ -122,14 +122,11 @@ impl<P: Provider> Control<P> {
         let is_idle = self.records.is_empty();
         let record = &mut self.devices[usize::from(device.0)];
         let Device::Opened(opened) = &mut record.state else { return };
-        let is_missing = |segment: &&Segment| !record.regions.contains_key(&segment.region());
-        if let Some(segment) = self.memories.segments.iter().find(is_missing) {
-            // Numbers of returns and regions are far below 2^20.
-            let region = segment.region();
-            let number = self.counts.device_returns << 28 | u64::from(region.0) << 8 | u64::from(device.0);
-            let ticket = TicketKind::Register.numbered(number);
-            opened.registering = Some((ticket, region));
-            return begin_register(&mut self.provider, device, ticket, *segment);
+        let is_missing = |segment: &Segment| !record.regions.contains_key(&segment.region());
+        if let Some(segment) = self.memories.segments.iter().copied().find(is_missing) {
+            let ticket = self.memories.ticket(TicketKind::Register, device);
+            opened.registering = Some((ticket, segment.region()));
+            return begin_register(&mut self.provider, device, ticket, segment);
         }
         let old = &record.limits;
         let attributes = self.provider.attributes_of(device);
