@@ -115,7 +115,7 @@ defects! {
     PairTakesNoLock = "pair-takes-no-lock", ["S8"],
         "A fused Compare and Write goes on as if it had its lock, and has asked nobody.";
     DroppedCommandKeepsItsClaim = "dropped-command-keeps-its-claim", ["S9"],
-        "Commands that were dropped with their queue keep their blocks until the queue has drained, which waits for a lock on them.";
+        "Commands that were dropped with their queue never give their blocks back.";
     AbortIsOnlySaid = "abort-is-only-said", ["S10"],
         "An Abort is answered as done, and the command that waits goes on waiting.";
     TrafficIsNoSignOfLife = "traffic-is-no-sign-of-life", ["S11"],

@@ -19,10 +19,11 @@
 //! and the device: a command that has a buffer has its claim, and so waits for no lock. Nothing can starve either: locks are granted in the order in
 //! which they were asked for, and a held command is ahead of every later fence.
 //!
-//! **The end of a queue or of a CPU.** A queue that ends waits for the locks that it has asked for, so no lock may wait for the end of a queue: what is
-//! dropped gives its claim back at once, and what is being pushed when the transport is done with it. Whoever has asked is always granted, and always unlocks; a qpair is not closed between. After that the home has
-//! the lock until it has unlocked, and a gate its fence until it is lifted, and a CPU that has either stays. So no message of this protocol
-//! can find its receiver gone: CPUs begin to leave when all qpairs are closed, and then nobody asks any more.
+//! **The end of a queue or of a CPU.** A queue that ends does not wait for the locks that it has asked for: commands with blocks may wait for what it gives
+//! back at its very end, buffers above all. A lock that comes for a queue that drains, or is gone, is given back by its CPU. What is dropped gives
+//! its claim back at once, and what is being pushed when the transport is done with it, so that locks do not wait for the ends of queues either.
+//! Whoever has asked is always granted, and always unlocks. A CPU stays while it has asked, while it is the home of a lock, or has a fence at its gate. So
+//! no message of this protocol can find its receiver gone: CPUs begin to leave when all qpairs are closed, and then nobody asks any more.
 //!
 //! SPDK's `bdev_lock_lba_range` does the same walk over its channels, but lets reads pass; here a read never shows half of a fused write.
 

@@ -95,6 +95,8 @@ pub struct PollGroup {
     home: Home,
     lock_letters: Vec<(Cpu, Letter)>,
     lock_number: u32,
+    /// Locks that were asked for and have not been granted: this CPU stays, to give them back.
+    locks_asked: usize,
     parking: Parking,
     /// Of the control plane, not yet answered.
     orders: Vec<orders::Pending>,
@@ -139,6 +141,7 @@ impl PollGroup {
             home: Home::default(),
             lock_letters: Vec::new(),
             lock_number: 0,
+            locks_asked: 0,
             parking: Parking::default(),
             orders: Vec::new(),
             evictions: Vec::new(),
@@ -254,7 +257,7 @@ impl PollGroup {
     /// Qpairs, controllers, buffers and locks in use on this CPU, and values in limbo: the CPU may leave when it is zero.
     #[must_use]
     pub fn live_count(&self) -> usize {
-        let locks = self.home.len() + self.gate.fence_count() + self.lock_letters.len();
+        let locks = self.locks_asked + self.home.len() + self.gate.fence_count() + self.lock_letters.len();
         self.qpairs.len() + self.controllers.len() + self.buffers.taken() + self.headers.len() + locks
     }
 

@@ -38,6 +38,7 @@ impl PollGroup {
     /// Asks for the lock on a pair's blocks, for its first command.
     pub(super) fn ask_lock(&mut self, (handle, slot): RequestName, device: DeviceIndex, span: Span) {
         self.lock_number = self.lock_number.wrapping_add(1);
+        self.locks_asked += 1;
         let lock = LockName { cpu: self.cpu, qpair: handle, slot, number: self.lock_number };
         self.post(self.home(device), Letter::Lock { lock, device, span });
     }
@@ -90,18 +91,13 @@ impl PollGroup {
         });
     }
 
-    /// On the asker's CPU: the pair has its lock. The qpair is there, since it is not closed while it waits for this.
+    /// On the asker's CPU: the pair has its lock. If its qpair drains, or is gone, the lock goes back.
     pub(super) fn lock_granted(&mut self, lock: LockName, device: DeviceIndex) {
+        self.locks_asked -= 1;
         let name = (lock.qpair, lock.slot);
-        let Some(qpair) = self.qpairs.look_mut(lock.qpair) else {
-            self.counters.stale_handle_count.add(1);
-            return self.unlock(lock, device);
-        };
+        let Some(qpair) = self.qpairs.look_mut(lock.qpair) else { return self.unlock(lock, device) };
         let request = qpair.request(lock.slot);
         if request.state != RequestState::WaitingLock {
-            // Its qpair drains.
-            request.fusion = Fusion::Alone;
-            qpair.must_advance(lock.slot, RequestEvent::Complete);
             return self.unlock(lock, device);
         }
         if let Fusion::First { hold, .. } = &mut request.fusion {

@@ -59,7 +59,7 @@ impl PollGroup {
         self.parking.forget(|(handle, _)| handle == qpair);
         self.drop_aborts(qpair);
         self.gate.forget(|(handle, _)| handle == qpair);
-        self.give_claims(qpair, |state| state == RequestState::Dropped);
+        self.let_others_on(qpair, |state| state == RequestState::Dropped);
         self.drop_pairs(qpair);
         if let Some(header) = header {
             header.set_stage(QpairStage::Draining);
@@ -79,23 +79,28 @@ impl PollGroup {
     }
 
     /// No transfer of a draining qpair is under way any more, or none that anybody can still see the end of: blocks of a device's own memory that it pushed
-    /// are free. A lock that is waited for, also by this very qpair, may be a lock on them: so this does not wait for [`Self::outstanding_count`].
+    /// are free. This does not wait for [`Self::outstanding_count`], as others may wait for a lock on them.
     pub fn transfers_ended(&mut self, qpair: Handle<Qpair>) {
-        self.give_claims(qpair, |state| state == RequestState::Responding);
+        self.let_others_on(qpair, |state| state == RequestState::Responding);
     }
 
-    /// Commands in this state touch their blocks no more, though they hold other things until the release.
-    fn give_claims(&mut self, qpair: Handle<Qpair>, is_meant: impl Fn(RequestState) -> bool) {
+    /// Commands in this state touch their blocks no more, though they hold other things until the release. What others may wait for who have blocks
+    /// themselves goes back now: the blocks, and what the host may have in flight.
+    fn let_others_on(&mut self, qpair: Handle<Qpair>, is_meant: impl Fn(RequestState) -> bool) {
         if defect::is(Defect::DroppedCommandKeepsItsClaim) {
             return;
         }
         let Some(body) = self.qpairs.look_mut(qpair) else { return };
         for slot in body.slots() {
             let request = body.request(slot);
-            if is_meant(request.state)
-                && let Some(claim) = request.claim.take()
-            {
+            if !is_meant(request.state) {
+                continue;
+            }
+            if let Some(claim) = request.claim.take() {
                 self.gate.give(claim);
+            }
+            if let Some(share) = request.share.take() {
+                self.hosts.give(share);
             }
         }
     }
@@ -115,6 +120,9 @@ impl PollGroup {
             let Some(body) = self.qpairs.look_mut(qpair) else { return };
             if body.request(slot).state == RequestState::Free {
                 continue;
+            }
+            if defect::is(Defect::DroppedCommandKeepsItsClaim) {
+                drop(body.request(slot).claim.take());
             }
             body.must_advance(slot, RequestEvent::Release);
             self.give_back(transport, (qpair, slot));

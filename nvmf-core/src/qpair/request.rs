@@ -325,12 +325,13 @@ impl RequestState {
             (S::Completed, E::Respond) => Some(S::Responding),
             (S::Responding, E::Finish) => Some(S::Free),
 
-            // A question is not waited for: its answer finds nobody.
+            // A question is not waited for: its answer finds nobody. Nor is a lock, which goes back when it comes.
             // Nobody waits for a ruling, which may depend on other hosts' commands: it finds the request gone.
             (
                 S::Admitted
                 | S::WaitingBuffer
                 | S::Parked
+                | S::WaitingLock
                 | S::Pulling
                 | S::Authenticating
                 | S::Petitioning
@@ -339,7 +340,7 @@ impl RequestState {
                 E::Drain,
             ) => Some(S::Dropped),
             (S::Operating, E::Drain) => Some(S::DroppedOperating),
-            (S::WaitingController | S::WaitingLock, E::Drain) => Some(S::DroppedWaiting),
+            (S::WaitingController, E::Drain) => Some(S::DroppedWaiting),
             // The transport reports or flushes it; what it does not report ends with the release.
             (S::Responding, E::Drain) => Some(S::Responding),
             (S::DroppedOperating | S::DroppedWaiting, E::Complete) => Some(S::Dropped),
@@ -361,14 +362,7 @@ impl RequestState {
 
     /// Whether something other than the transport must still come back before a draining qpair may give the request up.
     pub(crate) const fn is_awaited(self) -> bool {
-        matches!(
-            self,
-            Self::Operating
-                | Self::WaitingLock
-                | Self::WaitingController
-                | Self::DroppedOperating
-                | Self::DroppedWaiting
-        )
+        matches!(self, Self::Operating | Self::WaitingController | Self::DroppedOperating | Self::DroppedWaiting)
     }
 }
 
@@ -438,7 +432,7 @@ Parked Unpark Admitted
 Parked Complete Completed
 Parked Drain Dropped
 WaitingLock Unpark Admitted
-WaitingLock Drain DroppedWaiting
+WaitingLock Drain Dropped
 Pulling Operate Operating
 Pulling AwaitController WaitingController
 Pulling AwaitProof Authenticating
