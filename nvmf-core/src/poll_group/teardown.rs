@@ -122,7 +122,7 @@ impl PollGroup {
                 continue;
             }
             if defect::is(Defect::DroppedCommandKeepsItsClaim) {
-                drop(body.request(slot).claim.take());
+                body.request(slot).claim = None;
             }
             body.must_advance(slot, RequestEvent::Release);
             self.give_back(transport, (qpair, slot));
