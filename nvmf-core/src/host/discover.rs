@@ -110,13 +110,8 @@ impl Discover {
     /// If called after its end, or with an outcome where no command was submitted: the caller's bug.
     pub fn next(&mut self, outcome: Option<Outcome<'_>>) -> Step<Vec<Discovered>> {
         let state = std::mem::replace(&mut self.state, State::Over);
-        match self.advance(state, outcome) {
-            Ok((step, state)) => {
-                self.state = state;
-                step
-            }
-            Err(error) => Step::Failed(error),
-        }
+        let next = self.advance(state, outcome);
+        Step::taken(next, &mut self.state)
     }
 
     fn advance(&mut self, state: State, outcome: Option<Outcome<'_>>) -> Next {

@@ -86,6 +86,17 @@ impl Step<std::convert::Infallible> {
 }
 
 impl<T> Step<T> {
+    /// What a machine does next that was in `state`: it goes on in the state that comes with the step, and where it failed it stays as it is.
+    pub(super) fn taken<S>(next: Result<(Self, S), HostError>, state: &mut S) -> Self {
+        match next {
+            Ok((step, then)) => {
+                *state = then;
+                step
+            }
+            Err(error) => Self::Failed(error),
+        }
+    }
+
     /// The same, with another end.
     pub(super) fn map<U>(self, done: impl FnOnce(Box<T>) -> Box<U>) -> Step<U> {
         match self {

@@ -48,20 +48,11 @@ impl PollGroup {
         let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
         qpair.must_advance(name.1, RequestEvent::Park);
         let request = qpair.request(name.1);
-        // What its host may have in flight is for commands that get on; so are the blocks, for which a queue may wait that ends.
-        let (share, claim) = (request.share.take(), request.claim.take());
-        let mut asks_again = None;
+        // What its host may have in flight is for commands that get on; so are the blocks.
+        Self::give_way(request, &mut self.hosts, &mut self.gate);
         if let Fusion::First { second, hold: Hold::Has { lock, device } } = request.fusion {
+            // It asks again.
             request.fusion = Fusion::First { second, hold: Hold::Nothing };
-            asks_again = Some((lock, device));
-        }
-        if let Some(share) = share {
-            self.hosts.give(share);
-        }
-        if let Some(claim) = claim {
-            self.gate.give(claim);
-        }
-        if let Some((lock, device)) = asks_again {
             self.unlock(lock, device);
         }
         self.parking.parked.push_back((name, cause));

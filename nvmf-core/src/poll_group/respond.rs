@@ -5,8 +5,10 @@ use reactor::Progress;
 
 use super::PollGroup;
 use super::buffers::RequestName;
+use super::hosts::Hosts;
 use crate::failure::Failure;
-use crate::qpair::request::{RequestEvent, RequestState, Told};
+use crate::lock::Gate;
+use crate::qpair::request::{Request, RequestEvent, RequestState, Told};
 use crate::transport::Transport;
 
 impl PollGroup {
@@ -61,15 +63,20 @@ impl PollGroup {
         if let Some(lease) = request.lease.take() {
             self.devices.give(lease);
         }
-        if let Some(share) = request.share.take() {
-            self.hosts.give(share);
-        }
-        if let Some(claim) = request.claim.take() {
-            self.gate.give(claim);
-        }
+        Self::give_way(request, &mut self.hosts, &mut self.gate);
         if let Some(receive) = request.receive.take() {
             transport.consumed(receive);
         }
         self.requests_live -= 1;
+    }
+
+    /// What others may wait for who are on blocks themselves goes back: the request's blocks, and what its host may have in flight.
+    pub(super) fn give_way(request: &mut Request, hosts: &mut Hosts, gate: &mut Gate<RequestName>) {
+        if let Some(share) = request.share.take() {
+            hosts.give(share);
+        }
+        if let Some(claim) = request.claim.take() {
+            gate.give(claim);
+        }
     }
 }

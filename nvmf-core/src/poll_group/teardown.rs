@@ -84,8 +84,7 @@ impl PollGroup {
         self.let_others_on(qpair, |state| state == RequestState::Responding);
     }
 
-    /// Commands in this state touch their blocks no more, though they hold other things until the release. What others may wait for who have blocks
-    /// themselves goes back now: the blocks, and what the host may have in flight.
+    /// Commands in this state touch their blocks no more, though they hold other things until the release.
     fn let_others_on(&mut self, qpair: Handle<Qpair>, is_meant: impl Fn(RequestState) -> bool) {
         if defect::is(Defect::DroppedCommandKeepsItsClaim) {
             return;
@@ -93,14 +92,8 @@ impl PollGroup {
         let Some(body) = self.qpairs.look_mut(qpair) else { return };
         for slot in body.slots() {
             let request = body.request(slot);
-            if !is_meant(request.state) {
-                continue;
-            }
-            if let Some(claim) = request.claim.take() {
-                self.gate.give(claim);
-            }
-            if let Some(share) = request.share.take() {
-                self.hosts.give(share);
+            if is_meant(request.state) {
+                Self::give_way(request, &mut self.hosts, &mut self.gate);
             }
         }
     }
