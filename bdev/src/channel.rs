@@ -48,6 +48,8 @@ impl OperationKind {
 pub struct Operation {
     /// Comes back in the completion; the device gives it no meaning.
     pub token: u64,
+    /// On whose behalf: the same number on every CPU, for devices that share themselves out. 0: nobody's.
+    pub host: u64,
     /// What.
     pub kind: OperationKind,
     /// First block.
@@ -67,13 +69,21 @@ pub struct Completion {
     pub result: Result<(), DeviceError>,
 }
 
-/// One CPU's way into a device: made elsewhere, sent to its CPU, used only there. No method blocks.
+/// One CPU's way into a device: made elsewhere, sent to its CPU, used only there. No method blocks. Times are those of its CPU's turns, in ns: they do not
+/// go back, and those of two CPUs are of one clock.
 pub trait Channel: Send {
     /// Takes operations from the front as long as there is room; what stays is back-pressure. One system call at most.
-    fn submit(&mut self, operations: &mut VecDeque<Operation>);
+    fn submit(&mut self, now_ns: u64, operations: &mut VecDeque<Operation>);
 
     /// Appends the completions that are there.
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress;
+    fn poll(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress;
+
+    /// An operation need not be done any more: if it can still be stopped, it soon ends with [`DeviceError::Cancelled`], otherwise as if this had not been
+    /// said. What a cancelled write has done is unknown. A token that is not outstanding is ignored. What is here is right for devices that cannot stop
+    /// anything.
+    fn cancel(&mut self, token: u64) {
+        let _ = token;
+    }
 
     /// The blocks' own memory, where a read needs no copy: the submitter holds its lease on the device until the last transfer out of it
     /// has been returned. `None` where the device has no such memory.

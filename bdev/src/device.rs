@@ -100,6 +100,8 @@ pub enum DeviceError {
     ReadOnly,
     /// The device does not do this.
     Unsupported,
+    /// It was cancelled.
+    Cancelled,
     /// Anything else.
     Internal,
 }

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn operation(kind: OperationKind, start_block: u64, block_count: u64) -> Operation {
-        Operation { token: 1, kind, start_block, block_count, data: None }
+        Operation { token: 1, host: 0, kind, start_block, block_count, data: None }
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl MemoryChannel {
 }
 
 impl Channel for MemoryChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         while self.outstanding_count() < OUTSTANDING_MAX
             && let Some(operation) = operations.pop_front()
         {
@@ -175,7 +175,7 @@ impl Channel for MemoryChannel {
         }
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         if self.outstanding_count() == 0 {
             return Progress::Idle;
         }
@@ -203,17 +203,14 @@ mod tests {
         let device = Memory::new("m", 4096, 1024, false).unwrap();
         let mut channel = device.open_channel().unwrap();
         let kind = OperationKind::WriteZeroes { deallocate: true, force_unit_access: false };
-        channel.submit(&mut VecDeque::from([Operation {
-            token: 7,
-            kind,
-            start_block: 0,
-            block_count: 1024,
-            data: None,
-        }]));
+        channel.submit(
+            0,
+            &mut VecDeque::from([Operation { token: 7, host: 0, kind, start_block: 0, block_count: 1024, data: None }]),
+        );
         let mut completions = Vec::new();
         let mut poll_count = 0;
         while completions.is_empty() {
-            assert_eq!(channel.poll(&mut completions), Progress::Busy);
+            assert_eq!(channel.poll(0, &mut completions), Progress::Busy);
             poll_count += 1;
         }
         assert_eq!(poll_count, (4096 * 1024) / ZERO_LEN_PER_POLL);

@@ -93,7 +93,7 @@ struct NullChannel {
 }
 
 impl Channel for NullChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         self.geometry.block_count = self.size.now();
         while self.finished.len() < OUTSTANDING_MAX
             && let Some(operation) = operations.pop_front()
@@ -106,7 +106,7 @@ impl Channel for NullChannel {
         }
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let progress = Progress::busy_if(!self.finished.is_empty());
         completions.extend(self.finished.drain(..));
         progress
@@ -135,10 +135,17 @@ mod tests {
         let arena = Arena::new(4096, false).unwrap();
         let data = arena.segment().part(0, 512);
         data.write(0, &[0xAA; 512]);
-        let read = Operation { token: 1, kind: OperationKind::Read, start_block: 5, block_count: 1, data: Some(data) };
-        channel.submit(&mut VecDeque::from([read]));
+        let read = Operation {
+            token: 1,
+            host: 0,
+            kind: OperationKind::Read,
+            start_block: 5,
+            block_count: 1,
+            data: Some(data),
+        };
+        channel.submit(0, &mut VecDeque::from([read]));
         let mut completions = Vec::new();
-        assert_eq!(channel.poll(&mut completions), Progress::Busy);
+        assert_eq!(channel.poll(0, &mut completions), Progress::Busy);
         let mut bytes = [1; 512];
         data.read(0, &mut bytes);
         assert_eq!(bytes, [0; 512]);

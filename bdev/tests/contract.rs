@@ -102,7 +102,7 @@ impl Driver {
     ) -> Operation {
         let token = self.next_token;
         self.next_token += 1;
-        Operation { token, kind, start_block, block_count, data }
+        Operation { token, host: 0, kind, start_block, block_count, data }
     }
 
     /// Runs operations to their ends; checks that each token comes back once, and gives the results by token order.
@@ -112,8 +112,8 @@ impl Driver {
         let mut completions: Vec<Completion> = Vec::new();
         let mut poll_count = 0_u64;
         while !waiting.is_empty() || self.channel.outstanding_count() > 0 {
-            self.channel.submit(&mut waiting);
-            self.channel.poll(&mut completions);
+            self.channel.submit(0, &mut waiting);
+            self.channel.poll(0, &mut completions);
             std::thread::yield_now();
             poll_count += 1;
             assert!(poll_count < 100_000_000, "operations never end");
@@ -224,15 +224,15 @@ fn many_outstanding_operations_all_end_once_and_a_full_queue_leaves_the_rest() {
         let writes = all(&mut driver, WRITE);
 
         let mut waiting = VecDeque::from(writes);
-        driver.channel.submit(&mut waiting);
+        driver.channel.submit(0, &mut waiting);
         let taken = BLOCK_COUNT as usize - waiting.len();
         assert!(taken > 0, "a channel takes something");
         assert!(!waiting.is_empty(), "a channel's queue is bounded");
         assert_eq!(waiting[0].token, taken as u64 + 1, "taken from the front, in order");
         let mut completions = Vec::new();
         while !waiting.is_empty() || driver.channel.outstanding_count() > 0 {
-            driver.channel.submit(&mut waiting);
-            driver.channel.poll(&mut completions);
+            driver.channel.submit(0, &mut waiting);
+            driver.channel.poll(0, &mut completions);
         }
         completions.sort_by_key(|completion| completion.token);
         assert_eq!(completions.len(), BLOCK_COUNT as usize);
@@ -282,7 +282,7 @@ fn completions_end_the_sleep_of_their_cpu() {
             let operation = driver.operation(kind, round % 4 * 8, count, data);
             let token = operation.token;
             let mut waiting = VecDeque::from([operation]);
-            driver.channel.submit(&mut waiting);
+            driver.channel.submit(0, &mut waiting);
             assert!(waiting.is_empty());
             let mut completions = Vec::new();
             while completions.is_empty() {
@@ -294,7 +294,7 @@ fn completions_end_the_sleep_of_their_cpu() {
                     sleep_on(&*driver.channel);
                 }
                 driver.channel.disarm();
-                driver.channel.poll(&mut completions);
+                driver.channel.poll(0, &mut completions);
             }
             assert_eq!(completions, [Completion { token, result: Ok(()) }]);
         }

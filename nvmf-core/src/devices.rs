@@ -110,16 +110,16 @@ impl Devices {
     }
 
     /// Submits what is queued, one batch a channel, and collects what has completed.
-    pub(crate) fn run(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    pub(crate) fn run(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let mut progress = Progress::Idle;
         for port in self.ports.iter_mut().flatten() {
             if !port.operations.is_empty() {
-                port.channel.submit(&mut port.operations);
+                port.channel.submit(now_ns, &mut port.operations);
                 progress = Progress::Busy;
             }
             // A port without leases has nothing outstanding: idle devices cost a load.
             if port.lease_count > 0 {
-                progress = progress.or(port.channel.poll(completions));
+                progress = progress.or(port.channel.poll(now_ns, completions));
             }
         }
         progress

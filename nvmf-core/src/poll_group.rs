@@ -175,7 +175,7 @@ impl PollGroup {
         // 5, 6: I/O commands become block operations; what a write needs is pulled first.
         self.begin_io_batch(turn, transport);
         // 7: submit, poll.
-        progress = progress.or(self.run_devices(transport));
+        progress = progress.or(self.run_devices(transport, turn.now_ns()));
         // 8, 9: data is pushed, responses are posted, one doorbell.
         progress = progress.or(self.respond(transport));
         transport.ring();

@@ -111,6 +111,8 @@ pub(crate) struct QpairBody {
     pub(crate) stage: Stage,
     /// Whose commands its own count with on this CPU.
     pub(crate) host: HostIndex,
+    /// The same host, as devices know it: 0 before its Connect.
+    pub(crate) host_key: u64,
     /// Commands that came while a Connect was not answered, in order.
     pub(crate) stalled: VecDeque<Slot>,
     /// Disconnect or the end of an authentication was answered in this slot: when that response is sent, the qpair ends, for this reason.
@@ -136,6 +138,7 @@ impl QpairBody {
         Self {
             stage: Stage::AwaitingConnect { timer },
             host: HostIndex::STRANGERS,
+            host_key: 0,
             stalled: VecDeque::with_capacity(slot_count),
             last_slot: None,
             authentication: None,

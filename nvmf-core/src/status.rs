@@ -232,6 +232,7 @@ impl From<DeviceError> for Status {
             DeviceError::NoSpace => Self::CAPACITY_EXCEEDED,
             DeviceError::ReadOnly => Self::NAMESPACE_WRITE_PROTECTED,
             DeviceError::Unsupported => Self::INVALID_OPCODE,
+            DeviceError::Cancelled => Self::ABORT_REQUESTED,
             DeviceError::Internal => Self::INTERNAL_ERROR,
         }
     }
@@ -301,6 +302,7 @@ mod tests {
             DeviceError::NoSpace,
             DeviceError::ReadOnly,
             DeviceError::Unsupported,
+            DeviceError::Cancelled,
             DeviceError::Internal,
         ] {
             assert!(!Status::from(error).is_success());

@@ -328,11 +328,11 @@ struct SlowChannel {
 }
 
 impl Channel for SlowChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         let mut log = self.log.lock().unwrap();
         self.waiting.extend(operations.drain(..).map(|operation| (log.below(12), operation)));
     }
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let mut log = self.log.lock().unwrap();
         for (polls, operation) in std::mem::take(&mut self.waiting) {
             if polls > 0 {

@@ -426,7 +426,7 @@ impl Device for Slow {
 }
 
 impl Channel for SlowChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         for operation in operations.drain(..) {
             self.under_way.push_back(operation.token);
             let rings = Arc::clone(&self.rings);
@@ -437,7 +437,7 @@ impl Channel for SlowChannel {
         }
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let mut byte = [0];
         let Ok(1) = self.bell.read(&mut byte) else { return Progress::Idle };
         let token = self.under_way.pop_front().unwrap();

@@ -138,9 +138,9 @@ impl FaultChannel {
         self.end(operation.token, completion.result);
     }
 
-    fn forward(&mut self) {
+    fn forward(&mut self, now_ns: u64) {
         if !self.forward.is_empty() {
-            self.base.submit(&mut self.forward);
+            self.base.submit(now_ns, &mut self.forward);
         }
     }
 
@@ -173,21 +173,21 @@ impl FaultChannel {
 }
 
 impl Channel for FaultChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, now_ns: u64, operations: &mut VecDeque<Operation>) {
         while self.outstanding_count() < OUTSTANDING_MAX
             && let Some(operation) = operations.pop_front()
         {
             self.take(operation);
         }
-        self.forward();
+        self.forward(now_ns);
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
         self.resume();
-        self.forward();
+        self.forward(now_ns);
         let mut ended = std::mem::take(&mut self.completions);
-        self.base.poll(&mut ended);
+        self.base.poll(now_ns, &mut ended);
         for completion in ended.drain(..) {
             self.came_back(completion);
         }

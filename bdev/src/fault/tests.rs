@@ -28,13 +28,13 @@ impl Rig {
     fn submit(&mut self, kind: OperationKind, start_block: u64, block_count: u64) {
         let has_data = matches!(kind, OperationKind::Read | OperationKind::Write { .. });
         let data = has_data.then(|| self.data.part(0, block_count as usize * 512));
-        let operation = Operation { token: 7, kind, start_block, block_count, data };
-        self.channel.submit(&mut VecDeque::from([operation]));
+        let operation = Operation { token: 7, host: 0, kind, start_block, block_count, data };
+        self.channel.submit(0, &mut VecDeque::from([operation]));
     }
 
     fn poll(&mut self) -> Option<Result<(), DeviceError>> {
         let mut completions: Vec<Completion> = Vec::new();
-        self.channel.poll(&mut completions);
+        self.channel.poll(0, &mut completions);
         assert!(completions.len() <= 1);
         completions.first().map(|completion| completion.result)
     }
@@ -177,12 +177,18 @@ fn faults_can_wait_for_a_queue_depth() {
     rig.device
         .inject(Rule { outstanding_min: 2, ..Rule::always(Affected::Read, Effect::Fail(DeviceError::ReadFault)) });
     assert_eq!(rig.run(READ, 0, 1), Ok(()));
-    let read =
-        |token| Operation { token, kind: READ, start_block: 0, block_count: 1, data: Some(rig.data.part(0, 512)) };
-    rig.channel.submit(&mut (0..4).map(read).collect());
+    let read = |token| Operation {
+        token,
+        host: 0,
+        kind: READ,
+        start_block: 0,
+        block_count: 1,
+        data: Some(rig.data.part(0, 512)),
+    };
+    rig.channel.submit(0, &mut (0..4).map(read).collect());
     let mut completions = Vec::new();
     while rig.channel.outstanding_count() > 0 {
-        rig.channel.poll(&mut completions);
+        rig.channel.poll(0, &mut completions);
     }
     completions.sort_by_key(|completion| completion.token);
     let failed: Vec<u64> = completions.iter().filter(|c| c.result.is_err()).map(|c| c.token).collect();

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     fn request(kind: OperationKind, len: u64, data: Option<Segment>) -> Request {
-        let operation = Operation { token: 1, kind, start_block: 8, block_count: len / 512, data };
+        let operation = Operation { token: 1, host: 0, kind, start_block: 8, block_count: len / 512, data };
         Request::new(&operation, Extent { offset: 4096, len }, Refused::default(), Deallocation::Zeroes)
     }
 
@@ -248,15 +248,21 @@ mod tests {
         assert_eq!(zeroes.advance(4096, &mut refused), Next::Call);
         assert_eq!(zeroes.call(), Call::WriteZeroes { offset: 8192, len: 4096, durable: true });
         assert_eq!(zeroes.advance(4096, &mut refused), Next::Done(Ok(())));
-        let operation = Operation { token: 2, kind, start_block: 0, block_count: 1, data: None };
+        let operation = Operation { token: 2, host: 0, kind, start_block: 0, block_count: 1, data: None };
         let second = Request::new(&operation, Extent { offset: 0, len: 512 }, refused, Deallocation::Zeroes);
         assert_eq!(second.call(), Call::WriteZeroes { offset: 0, len: 512, durable: true });
     }
 
     #[test]
     fn a_refused_deallocation_is_zeroes_or_nothing() {
-        let operation =
-            Operation { token: 1, kind: OperationKind::Deallocate, start_block: 8, block_count: 8, data: None };
+        let operation = Operation {
+            token: 1,
+            host: 0,
+            kind: OperationKind::Deallocate,
+            start_block: 8,
+            block_count: 8,
+            data: None,
+        };
         let extent = Extent { offset: 4096, len: 4096 };
         let mut refused = Refused::default();
         let mut zeroes = Request::new(&operation, extent, refused, Deallocation::Zeroes);
@@ -274,7 +280,7 @@ mod tests {
     #[test]
     fn a_long_range_is_punched_in_pieces() {
         let kind = OperationKind::WriteZeroes { deallocate: true, force_unit_access: true };
-        let operation = Operation { token: 1, kind, start_block: 0, block_count: 5 << 20, data: None };
+        let operation = Operation { token: 1, host: 0, kind, start_block: 0, block_count: 5 << 20, data: None };
         let extent = Extent { offset: 0, len: 5 << 29 };
         let mut zeroes = Request::new(&operation, extent, Refused::default(), Deallocation::Zeroes);
         let mut offsets = Vec::new();

@@ -100,7 +100,7 @@ impl RingChannel {
 }
 
 impl Channel for RingChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         self.geometry.block_count = self.size.now();
         while self.outstanding_count() < self.requests.capacity()
             && let Some(operation) = operations.pop_front()
@@ -121,7 +121,7 @@ impl Channel for RingChannel {
         self.enter();
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
         completions.extend(self.finished.drain(..));
         let (_, mut submission, completion) = self.ring.split();

@@ -58,7 +58,7 @@ impl WorkerChannel {
 }
 
 impl Channel for WorkerChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         self.geometry.block_count = self.size.now();
         let mut sent = false;
         while self.outstanding_count < self.queues.completions.capacity()
@@ -82,7 +82,7 @@ impl Channel for WorkerChannel {
         }
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
         while let Some(completion) = self.queues.completions.pop() {
             self.outstanding_count -= 1;

@@ -114,6 +114,7 @@ impl PollGroup {
         // An earlier Connect of this qpair may have been refused.
         self.hosts.leave(qpair.host, slot_count);
         qpair.host = self.hosts.enter(host, slot_count);
+        qpair.host_key = super::hosts::key(host);
         self.buffers.reserve(qpair.host, self.hosts.slot_count(qpair.host));
     }
 

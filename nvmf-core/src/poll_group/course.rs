@@ -82,7 +82,8 @@ impl PollGroup {
                 }
                 Step::Operate { kind, start_block, block_count, data } => {
                     let token = token(handle, slot);
-                    let operation = Operation { token, kind, start_block, block_count, data: data.map(part) };
+                    let operation =
+                        Operation { token, host: qpair.host_key, kind, start_block, block_count, data: data.map(part) };
                     qpair.must_advance(slot, RequestEvent::Operate);
                     return self.devices.queue(device, operation);
                 }

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use sha2::{Digest, Sha256};
+
 use super::buffers::RequestName;
 use crate::defect::{self, Defect};
 use crate::spec::HostLimits;
@@ -22,6 +24,13 @@ impl HostIndex {
     pub(super) fn place(self) -> usize {
         usize::from(self.0)
     }
+}
+
+/// What devices know a host by: the same on every CPU and in every process, and never 0. Two hosts that have the same one share what a device gives to
+/// one; nobody finds another's by trying.
+pub(super) fn key(host: &Nqn) -> u64 {
+    let digest = Sha256::digest(host.as_str());
+    digest.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte)).max(1)
 }
 
 /// The right to be in flight: held by a request until it gives back all that it holds.

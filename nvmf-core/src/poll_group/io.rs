@@ -233,7 +233,9 @@ impl PollGroup {
         let Some((device, Plan::Once(once))) = qpair.request(slot).work else { return };
         qpair.must_advance(slot, RequestEvent::Operate);
         let Once { kind, start_block, block_count, .. } = once;
-        self.devices.queue(device, Operation { token: token(handle, slot), kind, start_block, block_count, data });
+        let operation =
+            Operation { token: token(handle, slot), host: qpair.host_key, kind, start_block, block_count, data };
+        self.devices.queue(device, operation);
     }
 
     /// Whether the request has a buffer of at least `len` bytes now. If not it waits for one, and is begun again.
@@ -255,9 +257,9 @@ impl PollGroup {
     }
 
     /// Submits what was queued on every channel, and takes what has completed.
-    pub(super) fn run_devices<T: Transport>(&mut self, transport: &mut T) -> Progress {
+    pub(super) fn run_devices<T: Transport>(&mut self, transport: &mut T, now_ns: u64) -> Progress {
         let mut completions = std::mem::take(&mut self.completions);
-        let progress = self.devices.run(&mut completions);
+        let progress = self.devices.run(now_ns, &mut completions);
         for completion in completions.drain(..) {
             self.operation_ended(transport, completion);
         }

@@ -95,7 +95,7 @@ struct TestChannel {
 }
 
 impl Channel for TestChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         // Two at a time: what stays is back-pressure.
         for operation in operations.drain(..operations.len().min(2)) {
             if let Some(data) = operation.data {
@@ -106,7 +106,7 @@ impl Channel for TestChannel {
         }
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let mut state = self.state.lock().unwrap();
         if state.hold || self.pending.is_empty() {
             return Progress::Idle;

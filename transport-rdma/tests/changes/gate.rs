@@ -46,16 +46,16 @@ struct Passage {
 }
 
 impl Channel for Passage {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         self.waiting.append(operations);
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         if self.is_shut.load(Ordering::Relaxed) {
             return Progress::Idle;
         }
-        self.inner.submit(&mut self.waiting);
-        self.inner.poll(completions)
+        self.inner.submit(now_ns, &mut self.waiting);
+        self.inner.poll(now_ns, completions)
     }
 
     fn outstanding_count(&self) -> usize {

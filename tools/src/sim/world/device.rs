@@ -234,7 +234,7 @@ struct SimulatedChannel {
 }
 
 impl Channel for SimulatedChannel {
-    fn submit(&mut self, operations: &mut VecDeque<Operation>) {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         let mut shared = lock(&self.shared);
         for operation in operations.drain(..) {
             shared.outstanding_count += 1;
@@ -244,7 +244,7 @@ impl Channel for SimulatedChannel {
         }
     }
 
-    fn poll(&mut self, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let mut shared = lock(&self.shared);
         if shared.is_held {
             return Progress::Idle;
