@@ -13,6 +13,7 @@ use harness::{Conn, OP_READ, OP_WRITE, Options, World, io, namespace};
 use nvmf_core::command::{BlockRange, DataPointer, Fuse};
 use nvmf_core::host;
 use nvmf_core::status::Status;
+use nvmf_core::wire::CompletionEntry;
 use nvmf_core::{DisconnectReason, RemoteBuffer};
 use reactor::Progress;
 
@@ -258,6 +259,38 @@ fn a_queue_ends_whose_pair_waits_for_what_it_reads_in_place() {
     world.disconnect(queue, DisconnectReason::Host);
     world.run(300);
     assert!(world.is_closed(queue), "nothing is pushed any more");
+    world.shut_down();
+}
+
+/// The lock waits for somebody else's command, which may wait for what the queue gives back at its very end. So the queue is closed before its lock comes,
+/// and the lock goes back.
+#[test]
+fn a_queue_that_ends_waits_for_no_lock() {
+    let device = bdev::Memory::new("ram", 512, 100, false).unwrap();
+    let mut world = World::new(Options::new(vec![namespace(NSID, Arc::new(device))]));
+    let (_, id) = world.attach(0);
+    let (queue, reader, next) = (world.connect_io(1, id, 1), world.connect_io(0, id, 2), world.connect_io(1, id, 3));
+    world.run(50);
+    world.wire(0).hold_finished = true;
+    assert_eq!(world.execute(reader, io(OP_READ, 1, 10, 2, harness::keyed(0, 1024)), &[]).status(), Status::SUCCESS);
+    for command in pair(2, range(11, 1), 0, 4096) {
+        world.send(queue, command, &[]);
+    }
+    world.run(300);
+    world.disconnect(queue, DisconnectReason::Host);
+    world.run(300);
+    assert!(world.is_closed(queue), "it waits for a lock that waits for a reader");
+    // Whoever comes next is behind that lock, and gets its own.
+    let before = world.responses(next).len();
+    for command in pair(4, range(11, 1), 0, 4096) {
+        world.send(next, command, &[]);
+    }
+    world.run(300);
+    assert_eq!(world.responses(next).len(), before);
+    world.wire(0).hold_finished = false;
+    world.run(300);
+    let statuses: Vec<_> = world.responses(next)[before..].iter().map(CompletionEntry::status).collect();
+    assert_eq!(statuses, [Status::SUCCESS, Status::SUCCESS]);
     world.shut_down();
 }
 

@@ -7,7 +7,7 @@ mod harness;
 use std::sync::{Arc, Mutex};
 
 use harness::device::{State, TestDevice};
-use harness::{Conn, Connect, OP_READ, Options, World, command, io, keyed, namespace};
+use harness::{Conn, Connect, OP_READ, OP_WRITE, Options, World, command, io, keyed, namespace};
 use nvmf_core::DisconnectReason;
 use nvmf_core::spec::{ControllerSpec, HostLimits};
 use nvmf_core::status::Status;
@@ -136,5 +136,29 @@ fn what_waits_goes_with_its_qpair_and_what_was_in_flight_comes_back() {
     world.run(300);
     assert!(world.is_closed(first));
     assert_eq!(answered(&world, second), (0..8).collect::<Vec<_>>());
+    world.shut_down();
+}
+
+/// Others of the host may wait for its share while they have what the end of the queue waits for: so the share goes back first.
+#[test]
+fn what_is_dropped_gives_its_share_back_before_its_queue_has_ended() {
+    let limits = HostLimits { command_count_max: 1, ..HostLimits::default() };
+    let (mut world, admin, [first, _], state) = two_hosts(limits, 1 << 20);
+    state.lock().unwrap().hold = false;
+    let id = u16::try_from(world.responses(admin)[0].result.get() & 0xFFFF).unwrap();
+    let sister = world.connect_io(0, id, 2);
+    world.wire(0).hold_pulls = true;
+    world.send(first, io(OP_WRITE, 1, 0, 1, keyed(0, 512)), &[]);
+    world.run(60);
+    read(&mut world, sister, 1, 512);
+    world.run(60);
+    assert_eq!(world.counters(0).host_shares_awaited.value(), 1);
+    world.wire(0).hold_teardown = true;
+    world.disconnect(first, DisconnectReason::PeerGone);
+    world.run(60);
+    assert!(!world.is_closed(first));
+    assert_eq!(answered(&world, sister), [1]);
+    world.wire(0).hold_teardown = false;
+    world.wire(0).hold_pulls = false;
     world.shut_down();
 }
