@@ -78,11 +78,12 @@ pub trait Channel: Send {
     /// Appends the completions that are there.
     fn poll(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress;
 
-    /// An operation need not be done any more: if it can still be stopped, it soon ends with [`DeviceError::Cancelled`], otherwise as if this had not been
-    /// said. What a cancelled write has done is unknown. A token that is not outstanding is ignored. What is here is right for devices that cannot stop
-    /// anything.
-    fn cancel(&mut self, token: u64) {
+    /// An operation need not be done any more. True: if it can still be stopped, it soon ends with [`DeviceError::Cancelled`], otherwise as if this had not
+    /// been said. False: it goes on, or there is none with this token. What a cancelled write has done is unknown. What is here is right for devices that
+    /// cannot stop anything.
+    fn cancel(&mut self, token: u64) -> bool {
         let _ = token;
+        false
     }
 
     /// The blocks' own memory, where a read needs no copy: the submitter holds its lease on the device until the last transfer out of it

@@ -106,6 +106,35 @@ pub enum DeviceError {
     Internal,
 }
 
+impl DeviceError {
+    /// All, each at its place.
+    pub const ALL: [Self; 8] = [
+        Self::OutOfRange,
+        Self::ReadFault,
+        Self::WriteFault,
+        Self::NoSpace,
+        Self::ReadOnly,
+        Self::Unsupported,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// As labels of metrics have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OutOfRange => "out_of_range",
+            Self::ReadFault => "read_fault",
+            Self::WriteFault => "write_fault",
+            Self::NoSpace => "no_space",
+            Self::ReadOnly => "read_only",
+            Self::Unsupported => "unsupported",
+            Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// Why a device could not be made or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BdevError {

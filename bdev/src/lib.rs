@@ -22,6 +22,7 @@ mod size;
 
 mod channel;
 mod device;
+mod statistics;
 
 pub use channel::{Channel, Completion, Operation, OperationKind};
 pub use device::{Atomic, BdevError, Deallocation, Device, DeviceError, Geometry, Preferred};
@@ -29,3 +30,4 @@ pub use fault::{Affected, Effect, Fault, Rule};
 pub use file::{File, FileOptions};
 pub use memory::Memory;
 pub use null::Null;
+pub use statistics::{Class, ClassStatistics, Meter, Statistics};

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
-use bdev::{Channel, Completion, Operation};
+use bdev::{Completion, DeviceError, Meter, Operation};
 use reactor::{Progress, Rest, Segment};
 
 use crate::namespace::DeviceIndex;
@@ -29,11 +29,12 @@ impl DeviceLease {
 }
 
 struct Port {
-    channel: Box<dyn Channel>,
+    way: Way,
     operations: VecDeque<Operation>,
+    meter: Meter,
+    /// Those that were cancelled while they waited for room.
+    cancelled: Vec<u64>,
     lease_count: u64,
-    /// Whether this CPU's sleep ends with the channel's descriptor.
-    is_watched: bool,
 }
 
 /// All devices of the target, as this CPU reaches them.
@@ -42,20 +43,26 @@ pub(crate) struct Devices {
     ports: Vec<Option<Port>>,
     /// Operations that each port has room for.
     room: usize,
+    /// The turn's time.
+    now_ns: u64,
 }
 
 impl Devices {
     /// With the channels of the devices that are there from the start, in their order.
-    pub(crate) fn new(channels: Vec<Box<dyn Channel>>) -> Self {
-        let ports = channels.into_iter().map(|channel| Some(Port::new(Way { channel, is_watched: true }, 0))).collect();
-        Self { ports, room: 0 }
+    pub(crate) fn new(ways: Vec<Way>) -> Self {
+        Self { ports: ways.into_iter().map(|way| Some(Port::new(way, 0))).collect(), room: 0, now_ns: 0 }
+    }
+
+    /// A turn begins.
+    pub(crate) fn begin_turn(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
     }
 
     /// Makes sure that `request_count` operations in all can wait in each port without an allocation.
     pub(crate) fn reserve(&mut self, request_count: usize) {
         self.room = request_count;
         for port in self.ports.iter_mut().flatten() {
-            port.operations.reserve(request_count.saturating_sub(port.operations.len()));
+            port.reserve(request_count);
         }
     }
 
@@ -73,7 +80,7 @@ impl Devices {
     pub(crate) fn close(&mut self, device: DeviceIndex) -> Option<Way> {
         let port = self.ports.get_mut(usize::from(device.0))?.take()?;
         assert_eq!(port.lease_count, 0, "a channel goes when the last lease is home");
-        Some(Way { channel: port.channel, is_watched: port.is_watched })
+        Some(port.way)
     }
 
     /// A lease on the device. `None`: there is no way into it on this CPU.
@@ -101,25 +108,51 @@ impl Devices {
 
     /// The blocks' own memory, where the device has such.
     pub(crate) fn in_place(&self, device: DeviceIndex, start_block: u64, block_count: u64) -> Option<Segment> {
-        self.ports.get(usize::from(device.0))?.as_ref()?.channel.in_place(start_block, block_count)
+        self.ports.get(usize::from(device.0))?.as_ref()?.way.channel.in_place(start_block, block_count)
+    }
+
+    /// A read was served out of it.
+    pub(crate) fn served_in_place(&self, device: DeviceIndex, len: u32) {
+        if let Some(Some(port)) = self.ports.get(usize::from(device.0)) {
+            Meter::served_in_place(&port.way.statistics, u64::from(len));
+        }
     }
 
     /// Queues an operation for this turn's submission. The caller has a lease.
     pub(crate) fn queue(&mut self, device: DeviceIndex, operation: Operation) {
-        self.port(device).operations.push_back(operation);
+        let now_ns = self.now_ns;
+        let port = self.port(device);
+        let operation = port.meter.begin(now_ns, operation, port.way.block_len, &port.way.statistics);
+        port.operations.push_back(operation);
+    }
+
+    /// An operation need not be done any more. Whether it ends soon, as one that was cancelled or one that was done; otherwise it goes on.
+    pub(crate) fn cancel(&mut self, device: DeviceIndex, token: u64) -> bool {
+        let Port { way, operations, meter, cancelled, .. } = self.port(device);
+        let Some(token) = meter.token_of(token) else { return false };
+        // It may still wait for room.
+        match operations.iter().position(|operation| operation.token == token) {
+            Some(place) => {
+                operations.remove(place);
+                cancelled.push(token);
+                true
+            }
+            None => way.channel.cancel(token),
+        }
     }
 
     /// Submits what is queued, one batch a channel, and collects what has completed.
-    pub(crate) fn run(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
+    pub(crate) fn run(&mut self, completions: &mut Vec<Completion>) -> Progress {
+        let now_ns = self.now_ns;
         let mut progress = Progress::Idle;
         for port in self.ports.iter_mut().flatten() {
             if !port.operations.is_empty() {
-                port.channel.submit(now_ns, &mut port.operations);
+                port.way.channel.submit(now_ns, &mut port.operations);
                 progress = Progress::Busy;
             }
             // A port without leases has nothing outstanding: idle devices cost a load.
             if port.lease_count > 0 {
-                progress = progress.or(port.channel.poll(now_ns, completions));
+                progress = progress.or(port.poll(now_ns, completions));
             }
         }
         progress
@@ -131,10 +164,11 @@ impl Devices {
         let leased = ports.filter(|port| port.lease_count > 0 || !port.operations.is_empty());
         leased.fold(Rest::Sleep, |rest, port| {
             // What waits for room is submitted after a completion; without any outstanding none would come.
-            let is_stuck = !port.operations.is_empty() && port.channel.outstanding_count() == 0;
-            let rest = rest.and(if is_stuck { Rest::Poll } else { port.channel.arm() });
+            let is_stuck = !port.operations.is_empty() && port.way.channel.outstanding_count() == 0;
+            let is_stuck = is_stuck || !port.cancelled.is_empty();
+            let rest = rest.and(if is_stuck { Rest::Poll } else { port.way.channel.arm() });
             // A completion that nobody would be woken by is waited for awake.
-            let is_unheard = !port.is_watched && port.channel.wake_descriptor().is_some();
+            let is_unheard = !port.way.is_watched && port.way.channel.wake_descriptor().is_some();
             rest.and(if is_unheard { Rest::Poll } else { Rest::Sleep })
         })
     }
@@ -142,13 +176,17 @@ impl Devices {
     /// It is awake.
     pub(crate) fn disarm(&mut self) {
         for port in self.ports.iter_mut().flatten().filter(|port| port.lease_count > 0) {
-            port.channel.disarm();
+            port.way.channel.disarm();
         }
     }
 
     /// What becomes readable then.
     pub(crate) fn wake_descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.ports.iter().flatten().filter(|port| port.is_watched).filter_map(|port| port.channel.wake_descriptor())
+        self.ports
+            .iter()
+            .flatten()
+            .filter(|port| port.way.is_watched)
+            .filter_map(|port| port.way.channel.wake_descriptor())
     }
 
     fn port(&mut self, device: DeviceIndex) -> &mut Port {
@@ -161,7 +199,36 @@ impl Devices {
 }
 
 impl Port {
-    fn new(Way { channel, is_watched }: Way, room: usize) -> Self {
-        Self { channel, operations: VecDeque::with_capacity(room), lease_count: 0, is_watched }
+    fn new(way: Way, room: usize) -> Self {
+        let mut port =
+            Self { way, operations: VecDeque::new(), meter: Meter::default(), cancelled: Vec::new(), lease_count: 0 };
+        port.reserve(room);
+        port
+    }
+
+    fn reserve(&mut self, request_count: usize) {
+        self.operations.reserve(request_count.saturating_sub(self.operations.len()));
+        self.meter.reserve(request_count);
+    }
+
+    fn poll(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
+        let had_len = completions.len();
+        let result = Err(DeviceError::Cancelled);
+        completions.extend(self.cancelled.drain(..).map(|token| Completion { token, result }));
+        let progress = self.way.channel.poll(now_ns, completions);
+        let mut place = had_len;
+        while let Some(completion) = completions.get_mut(place) {
+            match self.meter.end(now_ns, *completion, &self.way.statistics) {
+                Some(ended) => {
+                    *completion = ended;
+                    place += 1;
+                }
+                None => {
+                    tracing::error!(token = completion.token, "a device ended an operation that it did not have");
+                    completions.remove(place);
+                }
+            }
+        }
+        progress
     }
 }

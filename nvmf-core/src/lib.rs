@@ -51,6 +51,7 @@ pub mod transport;
 
 pub use counters::PollGroupCounters;
 pub use message::Message;
+pub use order::Way;
 pub use poll_group::{PollGroup, PollGroupOptions};
 pub use qpair::header::{QpairHeader, QpairStage};
 pub use target::{ChangeError, ChangeId, Directory, Target};

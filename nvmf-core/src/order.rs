@@ -3,8 +3,9 @@
 //! An order is obeyed in one of two ways: at once, or when the last of something is gone from this CPU. Each is answered once.
 
 use std::fmt;
+use std::sync::Arc;
 
-use bdev::Channel;
+use bdev::{BdevError, Channel, Device, Statistics};
 
 use crate::namespace::DeviceIndex;
 use crate::reservation::HostNumber;
@@ -46,10 +47,22 @@ pub(crate) enum Order {
 }
 
 /// One CPU's way into a device, on its way there or home.
-pub(crate) struct Way {
+pub struct Way {
     pub(crate) channel: Box<dyn Channel>,
+    /// Bytes of the device's blocks.
+    pub(crate) block_len: u32,
+    /// What that CPU counts of it.
+    pub(crate) statistics: Arc<Statistics>,
     /// Whether its CPU's sleep ends with the channel's descriptor.
     pub(crate) is_watched: bool,
+}
+
+impl Way {
+    /// Into a device that is there from the start. May make system calls.
+    pub(crate) fn open(device: &dyn Device, statistics: &Arc<Statistics>) -> Result<Self, BdevError> {
+        let (block_len, statistics) = (device.geometry().block_len, Arc::clone(statistics));
+        Ok(Self { channel: device.open_channel()?, block_len, statistics, is_watched: true })
+    }
 }
 
 impl fmt::Debug for Way {

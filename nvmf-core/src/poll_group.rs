@@ -36,7 +36,7 @@ mod withdraw;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use bdev::{Channel, Completion};
+use bdev::Completion;
 use reactor::{Cpu, Full, Grace, Handle, Limbo, Progress, Rest, Segment, Slab, Turn, Unlinked};
 
 use crate::controller::Controller;
@@ -46,6 +46,7 @@ use crate::failure::Failure;
 use crate::limits::{CONNECT_TIMEOUT_NS, HEADER_COUNT_MAX, QPAIR_COUNT_MAX, SLOTS_PER_ENTRY};
 use crate::lock::{Gate, Home};
 use crate::message::{Letter, Message};
+use crate::order::Way;
 use crate::qpair::QpairBody;
 use crate::qpair::header::QpairHeader;
 use crate::target::Directory;
@@ -70,8 +71,8 @@ pub struct PollGroupOptions {
     pub qpair_count_max: usize,
     /// Memory for data buffers, registered with the transport. At least a few times the largest transfer.
     pub data_memory: Segment,
-    /// Its ways into the target's devices: [`crate::Target::open_channels`].
-    pub channels: Vec<Box<dyn Channel>>,
+    /// Its ways into the target's devices: [`crate::Target::open_ways`].
+    pub ways: Vec<Way>,
     /// What is shared.
     pub directory: Arc<Directory>,
 }
@@ -135,7 +136,7 @@ impl PollGroup {
             headers: Limbo::new(Grace::Messages, HEADER_COUNT_MAX),
             controllers: Slab::new(qpair_count_max),
             buffers: Buffers::new(options.cpu, options.data_memory, directory.transfer_len_max()),
-            devices: Devices::new(options.channels),
+            devices: Devices::new(options.ways),
             hosts: Hosts::new(),
             gate: Gate::default(),
             home: Home::default(),
@@ -163,6 +164,7 @@ impl PollGroup {
 
     /// Steps 1 to 9, once.
     pub fn walk<M: From<Message>, T: Transport>(&mut self, turn: &mut Turn<'_, M>, transport: &mut T) -> Progress {
+        self.devices.begin_turn(turn.now_ns());
         // 1: completions become arrivals.
         let mut progress = transport.poll(turn, &mut self.arrivals);
         // 2, 3: 64 bytes become a typed command, in its slot; what was pulled is taken on, what is finished gives everything back.
@@ -175,7 +177,7 @@ impl PollGroup {
         // 5, 6: I/O commands become block operations; what a write needs is pulled first.
         self.begin_io_batch(turn, transport);
         // 7: submit, poll.
-        progress = progress.or(self.run_devices(transport, turn.now_ns()));
+        progress = progress.or(self.run_devices(transport));
         // 8, 9: data is pushed, responses are posted, one doorbell.
         progress = progress.or(self.respond(transport));
         transport.ring();

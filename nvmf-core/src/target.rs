@@ -116,7 +116,7 @@ impl Target {
     pub fn new(domain: &Domain, cpu_count: u16, spec: TargetSpec) -> Result<Self, SpecError> {
         check::check(cpu_count, &spec)?;
         let of_namespaces = spec.subsystems.iter().flat_map(|s| &s.namespaces).map(|n| &n.device);
-        let mut devices = Devices::new(spec.devices.iter().chain(of_namespaces).map(Arc::clone));
+        let mut devices = Devices::new(cpu_count, spec.devices.iter().chain(of_namespaces).map(Arc::clone));
         let mut subsystems = Subsystems::new((spec.authentication.hashes, spec.authentication.groups));
         for subsystem in spec.subsystems {
             subsystems.insert(subsystem, &mut devices)?;

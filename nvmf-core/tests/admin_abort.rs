@@ -91,6 +91,37 @@ fn what_a_device_works_on_goes_on() {
 }
 
 #[test]
+fn what_a_device_can_stop_ends_as_aborted() {
+    for cpu in [0, 1] {
+        let (mut world, disk) = world();
+        let (admin, id) = world.attach(0);
+        let queue = world.connect_io(cpu, id, 1);
+        {
+            let mut state = disk.state.lock().unwrap();
+            (state.hold, state.cancels) = (true, true);
+        }
+        // The device takes two; the others wait for room in it.
+        for id in 1..=4 {
+            world.send(queue, write(id), &[]);
+        }
+        world.run(60);
+        assert_eq!(abort(&mut world, admin, 1, 2), ABORTED, "CPU {cpu}: with the device");
+        assert_eq!(abort(&mut world, admin, 1, 4), ABORTED, "CPU {cpu}: not yet");
+        assert_eq!(ends(&world, queue), [(2, Status::ABORT_REQUESTED), (4, Status::ABORT_REQUESTED)]);
+        disk.state.lock().unwrap().hold = false;
+        world.run(100);
+        let ended: Vec<u16> = ends(&world, queue).iter().map(|end| end.0).collect();
+        assert_eq!(ended, [2, 4, 1, 3]);
+        let counted = &world.statistics[0][usize::from(cpu)];
+        assert_eq!(counted.error_count(bdev::DeviceError::Cancelled), 2);
+        let writes = counted.class(bdev::Class::Write);
+        assert_eq!((writes.operation_count.value(), writes.byte_count.value()), (4, 2 * 4096));
+        assert_eq!((counted.outstanding.value(), counted.outstanding_max.value()), (0, 4));
+        world.shut_down();
+    }
+}
+
+#[test]
 fn a_command_that_waits_for_a_buffer_ends_at_once() {
     let disk = Arc::new(TestDevice::new("disk", 4096));
     let mut options = Options::new(vec![namespace(1, Arc::clone(&disk) as Arc<dyn bdev::Device>)]);

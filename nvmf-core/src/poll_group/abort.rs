@@ -1,5 +1,6 @@
 //! Abort [NVMe Base 2.0, 5.1]: a command that waits ends with *Command Abort Requested*; one whose data is on its way from the host ends so when
-//! that has come, since a transfer cannot be recalled; what a device or another CPU works on goes on, and bit 0 of the answer says so.
+//! that has come, since a transfer cannot be recalled; one that a device works on ends so if the device can stop it. What cannot be stopped, and what
+//! another CPU works on, goes on, and bit 0 of the answer says so.
 //!
 //! The Abort itself waits until the end of the other command is known, on whatever CPU that lives, and is answered after it. Where that command's qpair
 //! ends meanwhile, nothing was aborted.
@@ -8,6 +9,7 @@ use reactor::{Handle, Turn};
 
 use super::PollGroup;
 use super::buffers::RequestName;
+use super::io::token;
 use crate::defect::{self, Defect};
 use crate::limits::ABORT_COUNT_MAX;
 use crate::membership::Remote;
@@ -66,7 +68,8 @@ impl PollGroup {
         let found = self.qpairs.look_mut(handle).and_then(|qpair| {
             let slot = qpair.slots().find(|slot| {
                 let request = qpair.request(*slot);
-                request.command_id == command_id && request.state.is_abortable() && request.aborter.is_none()
+                let is_abortable = request.state.is_abortable() || request.state == RequestState::Operating;
+                request.command_id == command_id && is_abortable && request.aborter.is_none()
             })?;
             Some((slot, qpair.request(slot).state))
         });
@@ -75,6 +78,15 @@ impl PollGroup {
         if state == RequestState::Pulling {
             if let Some(qpair) = self.qpairs.look_mut(handle) {
                 qpair.request(slot).aborter = Some(aborter);
+            }
+            return;
+        }
+        if state == RequestState::Operating {
+            let device = self.qpairs.look_mut(handle).and_then(|qpair| Some(qpair.request(slot).work.as_ref()?.0));
+            let is_stopped = device.is_some_and(|device| self.devices.cancel(device, token(handle, slot)));
+            match self.qpairs.look_mut(handle) {
+                Some(qpair) if is_stopped => qpair.request(slot).aborter = Some(aborter),
+                Some(_) | None => self.abort_answers.push((aborter, false)),
             }
             return;
         }

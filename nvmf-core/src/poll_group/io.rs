@@ -162,6 +162,7 @@ impl PollGroup {
         if let Some(segment) = in_place.filter(|segment| transport.is_registered(segment.region())) {
             let Some(qpair) = self.qpairs.look_mut(name.0) else { return };
             qpair.request(name.1).push = Some((segment, to));
+            self.devices.served_in_place(device, once.data_len);
             self.counters.in_place_count.add(1);
             self.counters.read_bytes.add(u64::from(once.data_len));
             return self.complete(name, Status::SUCCESS, 0);
@@ -257,9 +258,9 @@ impl PollGroup {
     }
 
     /// Submits what was queued on every channel, and takes what has completed.
-    pub(super) fn run_devices<T: Transport>(&mut self, transport: &mut T, now_ns: u64) -> Progress {
+    pub(super) fn run_devices<T: Transport>(&mut self, transport: &mut T) -> Progress {
         let mut completions = std::mem::take(&mut self.completions);
-        let progress = self.devices.run(now_ns, &mut completions);
+        let progress = self.devices.run(&mut completions);
         for completion in completions.drain(..) {
             self.operation_ended(transport, completion);
         }
@@ -282,6 +283,9 @@ impl PollGroup {
             Ok(()) => Status::SUCCESS,
             Err(error) => error.into(),
         };
+        if let Some(aborter) = request.aborter.take() {
+            self.abort_answers.push((aborter, status == Status::ABORT_REQUESTED));
+        }
         let once = match plan {
             Plan::Once(once) => *once,
             // One whose qpair drains ends here.

@@ -6,20 +6,21 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use bdev::{BdevError, Channel, Device};
+use bdev::{BdevError, Device};
 use reactor::Cpu;
 
 use super::change::{ChangeError, ChangeId, Task, Wait};
 use super::devices::{Claim, DeviceFacts, MadeDevice, RetiredDevice};
 use super::{Target, check};
+use crate::order::Way;
 
 impl Target {
-    /// Every polling CPU's channels into the devices that are there from the start, to make its poll group with. May make system calls.
+    /// A polling CPU's ways into the devices that are there from the start, to make its poll group with. May make system calls.
     ///
     /// # Errors
     /// If a device refuses.
-    pub fn open_channels(&self) -> Result<Vec<Box<dyn Channel>>, BdevError> {
-        self.devices.iter().map(|facts| facts.device.open_channel()).collect()
+    pub fn open_ways(&self, cpu: Cpu) -> Result<Vec<Way>, BdevError> {
+        self.devices.open_ways(cpu)
     }
 
     /// The devices that can be used.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use bdev::{Channel, Device};
+use bdev::{BdevError, Channel, Device, Statistics};
 use reactor::Cpu;
 
 use super::change::ChangeError;
@@ -45,6 +45,8 @@ struct Place {
     claim: Option<Claim>,
     /// Ways into it that have not been sent, the last CPU's first, or have come home.
     ways: Vec<Way>,
+    /// What each polling CPU counts of it.
+    statistics: Vec<Arc<Statistics>>,
 }
 
 /// A device that was made, and a way into it for each polling CPU.
@@ -70,6 +72,8 @@ pub struct DeviceFacts<'t> {
     pub device: &'t Arc<dyn Device>,
     /// Whether a namespace or another device uses it.
     pub is_claimed: bool,
+    /// What each polling CPU counts of it.
+    pub statistics: &'t [Arc<Statistics>],
 }
 
 /// All of them.
@@ -80,7 +84,7 @@ pub(super) struct Devices {
 
 impl Devices {
     /// Those that are there from the start: every CPU gets its channels when it is made.
-    pub(super) fn new(devices: impl Iterator<Item = Arc<dyn Device>>) -> Self {
+    pub(super) fn new(cpu_count: u16, devices: impl Iterator<Item = Arc<dyn Device>>) -> Self {
         let mut places: Vec<Option<Place>> = Vec::new();
         let mut users: BTreeMap<String, String> = BTreeMap::new();
         for device in devices {
@@ -90,7 +94,14 @@ impl Devices {
             }
             let name = device.name().to_owned();
             users.extend(device.as_fault().map(|fault| (fault.base_name().to_owned(), name.clone())));
-            places.push(Some(Place { name, device: Some(device), state: State::Open, claim: None, ways: Vec::new() }));
+            places.push(Some(Place {
+                name,
+                device: Some(device),
+                state: State::Open,
+                claim: None,
+                ways: Vec::new(),
+                statistics: (0..cpu_count).map(|_| Arc::default()).collect(),
+            }));
         }
         for place in places.iter_mut().flatten() {
             place.claim = users.remove(&place.name).map(Claim::Device);
@@ -102,8 +113,14 @@ impl Devices {
     pub(super) fn iter(&self) -> impl Iterator<Item = DeviceFacts<'_>> {
         self.places.iter().flatten().filter(|place| matches!(place.state, State::Open)).filter_map(|place| {
             let device = place.device.as_ref()?;
-            Some(DeviceFacts { device, is_claimed: place.claim.is_some() })
+            Some(DeviceFacts { device, is_claimed: place.claim.is_some(), statistics: &place.statistics })
         })
+    }
+
+    /// A CPU's ways into those that are there from the start. May make system calls.
+    pub(super) fn open_ways(&self, cpu: Cpu) -> Result<Vec<Way>, BdevError> {
+        let open = |facts: DeviceFacts<'_>| Way::open(&**facts.device, &facts.statistics[usize::from(cpu.0)]);
+        self.iter().map(open).collect()
     }
 
     /// The place of a device that can be used.
@@ -162,20 +179,28 @@ impl Devices {
         if free == self.places.len() {
             self.places.push(None);
         }
-        let (name, ways) = (name.to_owned(), Vec::new());
-        self.places[free] = Some(Place { name, device: None, state: State::Making, claim: None, ways });
+        self.places[free] = Some(Place {
+            name: name.to_owned(),
+            device: None,
+            state: State::Making,
+            claim: None,
+            ways: Vec::new(),
+            statistics: Vec::new(),
+        });
         Ok(DeviceIndex(index_of(free)))
     }
 
     /// It was made.
     pub(super) fn made(&mut self, index: DeviceIndex, made: MadeDevice, mut watch: impl FnMut(Cpu, RawFd) -> bool) {
         if let Some(place) = self.place_mut(index) {
+            let block_len = made.device.geometry().block_len;
             place.device = Some(made.device);
             let ways = (0..).map(Cpu).zip(made.channels).map(|(cpu, channel)| {
                 let is_watched = channel.wake_descriptor().is_some_and(|descriptor| watch(cpu, descriptor));
-                Way { channel, is_watched }
+                Way { channel, block_len, statistics: Arc::default(), is_watched }
             });
             place.ways = ways.collect();
+            place.statistics = place.ways.iter().map(|way| Arc::clone(&way.statistics)).collect();
             // They are sent from the end on.
             place.ways.reverse();
             place.state = State::Opening;

@@ -13,6 +13,8 @@ pub struct State {
     pub blocks: Vec<u8>,
     /// Keeps operations from completing.
     pub hold: bool,
+    /// Ends operations that are held when they are cancelled.
+    pub cancels: bool,
     /// What the next operations end with.
     pub failure: Option<DeviceError>,
     /// Every operation's kind, in order, and the address of its data.
@@ -31,7 +33,7 @@ pub struct TestDevice {
 impl TestDevice {
     pub fn new(name: &str, block_count: usize) -> Self {
         let blocks = vec![0; block_count * BLOCK_LEN as usize];
-        let state = State { blocks, hold: false, failure: None, seen: Vec::new() };
+        let state = State { blocks, hold: false, cancels: false, failure: None, seen: Vec::new() };
         Self {
             name: name.into(),
             state: Arc::new(Mutex::new(state)),
@@ -83,6 +85,7 @@ impl Device for TestDevice {
         Ok(Box::new(TestChannel {
             state: Arc::clone(&self.state),
             pending: VecDeque::new(),
+            cancelled: Vec::new(),
             alignment: self.alignment,
         }))
     }
@@ -91,6 +94,7 @@ impl Device for TestDevice {
 struct TestChannel {
     state: Arc<Mutex<State>>,
     pending: VecDeque<Operation>,
+    cancelled: Vec<u64>,
     alignment: usize,
 }
 
@@ -107,9 +111,12 @@ impl Channel for TestChannel {
     }
 
     fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
+        let cancelled = !self.cancelled.is_empty();
+        let result = Err(DeviceError::Cancelled);
+        completions.extend(self.cancelled.drain(..).map(|token| Completion { token, result }));
         let mut state = self.state.lock().unwrap();
         if state.hold || self.pending.is_empty() {
-            return Progress::Idle;
+            return Progress::busy_if(cancelled);
         }
         let len = |operation: &Operation| operation.block_count as usize * BLOCK_LEN as usize;
         for operation in self.pending.drain(..) {
@@ -132,7 +139,15 @@ impl Channel for TestChannel {
         Progress::Busy
     }
 
+    fn cancel(&mut self, token: u64) -> bool {
+        let place = self.pending.iter().position(|operation| operation.token == token);
+        let Some(place) = place.filter(|_| self.state.lock().unwrap().cancels) else { return false };
+        self.pending.remove(place);
+        self.cancelled.push(token);
+        true
+    }
+
     fn outstanding_count(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.cancelled.len()
     }
 }

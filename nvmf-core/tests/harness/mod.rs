@@ -346,6 +346,8 @@ pub struct World {
     pub control: Rc<RefCell<ControlState>>,
     pub directory: Arc<Directory>,
     wires: Vec<Rc<RefCell<Wire>>>,
+    /// By device and CPU: what is counted of those that are there from the start.
+    pub statistics: Vec<Vec<Arc<bdev::Statistics>>>,
 }
 
 pub struct Options {
@@ -406,6 +408,7 @@ impl World {
         let spec = target_spec(options.namespaces, options.controller);
         let target = Target::new(sim.domain(), CPU_COUNT, spec).unwrap();
         let directory = target.directory();
+        let statistics = target.devices().map(|facts| facts.statistics.to_vec()).collect();
         let mut wires = Vec::new();
         let memory = options.memory.unwrap_or_else(|| Memory::for_all(options.data_memory_len));
         for (cpu, memory) in (0..CPU_COUNT).zip(memory) {
@@ -431,7 +434,7 @@ impl World {
                 control: Cpu(CPU_COUNT),
                 qpair_count_max: 16,
                 data_memory: memory.data,
-                channels: target.open_channels().unwrap(),
+                ways: target.open_ways(Cpu(cpu)).unwrap(),
                 directory: Arc::clone(&directory),
             });
             sim.install(Cpu(cpu), PollingCpu { group, path: Path(Rc::clone(&wire)) });
@@ -439,7 +442,7 @@ impl World {
         }
         let control = Rc::new(RefCell::new(ControlState::default()));
         sim.install(Cpu(CPU_COUNT), ControlPlane { target, state: Rc::clone(&control) });
-        Self { sim, control, directory, wires }
+        Self { statistics, sim, control, directory, wires }
     }
 
     /// Begins a change: taken or refused.

@@ -31,6 +31,10 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
         self.control.core().devices().collect()
     }
 
+    fn now_ns(&self) -> u64 {
+        self.turn.now_ns()
+    }
+
     fn free_nsid(&self, nqn: &str) -> Result<u32, ChangeError> {
         self.control.core().free_nsid(nqn)
     }

@@ -1,5 +1,6 @@
 //! What RPC and metrics show: counters of all CPUs. Read on the control plane; written by each CPU alone.
 
+mod device;
 mod reactor;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ impl Facts {
         reactor::samples(&mut samples, &self.reactors, lookout);
         for place in self.reactors.polling() {
             self.command_samples(&mut samples, place.cpu, &place.label());
+        }
+        for facts in control.core().devices() {
+            device::samples(&mut samples, facts);
         }
         for (name, labels, value) in control.counters() {
             samples.push(self.transport_sample(name, labels, value));

@@ -67,6 +67,10 @@ impl Histogram {
     /// Teardowns are few, and their figures are to be good: two buckets for each power of two, 4 µs to 9 seconds, which is beyond every deadline.
     const TEARDOWN_EXPONENTS: RangeInclusive<u32> = 12..=33;
 
+    /// Nineteen buckets: they are multiplied by devices and classes.
+    const OPERATION_EXPONENTS: RangeInclusive<u32> = 10..=24;
+    const LONG_OPERATION_EXPONENTS: RangeInclusive<u32> = 26..=32;
+
     /// Turn lengths, which took `sum_ns` together. Their own buckets are four for each power of two: none is cut.
     #[must_use]
     pub fn of_turns(times: &Durations, sum_ns: u64) -> Self {
@@ -78,6 +82,13 @@ impl Histogram {
     pub fn of_teardowns(times: &Durations, sum_ns: u64) -> Self {
         let ends = Self::TEARDOWN_EXPONENTS.flat_map(|exponent| [3 << (exponent - 2), 1 << exponent]);
         Self::from_buckets(ends, times.buckets(), sum_ns)
+    }
+
+    /// Operations of devices, `counted` by their longest times, which took `sum_ns` together: a microsecond to four seconds, the long ones coarser.
+    #[must_use]
+    pub fn of_operations(counted: impl Iterator<Item = (u64, u64)>, sum_ns: u64) -> Self {
+        let exponents = Self::OPERATION_EXPONENTS.chain(Self::LONG_OPERATION_EXPONENTS.step_by(2));
+        Self::from_buckets(exponents.map(|exponent| 1 << exponent), counted, sum_ns)
     }
 
     fn from_buckets(ends: impl Iterator<Item = u64>, counted: impl Iterator<Item = (u64, u64)>, sum_ns: u64) -> Self {

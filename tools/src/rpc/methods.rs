@@ -6,6 +6,7 @@ mod device;
 mod fault;
 mod framework;
 mod host_limits;
+mod iostat;
 mod keyring;
 mod log;
 pub mod namespace;
@@ -42,6 +43,9 @@ pub trait TargetAccess {
 
     /// The devices that can be used.
     fn devices(&self) -> Vec<DeviceFacts<'_>>;
+
+    /// The time of the turns, ns.
+    fn now_ns(&self) -> u64;
 
     /// The lowest namespace id that is free.
     ///
@@ -128,6 +132,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_error_delete", &["name"], Begin(fault::delete)),
     ("bdev_error_inject_error", fault::INJECT, Tell(fault::inject)),
     ("bdev_get_bdevs", &["name", "timeout"], Tell(bdev::get_bdevs)),
+    ("bdev_get_iostat", &["name", "per_channel"], Tell(iostat::get_iostat)),
     ("bdev_malloc_create", device::MALLOC, Make(device::create_malloc)),
     ("bdev_malloc_delete", &["name"], Begin(device::delete)),
     ("bdev_null_create", device::NULL, Make(device::create_null)),

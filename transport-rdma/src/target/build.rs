@@ -122,7 +122,7 @@ pub fn build_in<P: Provider, const SEVERAL: bool>(
             control: Cpu(options.cpu_count),
             qpair_count_max: options.queue_pair_count_max,
             data_memory: memory.data.segment(),
-            channels: core.open_channels()?,
+            ways: core.open_ways(Cpu(number))?,
             directory: Arc::clone(&directory),
         });
         let counters = Arc::new(CpuCounters::default());

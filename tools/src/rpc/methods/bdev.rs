@@ -1,5 +1,6 @@
 //! `bdev_…`: devices.
 
+use bdev::Deallocation;
 use nvmf_core::spec::SubsystemSpec;
 use nvmf_core::target::DeviceFacts;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ pub(super) fn get_bdevs(view: View<'_>, parameters: &Parameters<'_>) -> Result<V
 }
 
 fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Value {
-    let DeviceFacts { device, is_claimed } = facts;
+    let DeviceFacts { device, is_claimed, .. } = facts;
     let geometry = device.geometry();
     let namespace =
         subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).find(|n| n.device.name() == device.name());
@@ -48,7 +49,7 @@ fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Val
         "supported_io_types": {
             "read": true,
             "write": !geometry.read_only,
-            "unmap": false,
+            "unmap": !geometry.read_only && geometry.deallocation != Deallocation::Unsupported,
             "flush": true,
             "reset": false,
             "nvme_admin": false,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::bdev::Device;
+use ::bdev::{Completion, Device, DeviceError, Meter, Operation, OperationKind, Statistics};
 use nvmf_core::QpairStage;
 use nvmf_core::spec::{NamespaceSpec, TargetSpec};
 use reactor::{Cpu, PollMode, Simulation};
@@ -19,6 +19,7 @@ struct Fake {
     changes: Vec<String>,
     refusal: Option<ControlError>,
     devices: [Arc<dyn Device>; 2],
+    statistics: Vec<Arc<Statistics>>,
     referrals: [ReferralSpec; 2],
 }
 
@@ -36,7 +37,12 @@ impl TargetAccess for Fake {
     }
 
     fn devices(&self) -> Vec<DeviceFacts<'_>> {
-        self.devices.iter().zip([true, false]).map(|(device, is_claimed)| DeviceFacts { device, is_claimed }).collect()
+        let facts = |(device, is_claimed)| DeviceFacts { device, is_claimed, statistics: &self.statistics };
+        self.devices.iter().zip([true, false]).map(facts).collect()
+    }
+
+    fn now_ns(&self) -> u64 {
+        77
     }
 
     fn free_nsid(&self, _nqn: &str) -> Result<u32, ChangeError> {
@@ -130,6 +136,19 @@ fn subsystem(device: Option<&Arc<dyn Device>>) -> SubsystemSpec {
     }
 }
 
+/// A read of a block that took 5 µs, one that failed, and one out of the device's memory.
+fn some_reads() -> Arc<Statistics> {
+    let statistics = Statistics::default();
+    let mut meter = Meter::default();
+    let read = Operation { token: 1, host: 0, kind: OperationKind::Read, start_block: 0, block_count: 1, data: None };
+    for result in [Ok(()), Err(DeviceError::ReadFault)] {
+        let begun = meter.begin(1000, read, 512, &statistics);
+        meter.end(6000, Completion { token: begun.token, result }, &statistics).unwrap();
+    }
+    Meter::served_in_place(&statistics, 4096);
+    Arc::new(statistics)
+}
+
 fn with_target<R>(
     reactors: &Reactors,
     refusal: Option<ControlError>,
@@ -139,7 +158,15 @@ fn with_target<R>(
     let spare: Arc<dyn Device> = Arc::new(::bdev::Null::new("spare", 4096, 10).unwrap());
     let (subsystem, devices) = (subsystem(Some(&device)), [device, spare]);
     let referrals = referral::tests::two();
-    let mut target = Fake { subsystem, placement: vec![a_rule()], changes: Vec::new(), refusal, devices, referrals };
+    let mut target = Fake {
+        subsystem,
+        placement: vec![a_rule()],
+        changes: Vec::new(),
+        refusal,
+        devices,
+        statistics: vec![some_reads(), Arc::default()],
+        referrals,
+    };
     let (log, _layer) = log::tests::detached();
     let keyring = RefCell::default();
     let keyring = &keyring;
