@@ -7,6 +7,7 @@ use reactor::Segment;
 
 use crate::channel::Channel;
 use crate::fault::Fault;
+use crate::rbd::Rbd;
 
 /// Facts that hold for a device's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,13 +103,15 @@ pub enum DeviceError {
     Unsupported,
     /// It was cancelled.
     Cancelled,
+    /// This machine reaches the blocks no longer, or may no longer: another that serves them may.
+    PathLost,
     /// Anything else.
     Internal,
 }
 
 impl DeviceError {
     /// All, each at its place.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OutOfRange,
         Self::ReadFault,
         Self::WriteFault,
@@ -116,6 +119,7 @@ impl DeviceError {
         Self::ReadOnly,
         Self::Unsupported,
         Self::Cancelled,
+        Self::PathLost,
         Self::Internal,
     ];
 
@@ -130,6 +134,7 @@ impl DeviceError {
             Self::ReadOnly => "read_only",
             Self::Unsupported => "unsupported",
             Self::Cancelled => "cancelled",
+            Self::PathLost => "path_lost",
             Self::Internal => "internal",
         }
     }
@@ -161,6 +166,32 @@ pub enum BdevError {
         path: PathBuf,
         /// errno.
         source: std::io::Error,
+    },
+    /// A library that is loaded when it is needed is not there, or is too old.
+    #[error("{device}: {library} cannot be used: {reason}: install it (Debian: `apt-get install {package}`)")]
+    Library {
+        /// Which device.
+        device: String,
+        /// Which library.
+        library: String,
+        /// What the loader says.
+        reason: String,
+        /// The package that it is in.
+        package: &'static str,
+    },
+    /// A call of Ceph's libraries failed.
+    #[error("{device}: {call} of {object}: {source}{}", hint.map(|hint| format!(": {hint}")).unwrap_or_default())]
+    Ceph {
+        /// Which device, or cluster.
+        device: String,
+        /// Which call.
+        call: &'static str,
+        /// On what.
+        object: String,
+        /// errno.
+        source: std::io::Error,
+        /// The way out, where there is a usual one.
+        hint: Option<&'static str>,
     },
     /// There is not enough memory.
     #[error("{device}: {source}")]
@@ -216,6 +247,11 @@ pub trait Device: Send + Sync + fmt::Debug {
 
     /// It is the fault device, whose faults can be told.
     fn as_fault(&self) -> Option<&Fault> {
+        None
+    }
+
+    /// It is the rbd device, whose lock can be taken and given back.
+    fn as_rbd(&self) -> Option<&Rbd> {
         None
     }
 

@@ -7,6 +7,7 @@
 //! | [`Memory`] | blocks in memory of our own; reads are pushed straight out of it |
 //! | [`Null`] | drops what is written and reads as zeroes |
 //! | [`File`] | a regular file or a block device, through io_uring |
+//! | [`Rbd`] | an image of a Ceph cluster, through librbd |
 //! | [`Fault`] | another device, with what goes wrong injected |
 //!
 //! What every device keeps is written down as tests: `tests/contract.rs`.
@@ -16,6 +17,7 @@ mod fault;
 mod file;
 mod memory;
 mod null;
+mod rbd;
 
 mod extent;
 mod size;
@@ -30,4 +32,5 @@ pub use fault::{Affected, Effect, Fault, Rule};
 pub use file::{File, FileOptions};
 pub use memory::Memory;
 pub use null::Null;
+pub use rbd::{Ceph, Cluster, ClusterOptions, Connection, Rbd, RbdOptions, Standing, wait_until_closed};
 pub use statistics::{Class, ClassStatistics, Meter, Statistics};

@@ -1,6 +1,8 @@
 //! What every block device keeps: one suite, run on each.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests, on small numbers")]
 
+mod fake_rbd;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,6 +70,10 @@ fn subjects() -> Vec<Subject> {
         let base = Memory::new("base", block_len, BLOCK_COUNT, false).unwrap();
         let fault = Fault::new("fault", Arc::new(base), 1);
         subjects.push(Subject { device: Box::new(fault), keeps: true, _image: None });
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let image = format!("contract-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let rbd = fake_rbd::FakeRbd::load().device(&image, block_len, BLOCK_COUNT);
+        subjects.push(Subject { device: Box::new(rbd), keeps: true, _image: None });
         // A disk's file system, and one in memory, which cannot zero a range without writing it.
         let directories = [env!("CARGO_TARGET_TMPDIR"), "/dev/shm"].map(Path::new);
         for directory in directories.into_iter().filter(|directory| directory.is_dir()) {

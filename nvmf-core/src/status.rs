@@ -233,6 +233,8 @@ impl From<DeviceError> for Status {
             DeviceError::ReadOnly => Self::NAMESPACE_WRITE_PROTECTED,
             DeviceError::Unsupported => Self::INVALID_OPCODE,
             DeviceError::Cancelled => Self::ABORT_REQUESTED,
+            // The error is of this controller's way to the blocks alone, so a host with another path takes that [NVMe Base 2.0, 3.3.3.2.4].
+            DeviceError::PathLost => Self::PATH_INTERNAL_ERROR,
             DeviceError::Internal => Self::INTERNAL_ERROR,
         }
     }
@@ -303,6 +305,7 @@ mod tests {
             DeviceError::ReadOnly,
             DeviceError::Unsupported,
             DeviceError::Cancelled,
+            DeviceError::PathLost,
             DeviceError::Internal,
         ] {
             assert!(!Status::from(error).is_success());
