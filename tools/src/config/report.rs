@@ -73,11 +73,11 @@ impl<'a> Report<'a> {
     pub(super) fn refuse_shape(mut self, error: &toml::de::Error) -> ConfigError {
         let mut text = error.message().trim_end().replace('\n', "; ");
         if let Some(span) = error.span() {
-            if let Some(rest) = text.strip_prefix("invalid ")
+            // What serde knows of a value; the field is what it does not. The other "invalid …" are the parser's, which knows of no field.
+            let of_value = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
+            if let Some(rest) = of_value
                 && let Some(field) = self.field_at(span.start)
             {
-                // `type: string "x", expected …` and `value: …`: what serde knows; the field is what it does not.
-                let rest = rest.trim_start_matches("type: ").trim_start_matches("value: ");
                 text = format!("{field} is {}", rest.replacen(", expected ", ": allowed is ", 1));
                 // serde's word for every number here.
                 text = text.replace("allowed is i64", "allowed is a whole number");

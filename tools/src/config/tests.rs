@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::*;
 
+mod fuzz;
+
 const SMALLEST: &str = r#"
 [[device]]
 name = "disk0"
@@ -63,6 +65,13 @@ fn a_misspelt_field_is_named_with_the_one_that_was_meant() {
     let text = errors_with("[tarnsport]\n");
     assert!(text.starts_with("t.toml:1:2: unknown field `tarnsport`"), "{text}");
     assert!(text.ends_with("did you mean `transport`?"), "{text}");
+}
+
+#[test]
+fn what_is_no_toml_is_told_as_the_parser_tells_it() {
+    let error = parse("[target]\nhugepages = truee\n").unwrap_err();
+    assert!(!error.contains("hugepages is"), "{error}");
+    assert!(error.starts_with("t.toml:2:"), "{error}");
 }
 
 #[test]

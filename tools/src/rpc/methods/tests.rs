@@ -1,6 +1,6 @@
 //! The shapes that SPDK's users script against, and the errors.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ::bdev::{Completion, Device, DeviceError, Meter, Operation, OperationKind, Statistics};
 use nvmf_core::QpairStage;
@@ -12,6 +12,8 @@ use super::*;
 use crate::config::ReactorSection;
 use crate::{log, reactors};
 
+mod fuzz;
+
 /// A target of one subsystem with one controller, which takes every change down.
 struct Fake {
     subsystem: SubsystemSpec,
@@ -21,6 +23,8 @@ struct Fake {
     devices: [Arc<dyn Device>; 2],
     statistics: Vec<Arc<Statistics>>,
     referrals: [ReferralSpec; 2],
+    /// Whether devices are opened, to see what they are.
+    opens_devices: bool,
 }
 
 impl TargetAccess for Fake {
@@ -50,6 +54,9 @@ impl TargetAccess for Fake {
     }
 
     fn make_device(&mut self, name: &str, base: Option<&str>, recipe: Recipe) -> Result<ChangeId, ControlError> {
+        if !self.opens_devices {
+            return Ok(a_change());
+        }
         let product = recipe().map(|device| format!("{} {:?}", device.product(), device.geometry().block_count));
         self.changes.push(format!("{name} of {base:?}: {product:?}"));
         Ok(a_change())
@@ -112,9 +119,13 @@ fn a_rule() -> PlacementRule {
 
 /// The id of a change of some target.
 pub(crate) fn a_change() -> ChangeId {
-    let domain = Simulation::<()>::new(1, 2);
-    let mut target = nvmf_core::Target::new(domain.domain(), 1, TargetSpec::default()).unwrap();
-    target.create_subsystem(SubsystemSpec { listeners: Vec::new(), namespaces: Vec::new(), ..subsystem(None) }).unwrap()
+    static CHANGE: LazyLock<ChangeId> = LazyLock::new(|| {
+        let domain = Simulation::<()>::new(1, 2);
+        let mut target = nvmf_core::Target::new(domain.domain(), 1, TargetSpec::default()).unwrap();
+        let listless = SubsystemSpec { listeners: Vec::new(), namespaces: Vec::new(), ..subsystem(None) };
+        target.create_subsystem(listless).unwrap()
+    });
+    *CHANGE
 }
 
 const NQN: &str = "nqn.2026-11.io.quiesce:demo";
@@ -149,6 +160,19 @@ fn some_reads() -> Arc<Statistics> {
     Arc::new(statistics)
 }
 
+fn fake(subsystem: SubsystemSpec, devices: [Arc<dyn Device>; 2]) -> Fake {
+    Fake {
+        subsystem,
+        placement: vec![a_rule()],
+        changes: Vec::new(),
+        refusal: None,
+        devices,
+        statistics: vec![some_reads(), Arc::default()],
+        referrals: referral::tests::two(),
+        opens_devices: true,
+    }
+}
+
 fn with_target<R>(
     reactors: &Reactors,
     refusal: Option<ControlError>,
@@ -157,16 +181,7 @@ fn with_target<R>(
     let device: Arc<dyn Device> = Arc::new(::bdev::Memory::new("disk0", 512, 131_072, false).unwrap());
     let spare: Arc<dyn Device> = Arc::new(::bdev::Null::new("spare", 4096, 10).unwrap());
     let (subsystem, devices) = (subsystem(Some(&device)), [device, spare]);
-    let referrals = referral::tests::two();
-    let mut target = Fake {
-        subsystem,
-        placement: vec![a_rule()],
-        changes: Vec::new(),
-        refusal,
-        devices,
-        statistics: vec![some_reads(), Arc::default()],
-        referrals,
-    };
+    let mut target = Fake { refusal, ..fake(subsystem, devices) };
     let (log, _layer) = log::tests::detached();
     let keyring = RefCell::default();
     let keyring = &keyring;
