@@ -3,6 +3,8 @@
 mod connect;
 mod reservation;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::address::TransportAddress;
@@ -32,6 +34,7 @@ Examples:
   nvmf-perf -r 'trtype:RDMA adrfam:IPv4 traddr:127.0.0.1 trsvcid:4420 subnqn:NQN' -q 32 -o 4k -w randread -t 10 -c 1
   nvmf-perf -r '…' --nsid 1 -q 32 -o 4k -w randwrite -n 16384 --verify
   nvmf-perf -r '…' digest --nsid 3
+  nvmf-perf -r '…' --io-depth 16 durability --log /elsewhere/log --round 1
   nvmf-perf -r '…' connect -P 4 -j 2 -n 1000 --end mixed
   nvmf-perf -r '…' --nsid 1 --host-nqn NQN reservation register --new-key 7 --persist true
   nvmf-perf -r '…' --nsid 1 --host-nqn NQN reservation acquire --key 7 --type write-exclusive
@@ -45,6 +48,19 @@ pub(crate) enum Command {
     Connect(Connect),
     /// Reads a namespace whole, in order, and prints its SHA-256.
     Digest,
+    /// For power cuts: checks that all is there that a log names as durable, then writes with flushes and FUA, logging what is durable, until it is
+    /// stopped or the power is. The namespaces are overwritten; they are zeroes at first.
+    Durability {
+        /// Where it is logged: where the cut does not reach
+        #[arg(long, value_name = "FILE")]
+        log: PathBuf,
+        /// Counts the rounds, from 1
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+        round: u32,
+        /// Writes nothing
+        #[arg(long)]
+        check_only: bool,
+    },
     /// Prints the discovery log: the subsystems that the target offers at this address.
     Discover {
         /// Asks the discovery services that it refers to as well

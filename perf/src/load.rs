@@ -114,6 +114,7 @@ impl LoadWorkload {
             Job::Load(Extent::Once)
             | Job::Verify(_)
             | Job::Digest
+            | Job::Durability(_)
             | Job::Discover
             | Job::Identify
             | Job::Reservation(_) => {
@@ -167,9 +168,13 @@ impl LoadWorkload {
         let measured_end_ns = match self.settings.job {
             _ if self.outcome.was_stopped => now_ns,
             Job::Load(Extent::Time(_)) => self.end_ns,
-            Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify | Job::Reservation(_) => {
-                self.last_ns
-            }
+            Job::Load(_)
+            | Job::Verify(_)
+            | Job::Digest
+            | Job::Durability(_)
+            | Job::Discover
+            | Job::Identify
+            | Job::Reservation(_) => self.last_ns,
         };
         self.outcome.elapsed_ns = measured_end_ns.saturating_sub(self.begin_ns);
         self.outcome.namespaces = self.namespaces.drain(..).map(|namespace| namespace.outcome).collect();

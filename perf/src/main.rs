@@ -9,7 +9,7 @@
 //! | `run` | starts the mesh, watches it, collects |
 //! | `connect` | associations that come and go |
 //! | `discover` | discovery services that refer to each other |
-//! | `workload`: `load`, `verify`, `digest`, `identify`, `reservation` | what a polling CPU does |
+//! | `workload`: `load`, `verify`, `durability`, `digest`, `identify`, `reservation` | what a polling CPU does |
 //! | `plan`, `pattern`, `random` | which blocks, and what is in them |
 //! | `outcome`, `report`, `news` | what it came to, and what the controller told meanwhile |
 //!
@@ -26,6 +26,7 @@ mod discover;
 mod workload;
 
 mod digest;
+mod durability;
 mod identify;
 mod load;
 mod reservation;

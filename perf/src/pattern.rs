@@ -73,6 +73,11 @@ pub(crate) fn fill(block: &mut [u8], stamp: Stamp) {
     }
 }
 
+/// The generation that a block of the pattern names. Says nothing of a block that [`check`] has not found to be one.
+pub(crate) fn generation(block: &[u8]) -> u64 {
+    block.as_chunks::<8>().0.get(2).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
 /// Whether a block is the one that was written.
 pub(crate) fn check(block: &[u8], expected: Stamp) -> Result<(), Mismatch> {
     let words = block.as_chunks::<8>().0;

@@ -38,7 +38,13 @@ impl Places {
 
     /// Writes a place.
     pub(crate) fn write(&self, place: u64, buffer: reactor::Segment) -> IoCommand {
-        IoCommand::Write { nsid: self.nsid, slba: self.slba(place), block_count: self.blocks_per_io, buffer }
+        IoCommand::Write {
+            nsid: self.nsid,
+            slba: self.slba(place),
+            block_count: self.blocks_per_io,
+            force_unit_access: false,
+            buffer,
+        }
     }
 }
 

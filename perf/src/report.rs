@@ -120,7 +120,7 @@ impl Report {
             namespaces: by_nsid.into_iter().map(|(nsid, parts)| measure(Some(nsid), parts)).collect(),
             total: measure(None, total),
             errors: errors.into_iter().map(|(status, count)| (status.to_string(), count)).collect(),
-            verification: matches!(settings.job, Job::Verify(_)).then_some(verification),
+            verification: matches!(settings.job, Job::Verify(_) | Job::Durability(_)).then_some(verification),
             digest: digest.map(|(hash, byte_count)| Digest { sha256: hex(&hash), byte_count }),
             was_stopped,
         }
@@ -237,6 +237,7 @@ impl ReportSettings {
             Job::Load(_) => "load",
             Job::Verify(_) => "verify",
             Job::Digest => "digest",
+            Job::Durability(_) => "durability",
             Job::Discover => "discover",
             Job::Identify => "identify",
             Job::Reservation(_) => "reservation",

@@ -136,7 +136,7 @@ fn host_options(arguments: &Arguments, address: &TransportAddress, settings: &Se
 
 fn progress_bar(arguments: &Arguments, settings: &Settings) -> ProgressBar {
     let wanted = !arguments.common.no_progress && std::io::stderr().is_terminal();
-    if !wanted || matches!(settings.job, Job::Discover | Job::Identify | Job::Reservation(_)) {
+    if !wanted || matches!(settings.job, Job::Durability(_) | Job::Discover | Job::Identify | Job::Reservation(_)) {
         return ProgressBar::hidden();
     }
     let style = "{bar:32} {percent:>3}%  {msg}";
@@ -209,9 +209,13 @@ impl Watch<'_> {
             Job::Load(Extent::Time(time)) | Job::Verify(Extent::Time(time)) => {
                 u128::from(elapsed_ns) * 1000 / (time + self.settings.warmup).as_nanos().max(1)
             }
-            Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify | Job::Reservation(_) => {
-                u128::from(count) * 1000 / u128::from(total.max(1))
-            }
+            Job::Load(_)
+            | Job::Verify(_)
+            | Job::Digest
+            | Job::Durability(_)
+            | Job::Discover
+            | Job::Identify
+            | Job::Reservation(_) => u128::from(count) * 1000 / u128::from(total.max(1)),
         };
         self.bar.set_position(u64::try_from(thousandths.min(1000)).unwrap_or(1000));
         // Every fifth of a second: a number that can be read.

@@ -1,5 +1,6 @@
 //! What is to be done, checked: arguments become this, and workloads read it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use transport_rdma::host::HostAuthentication;
@@ -14,6 +15,8 @@ pub(crate) enum Job {
     Load(Extent),
     /// Writes and reads back.
     Verify(Extent),
+    /// Writes until the power is cut, and checks afterwards.
+    Durability(DurabilityJob),
     /// Reads a namespace whole.
     Digest,
     /// Prints the discovery log.
@@ -22,6 +25,17 @@ pub(crate) enum Job {
     Identify,
     /// Reservations of one namespace.
     Reservation(Reservation),
+}
+
+/// What a power cut interrupts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DurabilityJob {
+    /// Where it is written what is durable.
+    pub(crate) log: PathBuf,
+    /// Greater than that of every earlier round.
+    pub(crate) round: u64,
+    /// Writes nothing.
+    pub(crate) check_only: bool,
 }
 
 /// How much.
@@ -63,6 +77,9 @@ impl Settings {
         let load = &arguments.load;
         let job = match &arguments.command {
             Some(Command::Digest) => Job::Digest,
+            Some(Command::Durability { log, round, check_only }) => {
+                Job::Durability(DurabilityJob { log: log.clone(), round: u64::from(*round), check_only: *check_only })
+            }
             Some(Command::Discover { .. }) => Job::Discover,
             Some(Command::Identify) => Job::Identify,
             Some(Command::Reservation { action }) => Job::Reservation(action.clone()),
@@ -85,6 +102,9 @@ impl Settings {
         if job == Job::Digest && cpu_count > 1 {
             return Err("digest reads in order, on one CPU: name one with --cpus".to_owned());
         }
+        if matches!(job, Job::Durability(_)) && cpu_count > 1 {
+            return Err("durability is one log of one CPU: name one with --cpus".to_owned());
+        }
         if matches!(job, Job::Reservation(_)) && (arguments.common.nsid.len() != 1 || cpu_count > 1) {
             return Err("reservation is for one namespace (--nsid), on one CPU (--cpus)".to_owned());
         }
@@ -94,7 +114,7 @@ impl Settings {
             Pattern::Rw | Pattern::Randrw => load.read_percent.unwrap_or(50),
         };
         let (io_len, io_depth, queue_count_per_cpu) = match job {
-            Job::Load(_) | Job::Verify(_) => (load.io_size, load.io_depth, load.queue_pairs),
+            Job::Load(_) | Job::Verify(_) | Job::Durability(_) => (load.io_size, load.io_depth, load.queue_pairs),
             Job::Digest => (DIGEST_IO_LEN, DIGEST_DEPTH, 1),
             Job::Discover | Job::Identify => (4096, 1, 0),
             Job::Reservation(_) => (reservation::DATA_LEN, 1, 1),

@@ -102,9 +102,13 @@ impl VerifyWorkload {
                     let share = share / namespace_count + u64::from(index < share % namespace_count);
                     share.min(places.count)
                 }
-                Job::Load(_) | Job::Verify(_) | Job::Digest | Job::Discover | Job::Identify | Job::Reservation(_) => {
-                    places.count
-                }
+                Job::Load(_)
+                | Job::Verify(_)
+                | Job::Digest
+                | Job::Durability(_)
+                | Job::Discover
+                | Job::Identify
+                | Job::Reservation(_) => places.count,
             };
             let outcome = NamespaceOutcome { nsid: places.nsid, read_count: 0, write_count: 0, latencies: latencies() };
             self.namespaces.push(Namespace { places, pass_len, outcome });

@@ -9,6 +9,7 @@ use transport_rdma::host::{Ended, HostFailure, IoQueues, Start, Workload};
 use transport_rdma::verbs::Port;
 
 use crate::digest::DigestWorkload;
+use crate::durability::DurabilityWorkload;
 use crate::identify::IdentifyWorkload;
 use crate::load::LoadWorkload;
 use crate::outcome::{End, Live, Stop};
@@ -27,6 +28,7 @@ enum Task {
     Load(LoadWorkload),
     Verify(VerifyWorkload),
     Digest(DigestWorkload),
+    Durability(DurabilityWorkload),
     Identify(IdentifyWorkload),
     Reservation(ReservationWorkload),
 }
@@ -38,6 +40,10 @@ impl JobWorkload {
         let task = match settings.job {
             Job::Load(_) => Task::Load(LoadWorkload::new(settings, cpu, live, stop, ends)),
             Job::Verify(_) => Task::Verify(VerifyWorkload::new(settings, live, stop, ends)),
+            Job::Durability(ref job) => {
+                let job = job.clone();
+                Task::Durability(DurabilityWorkload::new(settings, job, live, stop, ends))
+            }
             Job::Digest => Task::Digest(DigestWorkload::new(settings, live, stop, ends)),
             Job::Discover | Job::Identify => Task::Identify(IdentifyWorkload::new(live, ends)),
             Job::Reservation(_) => Task::Reservation(ReservationWorkload::new(&settings, live, stop, ends)),
@@ -52,6 +58,7 @@ macro_rules! each {
             Task::Load($workload) => $call,
             Task::Verify($workload) => $call,
             Task::Digest($workload) => $call,
+            Task::Durability($workload) => $call,
             Task::Identify($workload) => $call,
             Task::Reservation($workload) => $call,
         }

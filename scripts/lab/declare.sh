@@ -2,7 +2,7 @@
 #
 #   declare_case NAME SECONDS SET DESCRIPTION [VARIANT…]    then a function case_NAME (with _ for -)
 #
-# SECONDS is its time limit. SET is ci (in every run), day (in one of eight runs, by the date), long (only with --long), broken (only with --broken). Without a VARIANT of the target (see
+# SECONDS is its time limit. SET is ci (in every run), day (in one of eight runs, by the date), long (only with --long), broken (only with --broken), hand (only by its name). Without a VARIANT of the target (see
 # our-target.sh) it is run as plain; SET:VARIANT puts one of them into another set.
 
 case_ids=()

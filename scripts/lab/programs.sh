@@ -1,6 +1,7 @@
 # Sourced by scripts/kernel-lab: builds what the wanted cases run.
 
-# programs_ready: exports where the guest finds nvmf-tgt and nvmf-perf: LAB_BIN, and built with AddressSanitizer LAB_BIN_ASAN. Who sets these has built them.
+# programs_ready: exports where the guest finds nvmf-tgt and nvmf-perf: LAB_BIN, and built with AddressSanitizer LAB_BIN_ASAN; and where the disk is that
+# power cuts need: LAB_VOLATILE_DISK. Who sets these has built them.
 programs_ready() {
     local base=${CARGO_TARGET_DIR:-target}
     case $base in /*) ;; *) base=$PWD/$base ;; esac
@@ -14,6 +15,11 @@ programs_ready() {
         cargo build --release --locked -p tools -p perf
         export LAB_BIN=$base/release
     fi
+    if programs_are_wanted_by "power-*" && [ -z "${LAB_VOLATILE_DISK:-}" ]; then
+        need_cargo
+        cargo build --locked -p bdev --example volatile-disk
+        LAB_VOLATILE_DISK=$base/debug/examples/volatile-disk
+    fi
     if programs_are_wanted asan; then
         if [ -z "${LAB_BIN_ASAN:-}" ]; then
             scripts/sanitize address-programs
@@ -24,6 +30,16 @@ programs_ready() {
     need_commands cc=gcc
     need_files /usr/include/rdma/rdma_cma.h=librdmacm-dev
     cc -O1 -Wall -Wextra -Werror -o "$lab/raw-host" scripts/lab/raw-host.c -lrdmacm -libverbs
+}
+
+# programs_are_wanted_by PATTERN: whether a case of such a name is wanted.
+programs_are_wanted_by() {
+    local id
+    for id in "${wanted[@]}"; do
+        # shellcheck disable=SC2053
+        [[ $id != $1 ]] || return 0
+    done
+    return 1
 }
 
 # programs_are_wanted PATTERN: whether a case of that variant is wanted. The lab's own need no program of ours.

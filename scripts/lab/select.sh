@@ -45,7 +45,7 @@ case_is_due() {
     local id=$1
     case $2,${case_set[$id]} in
         broken,broken | due,ci) return 0 ;;
-        long,*) [ "${case_set[$id]}" != broken ] ;;
+        long,*) [[ ${case_set[$id]} != @(broken|hand) ]] ;;
         due,day) [ "${case_day[$id]}" = "$rotation_day" ] ;;
         *) return 1 ;;
     esac
@@ -98,6 +98,7 @@ cases_run() {
     local boot=0 running
     mkdir "$lab/logs"
     touch "$lab/results"
+    cases_of_power
     while [ ${#wanted[@]} -gt 0 ]; do
         boot=$((boot + 1))
         printf '%s\n' "${wanted[@]}" >"$lab/wanted"
@@ -123,6 +124,15 @@ cases_run() {
         cases_left
         [ "$running" != boot ] || break
     done
+}
+
+# Those that this machine runs: each boots by itself.
+cases_of_power() {
+    local id
+    for id in "${wanted[@]}"; do
+        ! is_power_case "$id" || power_run "$id"
+    done
+    cases_left
 }
 
 # Takes out of wanted what has a result.

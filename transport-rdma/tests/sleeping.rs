@@ -251,7 +251,7 @@ impl Workload for Napper {
         }
         let (nsid, slba, block_count) = (self.nsid, self.done % 16 * 8, IO_BLOCK_COUNT);
         let command = match self.done % 5 {
-            0 | 1 => IoCommand::Write { nsid, slba, block_count, buffer },
+            0 | 1 => IoCommand::Write { nsid, slba, block_count, force_unit_access: false, buffer },
             2 => IoCommand::Flush { nsid },
             _ => IoCommand::Read { nsid, slba, block_count, buffer },
         };

@@ -66,13 +66,14 @@ impl FaultChannel {
             None => self.begin(&mut shared, operation, None),
             Some(Effect::Fail(error)) => self.end(operation.token, Err(error)),
             Some(Effect::Corrupt { offset, flip }) => self.begin(&mut shared, operation, Some((offset, flip))),
-            Some(Effect::Lose) if is_write(operation.kind) => {
+            Some(Effect::Lose) if is_write(operation.kind) || operation.kind == OperationKind::Flush => {
                 let result = extent::extent(&geometry_over(&*self.device), &operation).map(|_| ());
                 self.end(operation.token, result);
             }
             Some(Effect::Tear) if is_write(operation.kind) && operation.block_count > 1 => {
                 self.begin(&mut shared, half(&operation, self.device.geometry().block_len), None);
             }
+            Some(Effect::Unforce) => self.begin(&mut shared, unforced(&operation), None),
             Some(Effect::Lose | Effect::Tear) => self.begin(&mut shared, operation, None),
             Some(Effect::Delay { poll_count }) => self.delayed.push_back((poll_count, operation)),
             Some(Effect::Stall) => self.stalled.push_back((shared.release_count, operation)),
@@ -222,6 +223,21 @@ impl Channel for FaultChannel {
 
 fn is_write(kind: OperationKind) -> bool {
     matches!(kind, OperationKind::Write { .. } | OperationKind::WriteZeroes { .. })
+}
+
+/// The same without a promise.
+fn unforced(operation: &Operation) -> Operation {
+    let kind = match operation.kind {
+        OperationKind::Write { .. } => OperationKind::Write { force_unit_access: false },
+        OperationKind::WriteZeroes { deallocate, .. } => {
+            OperationKind::WriteZeroes { deallocate, force_unit_access: false }
+        }
+        kind @ (OperationKind::Read
+        | OperationKind::Flush
+        | OperationKind::Deallocate
+        | OperationKind::WriteUncorrectable) => kind,
+    };
+    Operation { kind, ..*operation }
 }
 
 /// The first half of a write's blocks.

@@ -32,8 +32,10 @@ pub enum Effect {
         /// The bits of it that are turned over.
         flip: u8,
     },
-    /// A write is not done, and succeeds. Others are done as they are.
+    /// A write or a flush is not done, and succeeds. Others are done as they are.
     Lose,
+    /// A write that is to be on stable storage is done as one that need not be. Others are done as they are.
+    Unforce,
     /// Of a write only the first half of its blocks is done, and it succeeds. Others are done as they are.
     Tear,
     /// It is begun this many polls later.

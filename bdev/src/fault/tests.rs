@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use reactor::{Arena, Rest, Segment};
+use reactor::{Arena, Progress, Rest, Segment};
 
 use super::*;
 use crate::channel::{Completion, Operation, OperationKind};
@@ -254,4 +254,69 @@ fn sets_of_blocks_agree_with_a_model() {
             assert_eq!(set.hits(block, block + 1), is_in);
         }
     }
+}
+
+/// Notes what it is asked to do, and does nothing.
+#[derive(Debug, Default)]
+struct Recorder(Arc<Mutex<Vec<OperationKind>>>);
+
+struct RecorderChannel(Arc<Mutex<Vec<OperationKind>>>, VecDeque<Completion>);
+
+impl Device for Recorder {
+    fn name(&self) -> &'static str {
+        "recorder"
+    }
+
+    fn product(&self) -> &'static str {
+        "Recorder"
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry { volatile_write_cache: true, ..Geometry::plain(512, 100, 100) }
+    }
+
+    fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
+        Ok(Box::new(RecorderChannel(Arc::clone(&self.0), VecDeque::new())))
+    }
+}
+
+impl Channel for RecorderChannel {
+    fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
+        for operation in operations.drain(..) {
+            self.0.lock().unwrap().push(operation.kind);
+            self.1.push_back(Completion { token: operation.token, result: Ok(()) });
+        }
+    }
+
+    fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
+        completions.extend(self.1.drain(..));
+        Progress::Idle
+    }
+
+    fn outstanding_count(&self) -> usize {
+        self.1.len()
+    }
+}
+
+#[test]
+fn a_disk_can_lie_about_what_is_durable() {
+    let recorder = Recorder::default();
+    let seen = Arc::clone(&recorder.0);
+    let device = Fault::new("fault", Arc::new(recorder), 1);
+    let channel = device.open_channel().unwrap();
+    let mut rig = Rig { device, channel, data: Arena::new(1 << 16, false).unwrap().segment() };
+    let forced = OperationKind::Write { force_unit_access: true };
+    let zeroes = |force_unit_access| OperationKind::WriteZeroes { deallocate: true, force_unit_access };
+    let mut after = |rule: Option<Rule>| {
+        rule.map_or_else(|| rig.device.clear(), |rule| rig.device.inject(rule));
+        assert_eq!(rig.run(forced, 0, 1), Ok(()));
+        assert_eq!(rig.run(zeroes(true), 0, 1), Ok(()));
+        assert_eq!(rig.run(OperationKind::Flush, 0, 0), Ok(()));
+        std::mem::take(&mut *seen.lock().unwrap())
+    };
+    assert_eq!(after(None), [forced, zeroes(true), OperationKind::Flush]);
+    let unforced = after(Some(Rule::always(Affected::Write, Effect::Unforce)));
+    assert_eq!(unforced, [WRITE, zeroes(false), OperationKind::Flush]);
+    after(None);
+    assert_eq!(after(Some(Rule::always(Affected::Flush, Effect::Lose))), [forced, zeroes(true)]);
 }

@@ -176,7 +176,7 @@ impl Association {
             buffer.zero();
         }
         Some(if is_write {
-            IoCommand::Write { nsid, slba, block_count, buffer }
+            IoCommand::Write { nsid, slba, block_count, force_unit_access: false, buffer }
         } else {
             IoCommand::Read { nsid, slba, block_count, buffer }
         })

@@ -65,8 +65,8 @@ fn command(io: &IoCommand, id: u16, data: DataPointer) -> [u8; COMMAND_LEN] {
     let range = |slba, block_count| BlockRange::new(slba, block_count).expect("a command has 1 to 65536 blocks");
     match *io {
         IoCommand::Read { nsid, slba, block_count, .. } => host::read(id, nsid, range(slba, block_count), data),
-        IoCommand::Write { nsid, slba, block_count, .. } => {
-            host::write(id, nsid, range(slba, block_count), false, data)
+        IoCommand::Write { nsid, slba, block_count, force_unit_access, .. } => {
+            host::write(id, nsid, range(slba, block_count), force_unit_access, data)
         }
         IoCommand::Flush { nsid } => host::flush(id, nsid),
         IoCommand::Reservation { nsid, request, .. } => request.command(id, nsid, data),

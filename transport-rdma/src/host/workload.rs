@@ -102,6 +102,8 @@ pub enum IoCommand {
         slba: u64,
         /// How many blocks, a count.
         block_count: u32,
+        /// Ends only when the blocks are durable.
+        force_unit_access: bool,
         /// A part of the CPU's data memory, as long as the blocks.
         buffer: Segment,
     },

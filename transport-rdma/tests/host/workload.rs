@@ -126,7 +126,7 @@ impl Workload for VerifyAll {
             let buffer = self.slots[index].buffer;
             let command = if self.phase == Phase::Writing {
                 buffer.write(0, &self.content(place));
-                IoCommand::Write { nsid, slba, block_count, buffer }
+                IoCommand::Write { nsid, slba, block_count, force_unit_access: false, buffer }
             } else {
                 buffer.zero();
                 IoCommand::Read { nsid, slba, block_count, buffer }

@@ -3,7 +3,8 @@
 //! As with SPDK, what is injected for one kind of operation takes the place of what was injected for it before, and `all` stands for each of the four kinds.
 //! Zeroes and uncorrectable blocks are written, and Compare reads. Three things differ: what `pending` holds back goes on with `clear`, since no reset comes from
 //! a host over fabrics, and when the device is deleted or the target ends; `nomem` is tried again at the CPU's next turn, since no layer above queues it; and an
-//! error type is not asked for where everything is cleared.
+//! error type is not asked for where everything is cleared. Two error types are ours: `lost` (a write or a flush is not done, and succeeds) and `unforced`
+//! (a write's FUA is not heeded), which make a disk that a power cut finds out.
 
 use std::sync::Arc;
 
@@ -95,7 +96,7 @@ impl Injected {
 }
 
 fn effect(parameters: &Parameters<'_>, is_optional: bool) -> Result<Injected, RpcError> {
-    let types = "\"failure\", \"pending\", \"nomem\" or \"corrupt_data\"";
+    let types = "\"failure\", \"pending\", \"nomem\", \"corrupt_data\", \"lost\" or \"unforced\"";
     let name = match parameters.string("error_type")? {
         Some(name) => name,
         None if is_optional => "failure",
@@ -111,6 +112,8 @@ fn effect(parameters: &Parameters<'_>, is_optional: bool) -> Result<Injected, Rp
             let allowed = "1 to 255: the byte of the data at corrupt_offset is combined with it by exclusive or";
             return Err(parameters.refuse("corrupt_value", &json!(0), allowed));
         }
+        "lost" => Injected::Other(Effect::Lose),
+        "unforced" => Injected::Other(Effect::Unforce),
         "corrupt_data" => Injected::Other(Effect::Corrupt { offset, flip: u8::try_from(flip).unwrap_or(u8::MAX) }),
         other => return Err(parameters.refuse("error_type", &json!(other), types)),
     })

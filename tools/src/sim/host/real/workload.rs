@@ -124,7 +124,10 @@ impl ModelWorkload {
                 let mut data = vec![0; extent.len()];
                 let write = pool.model.begin_write(pool.number, extent, &mut data);
                 buffer.write(0, &data);
-                (Doing::Write(write), IoCommand::Write { nsid: NSID, slba, block_count, buffer })
+                (
+                    Doing::Write(write),
+                    IoCommand::Write { nsid: NSID, slba, block_count, force_unit_access: false, buffer },
+                )
             }
             b'R' => {
                 buffer.write(0, &vec![POISON; extent.len()]);
