@@ -1,12 +1,15 @@
 //! What a device is.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use reactor::Segment;
 
 use crate::channel::Channel;
+use crate::delay::Delay;
 use crate::fault::Fault;
+use crate::partition::Partition;
 use crate::rbd::Rbd;
 
 /// Facts that hold for a device's life.
@@ -203,6 +206,38 @@ pub enum BdevError {
     },
 }
 
+/// A device that is made of another.
+#[derive(Clone, Copy, Debug)]
+pub enum Layer<'d> {
+    /// With what goes wrong.
+    Fault(&'d Fault),
+    /// Slower.
+    Delay(&'d Delay),
+    /// A range of its blocks.
+    Partition(&'d Partition),
+}
+
+impl Layer<'_> {
+    /// The device below.
+    #[must_use]
+    pub fn base_name(&self) -> &str {
+        match self {
+            Self::Fault(fault) => fault.base_name(),
+            Self::Delay(delay) => delay.base_name(),
+            Self::Partition(partition) => partition.base_name(),
+        }
+    }
+
+    /// The blocks of the device below that it is made of. `None`: all, those to come included.
+    #[must_use]
+    pub fn blocks(&self) -> Option<Range<u64>> {
+        match self {
+            Self::Fault(_) | Self::Delay(_) => None,
+            Self::Partition(partition) => Some(partition.blocks()),
+        }
+    }
+}
+
 /// A block device: shared, immutable.
 pub trait Device: Send + Sync + fmt::Debug {
     /// Its name, unique in the target.
@@ -214,7 +249,7 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// Size and limits.
     fn geometry(&self) -> Geometry;
 
-    /// The memory that [`Channel::in_place`] gives pieces of: transports register it once.
+    /// The memory that [`Channel::in_place`] gives pieces of: transports register it once. `None` also where it is that of the device below.
     fn memory(&self) -> Option<Segment> {
         None
     }
@@ -245,8 +280,8 @@ pub trait Device: Send + Sync + fmt::Debug {
         })
     }
 
-    /// It is the fault device, whose faults can be told.
-    fn as_fault(&self) -> Option<&Fault> {
+    /// It is made of another device: how, with what only devices of that kind can be told.
+    fn layer(&self) -> Option<Layer<'_>> {
         None
     }
 

@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::channel::Channel;
-use crate::device::{BdevError, Device, Geometry};
+use crate::device::{BdevError, Device, Geometry, Layer};
 use rule::Rules;
 use uncorrectable::Uncorrectable;
 
@@ -99,8 +99,8 @@ impl Device for Fault {
         geometry_over(&*self.base)
     }
 
-    fn as_fault(&self) -> Option<&Fault> {
-        Some(self)
+    fn layer(&self) -> Option<Layer<'_>> {
+        Some(Layer::Fault(self))
     }
 
     fn resize(&self, block_count: u64) -> Result<(), BdevError> {

@@ -9,10 +9,14 @@
 //! | [`File`] | a regular file or a block device, through io_uring |
 //! | [`Rbd`] | an image of a Ceph cluster, through librbd |
 //! | [`Fault`] | another device, with what goes wrong injected |
+//! | [`Delay`] | another device, slower |
+//! | [`Partition`] | a range of another device's blocks |
 //!
-//! What every device keeps is written down as tests: `tests/contract.rs`.
+//! What every device keeps is written down as tests: `tests/contract`.
 
+mod delay;
 mod fault;
+mod partition;
 
 mod file;
 mod memory;
@@ -20,6 +24,7 @@ mod null;
 mod rbd;
 
 mod extent;
+mod layer;
 mod size;
 
 mod channel;
@@ -27,10 +32,12 @@ mod device;
 mod statistics;
 
 pub use channel::{Channel, Completion, Operation, OperationKind};
-pub use device::{Atomic, BdevError, Deallocation, Device, DeviceError, Geometry, Preferred};
+pub use delay::{Delay, Latencies, LatencyKind};
+pub use device::{Atomic, BdevError, Deallocation, Device, DeviceError, Geometry, Layer, Preferred};
 pub use fault::{Affected, Effect, Fault, Rule};
 pub use file::{File, FileOptions};
 pub use memory::Memory;
 pub use null::Null;
+pub use partition::Partition;
 pub use rbd::{Ceph, Cluster, ClusterOptions, Connection, Rbd, RbdOptions, Standing, wait_until_closed};
 pub use statistics::{Class, ClassStatistics, Meter, Statistics};

@@ -49,7 +49,7 @@ pub use amend::Amendment;
 pub use change::{ChangeError, ChangeId};
 pub use check::SpecError;
 pub use controllers::ControllerFacts;
-pub use devices::{DeviceFacts, MadeDevice, RetiredDevice};
+pub use devices::{Base, DeviceFacts, MadeDevice, RetiredDevice};
 pub use directory::Directory;
 pub use facts::QpairFacts;
 pub use namespaces::NamespaceRequest;

@@ -15,7 +15,7 @@ use harness::{
 };
 use nvmf_core::spec::{AnaState, NamespaceSpec, SubsystemSpec};
 use nvmf_core::status::Status;
-use nvmf_core::target::{MadeDevice, NamespaceRequest};
+use nvmf_core::target::{Base, MadeDevice, NamespaceRequest};
 use nvmf_core::{ChangeError, ChangeId, Target};
 use reactor::Simulation;
 
@@ -93,7 +93,7 @@ fn devices_and_namespaces_come_and_go_under_io() {
         make_device(&mut world, &late);
         add(&mut world, request(2, "late"));
         let used = world.change(|target| target.add_namespace(NQN, &request(3, "late"))).unwrap_err();
-        assert_eq!(used, ChangeError::DeviceUsed { name: "late".into() });
+        assert_eq!(used, ChangeError::DeviceUsed { name: "late".into(), by: format!("namespace 2 of {NQN}") });
         for queue in queues {
             world.host_write(queue.cpu, 0, &[queue.cpu as u8 + 1; 512]);
             let write = access(OP_WRITE, 7, 2, u64::from(queue.cpu));
@@ -113,7 +113,7 @@ fn devices_and_namespaces_come_and_go_under_io() {
         }
         // Its device is not another namespace's before that.
         let used = world.change(|target| target.add_namespace(NQN, &request(2, "late"))).unwrap_err();
-        assert_eq!(used, ChangeError::DeviceUsed { name: "late".into() });
+        assert_eq!(used, ChangeError::DeviceUsed { name: "late".into(), by: format!("namespace 2 of {NQN}") });
         late.state.lock().unwrap().hold = false;
         world.finish(removal);
         let ends: Vec<_> = world.responses(queues[1]).iter().filter(|r| r.command_id.get() == 8).copied().collect();
@@ -191,12 +191,12 @@ fn a_device_that_cannot_be_made_leaves_nothing() {
 #[test]
 fn a_device_is_made_of_another_that_nobody_uses() {
     let (mut world, _) = world(4);
-    let used = world.change(|target| target.begin_device("above", Some("disk"))).unwrap_err();
-    assert_eq!(used, ChangeError::DeviceUsed { name: "disk".into() });
+    let used = world.change(|target| target.begin_device("above", Some("disk".into()))).unwrap_err();
+    assert_eq!(used, ChangeError::DeviceUsed { name: "disk".into(), by: format!("namespace 1 of {NQN}") });
     let removal = world.change(|target| target.remove_namespace(NQN, 1)).unwrap();
     world.finish(removal);
     let above = Arc::new(TestDevice::new("above", 8));
-    let change = world.change(|target| target.begin_device("above", Some("disk"))).unwrap();
+    let change = world.change(|target| target.begin_device("above", Some("disk".into()))).unwrap();
     let made = world.change(move |target| {
         let channels = (0..CPU_COUNT).map(|_| above.open_channel().unwrap()).collect();
         target.device_made(change, MadeDevice { device: above, channels }, |_, _| false);
@@ -204,10 +204,55 @@ fn a_device_is_made_of_another_that_nobody_uses() {
     });
     world.finish(made.unwrap());
     let used = world.change(|target| target.delete_device("disk")).unwrap_err();
-    assert_eq!(used, ChangeError::DeviceUsed { name: "disk (by above)".into() });
+    assert_eq!(used, ChangeError::DeviceUsed { name: "disk".into(), by: "device above".into() });
     let deletion = world.change(|target| target.delete_device("above")).unwrap();
     world.finish(deletion);
     add(&mut world, request(1, "disk"));
+    world.shut_down();
+}
+
+/// Several are made of different blocks of one, which nobody else has then.
+#[test]
+fn parts_of_a_device_share_it_and_nobody_else() {
+    let (mut world, _) = world(4);
+    let base = Arc::new(TestDevice::new("base", 100));
+    make_device(&mut world, &base);
+    let part = |blocks| Base { name: "base", blocks: Some(blocks) };
+    let make = |world: &mut World, name: &'static str, blocks| {
+        let change = world.change(move |target| target.begin_device(name, Some(part(blocks)))).unwrap();
+        let device = Arc::new(TestDevice::new(name, 8));
+        let made = world.change(move |target| {
+            let channels = (0..CPU_COUNT).map(|_| device.open_channel().unwrap()).collect();
+            target.device_made(change, MadeDevice { device, channels }, |_, _| false);
+            Ok(change)
+        });
+        world.finish(made.unwrap());
+    };
+    make(&mut world, "p0", 0..50);
+    make(&mut world, "p1", 50..60);
+    let used = |by: &str| ChangeError::DeviceUsed { name: "base".into(), by: by.into() };
+    for blocks in [0..1, 40..51, 59..100, 0..100, 55..56] {
+        let refused = world.change(move |target| target.begin_device("p2", Some(part(blocks)))).unwrap_err();
+        assert_eq!(refused, used("devices p0, p1"));
+    }
+    let refused = world.change(|target| target.begin_device("p2", Some("base".into()))).unwrap_err();
+    assert_eq!(refused, used("devices p0, p1"));
+    assert_eq!(world.change(|target| target.delete_device("base")).unwrap_err(), used("devices p0, p1"));
+    let refused = world.change(|target| target.add_namespace(NQN, &request(2, "base"))).unwrap_err();
+    assert_eq!(refused, used("devices p0, p1"));
+    add(&mut world, request(2, "p1"));
+    for (name, left) in [("p0", Some("devices p1")), ("p1", None)] {
+        let deletion = world.change(|target| target.delete_device(name)).unwrap();
+        world.finish(deletion);
+        if let Some(left) = left {
+            assert_eq!(world.change(|target| target.delete_device("base")).unwrap_err(), used(left));
+            make(&mut world, "p3", 0..49);
+            let deletion = world.change(|target| target.delete_device("p3")).unwrap();
+            world.finish(deletion);
+        }
+    }
+    let deletion = world.change(|target| target.delete_device("base")).unwrap();
+    world.finish(deletion);
     world.shut_down();
 }
 

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use bdev::Latencies;
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::AnaSpec;
 use nvmf_core::spec::{HostLimits, ReferralSpec};
@@ -199,8 +200,33 @@ impl DeviceSection {
     #[must_use]
     pub fn base(&self) -> Option<&String> {
         match &self.kind {
-            DeviceKind::Fault { base } => Some(base),
+            DeviceKind::Fault { base, .. } | DeviceKind::Delay { base, .. } | DeviceKind::Partition { base, .. } => {
+                Some(base)
+            }
             DeviceKind::Memory { .. } | DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
+        }
+    }
+
+    /// The bytes of it that it is made of. `None`: all.
+    #[must_use]
+    pub fn part(&self) -> Option<(u64, Option<u64>)> {
+        match self.kind {
+            DeviceKind::Partition { offset, len, .. } => Some((offset, len)),
+            DeviceKind::Memory { .. }
+            | DeviceKind::Null { .. }
+            | DeviceKind::File { .. }
+            | DeviceKind::Fault { .. }
+            | DeviceKind::Delay { .. } => None,
+        }
+    }
+
+    /// Whether both are made of different bytes of one device.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let end = |(offset, len): (u64, Option<u64>)| len.map_or(u64::MAX, |len| offset.saturating_add(len));
+        match (self.part(), other.part()) {
+            (Some(one), Some(two)) => end(one) <= two.0 || end(two) <= one.0,
+            _ => false,
         }
     }
 }
@@ -231,6 +257,26 @@ pub enum DeviceKind {
     Fault {
         /// The other: it stands before this one.
         base: String,
+        /// Decides what chance does.
+        seed: u64,
+    },
+    /// Another device, slower.
+    Delay {
+        /// The other.
+        base: String,
+        /// By how much.
+        latencies: Latencies,
+        /// Decides which operations are the slowest of a hundred.
+        seed: u64,
+    },
+    /// A range of another device.
+    Partition {
+        /// The other.
+        base: String,
+        /// Its first byte.
+        offset: u64,
+        /// Bytes. `None`: all from there on.
+        len: Option<u64>,
     },
 }
 

@@ -38,13 +38,17 @@ pub enum Outcome {
     Done(Value),
     /// The result is this value (most often `true`), when this change is done.
     Begun(ChangeId, Value),
+    /// The same, when all of these are done.
+    SeveralBegun(Vec<ChangeId>, Value),
 }
 
 /// A request whose answer comes later.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deferred {
-    /// With this.
-    pub change: ChangeId,
+    /// When these are done.
+    pub changes: Vec<ChangeId>,
+    /// Why the first of those that came to nothing did.
+    pub failure: Option<String>,
     /// The request's.
     pub id: Value,
     /// What it comes to.
@@ -160,7 +164,10 @@ fn respond(
         (Ok(_), None) => return,
         (Err(error), None) if error.code != INVALID_REQUEST => return,
         (Ok(Outcome::Begun(change, result)), Some(id)) => {
-            return deferred.push(Deferred { change, id: id.clone(), result });
+            return deferred.push(Deferred { changes: vec![change], failure: None, id: id.clone(), result });
+        }
+        (Ok(Outcome::SeveralBegun(changes, result)), Some(id)) => {
+            return deferred.push(Deferred { changes, failure: None, id: id.clone(), result });
         }
         (Ok(Outcome::Done(result)), Some(id)) => success(id, &result),
         (Err(error), id) => failure(id.unwrap_or(&Value::Null), &error),
@@ -168,11 +175,23 @@ fn respond(
     write(outgoing, &response);
 }
 
-/// Answers a request whose change is done, or came to nothing.
-pub fn answer_deferred(deferred: &Deferred, failure_text: Option<&str>, outgoing: &mut Vec<u8>) {
-    let response = match failure_text {
+impl Deferred {
+    /// A change is done, or came to nothing. Whether it was the last that this waited for.
+    pub fn is_ended_by(&mut self, change: ChangeId, failure: Option<&str>) -> bool {
+        let Some(place) = self.changes.iter().position(|other| *other == change) else { return false };
+        self.changes.swap_remove(place);
+        if self.failure.is_none() {
+            self.failure = failure.map(str::to_owned);
+        }
+        self.changes.is_empty()
+    }
+}
+
+/// Answers a request whose changes are done, or came to nothing.
+pub fn answer_deferred(deferred: &Deferred, outgoing: &mut Vec<u8>) {
+    let response = match &deferred.failure {
         None => success(&deferred.id, &deferred.result),
-        Some(why) => failure(&deferred.id, &RpcError::internal(why.to_owned())),
+        Some(why) => failure(&deferred.id, &RpcError::internal(why.clone())),
     };
     write(outgoing, &response);
 }

@@ -189,9 +189,6 @@ fn listen(config: &Config) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-/// Rules that JSON-RPC makes leave nothing to chance.
-const FAULT_SEED: u64 = 0;
-
 fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) -> Result<Arc<dyn Device>> {
     let (name, block_len) = (section.name.as_str(), section.block_len);
     let block_count = |len: u64| len / u64::from(block_len);
@@ -217,18 +214,35 @@ fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) 
             );
             Arc::new(file)
         }
-        DeviceKind::Fault { base } => {
-            let Some(base) = others.iter().find(|other| other.name() == base) else {
-                bail!("device {name} has no base \"{base}\"");
-            };
+        DeviceKind::Fault { base, seed } => {
+            let base = base_of(name, base, others)?;
             tracing::info!(
                 device = name,
                 base = base.name(),
                 "fault device: bdev_error_inject_error says what goes wrong"
             );
-            Arc::new(bdev::Fault::new(name, Arc::clone(base), FAULT_SEED))
+            Arc::new(bdev::Fault::new(name, base, *seed))
+        }
+        DeviceKind::Delay { base, latencies, seed } => {
+            Arc::new(bdev::Delay::new(name, base_of(name, base, others)?, *latencies, *seed)?)
+        }
+        DeviceKind::Partition { base, offset, len } => {
+            let base = base_of(name, base, others)?;
+            let below = base.geometry();
+            let blocks = |len: u64| len / u64::from(below.block_len);
+            let left = || below.block_count.saturating_sub(blocks(*offset));
+            let partition = bdev::Partition::new(name, base, blocks(*offset), len.map_or_else(left, blocks))?;
+            Arc::new(partition)
         }
     })
+}
+
+/// The device that another is made of.
+fn base_of(name: &str, base: &str, others: &[Arc<dyn Device>]) -> Result<Arc<dyn Device>> {
+    match others.iter().find(|other| other.name() == base) {
+        Some(base) => Ok(Arc::clone(base)),
+        None => bail!("device {name} has no base \"{base}\""),
+    }
 }
 
 /// Relative paths are the most likely mistake with files.
@@ -386,7 +400,11 @@ fn memory_plan(config: &Config, device_count: u8) -> Result<HugepagePlan> {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             Some(ArenaOptions { len, huge_pages, node: None })
         }
-        DeviceKind::Null { .. } | DeviceKind::File { .. } | DeviceKind::Fault { .. } => None,
+        DeviceKind::Null { .. }
+        | DeviceKind::File { .. }
+        | DeviceKind::Fault { .. }
+        | DeviceKind::Delay { .. }
+        | DeviceKind::Partition { .. } => None,
     });
     let lens = transport_rdma::target::memory_lens(&target_options(config, device_count)?, &controller_spec(config))?;
     let cpus = nodes(config).into_iter().flat_map(|node| lens.map(|len| ArenaOptions { len, huge_pages, node }));

@@ -11,9 +11,7 @@ use super::{Shared, geometry_over, lock};
 use crate::channel::{Channel, Completion, Operation, OperationKind};
 use crate::device::{Device, DeviceError};
 use crate::extent;
-
-/// Operations that one channel holds; more stay with the submitter.
-const OUTSTANDING_MAX: usize = 256;
+use crate::layer::{OUTSTANDING_MAX, Passed, forward};
 
 pub(super) struct FaultChannel {
     /// The device below: it may grow.
@@ -22,8 +20,7 @@ pub(super) struct FaultChannel {
     shared: Arc<Mutex<Shared>>,
     /// On their way to the base, under tokens of our own: places in `passed`.
     forward: VecDeque<Operation>,
-    passed: Vec<Option<Passed>>,
-    free: Vec<usize>,
+    passed: Passed<Begun>,
     /// Each with the polls that it still waits.
     delayed: VecDeque<(u32, Operation)>,
     /// Each with the releases that there had been.
@@ -36,7 +33,7 @@ pub(super) struct FaultChannel {
 
 /// What the base has, or is about to.
 #[derive(Clone, Copy)]
-struct Passed {
+struct Begun {
     operation: Operation,
     /// Which byte of its data is spoilt, and how.
     corrupt: Option<(u64, u8)>,
@@ -49,8 +46,7 @@ impl FaultChannel {
             base,
             shared,
             forward: VecDeque::new(),
-            passed: Vec::new(),
-            free: Vec::new(),
+            passed: Passed::new(),
             delayed: VecDeque::new(),
             stalled: VecDeque::new(),
             refused: VecDeque::new(),
@@ -62,7 +58,7 @@ impl FaultChannel {
     fn take(&mut self, operation: Operation) {
         let shared = Arc::clone(&self.shared);
         let mut shared = lock(&shared);
-        match shared.rules.effect(&operation, self.passed_count()) {
+        match shared.rules.effect(&operation, self.passed.len()) {
             None => self.begin(&mut shared, operation, None),
             Some(Effect::Fail(error)) => self.end(operation.token, Err(error)),
             Some(Effect::Corrupt { offset, flip }) => self.begin(&mut shared, operation, Some((offset, flip))),
@@ -106,12 +102,8 @@ impl FaultChannel {
         {
             spoil(data, offset, flip);
         }
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.passed.push(None);
-            self.passed.len() - 1
-        });
-        self.passed[place] = Some(Passed { operation, corrupt });
-        self.forward.push_back(Operation { token: place as u64, ..operation });
+        let token = self.passed.insert(Begun { operation, corrupt });
+        self.forward.push_back(Operation { token, ..operation });
     }
 
     fn end(&mut self, token: u64, result: Result<(), DeviceError>) {
@@ -120,11 +112,7 @@ impl FaultChannel {
 
     /// The base is done with one.
     fn came_back(&mut self, completion: Completion) {
-        let place = usize::try_from(completion.token).unwrap_or(usize::MAX);
-        let Some(Passed { operation, corrupt }) = self.passed.get_mut(place).and_then(Option::take) else {
-            return tracing::error!(token = completion.token, "a device ended an operation that it did not have");
-        };
-        self.free.push(place);
+        let Some(Begun { operation, corrupt }) = self.passed.take(completion.token) else { return };
         if completion.result.is_ok() {
             let end = operation.start_block + operation.block_count;
             match (operation.kind, corrupt, operation.data) {
@@ -139,15 +127,9 @@ impl FaultChannel {
         self.end(operation.token, completion.result);
     }
 
-    fn forward(&mut self, now_ns: u64) {
-        if !self.forward.is_empty() {
-            self.base.submit(now_ns, &mut self.forward);
-        }
-    }
-
-    /// What the device below has, or is about to.
-    fn passed_count(&self) -> usize {
-        self.passed.len() - self.free.len()
+    /// What a rule holds back.
+    fn held_count(&self) -> usize {
+        self.delayed.len() + self.stalled.len() + self.refused.len()
     }
 
     /// Those whose delay is over, those that were released, and those for which there may be room now.
@@ -180,13 +162,13 @@ impl Channel for FaultChannel {
         {
             self.take(operation);
         }
-        self.forward(now_ns);
+        forward(&mut *self.base, now_ns, &mut self.forward);
     }
 
     fn poll(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
         self.resume();
-        self.forward(now_ns);
+        forward(&mut *self.base, now_ns, &mut self.forward);
         let mut ended = std::mem::take(&mut self.completions);
         self.base.poll(now_ns, &mut ended);
         for completion in ended.drain(..) {
@@ -197,9 +179,31 @@ impl Channel for FaultChannel {
         Progress::busy_if(completions.len() > had_len || !self.delayed.is_empty() || !self.refused.is_empty())
     }
 
+    fn cancel(&mut self, token: u64) -> bool {
+        if let Some(below) = self.passed.find(|begun| begun.operation.token == token) {
+            return match self.forward.iter().position(|operation| operation.token == below) {
+                Some(place) => {
+                    self.forward.remove(place);
+                    self.passed.take(below);
+                    self.end(token, Err(DeviceError::Cancelled));
+                    true
+                }
+                None => self.base.cancel(below),
+            };
+        }
+        let held_count = self.held_count();
+        self.delayed.retain(|(_, operation)| operation.token != token);
+        self.stalled.retain(|(_, operation)| operation.token != token);
+        self.refused.retain(|operation| operation.token != token);
+        let is_held = self.held_count() < held_count;
+        if is_held {
+            self.end(token, Err(DeviceError::Cancelled));
+        }
+        is_held
+    }
+
     fn outstanding_count(&self) -> usize {
-        let held_count = self.delayed.len() + self.stalled.len() + self.refused.len();
-        self.finished.len() + held_count + self.passed_count()
+        self.finished.len() + self.held_count() + self.passed.len()
     }
 
     fn arm(&mut self) -> Rest {

@@ -177,10 +177,12 @@ pub enum ChangeError {
         name: String,
     },
     /// A namespace or another device uses it.
-    #[error("device {name:?} is in use: each is used once")]
+    #[error("device {name:?} is in use by {by}: each is used once (remove that first, or make partitions of it)")]
     DeviceUsed {
         /// Which.
         name: String,
+        /// Who.
+        by: String,
     },
     /// There are as many as there may be.
     #[error("there are {limit} devices, as many as there may be: delete one first")]

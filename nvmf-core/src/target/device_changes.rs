@@ -10,7 +10,7 @@ use bdev::{BdevError, Device};
 use reactor::Cpu;
 
 use super::change::{ChangeError, ChangeId, Task, Wait};
-use super::devices::{Claim, DeviceFacts, MadeDevice, RetiredDevice};
+use super::devices::{Base, Claim, DeviceFacts, MadeDevice, Part, RetiredDevice};
 use super::{Target, check};
 use crate::order::Way;
 
@@ -33,8 +33,13 @@ impl Target {
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub fn begin_device(&mut self, name: &str, base: Option<&str>) -> Result<ChangeId, ChangeError> {
+    pub fn begin_device(&mut self, name: &str, base: Option<Base<'_>>) -> Result<ChangeId, ChangeError> {
         self.may_change()?;
+        if let Some(base) = &base
+            && let Some(claim) = self.devices.obstacle(base)
+        {
+            return Err(ChangeError::DeviceUsed { name: base.name.into(), by: self.user(claim) });
+        }
         let index = self.devices.keep(name, base)?;
         Ok(self.changes.begin_with(Task::MakeDevice(index), Wait::Making))
     }
@@ -73,8 +78,8 @@ impl Target {
         self.may_change()?;
         let index = self.devices.find(name)?;
         match self.devices.claim(index).cloned() {
-            Some(Claim::Device(user)) => {
-                return Err(ChangeError::DeviceUsed { name: format!("{name} (by {user})") });
+            Some(claim @ (Claim::Device(_) | Claim::Parts(_))) => {
+                return Err(ChangeError::DeviceUsed { name: name.into(), by: self.user(&claim) });
             }
             Some(Claim::Namespace(subsystem, nsid)) => self.take_namespace(subsystem, nsid),
             None => {}
@@ -107,6 +112,22 @@ impl Target {
         self.retired.pop_front()
     }
 
+    /// Who has a device, for an error.
+    pub(super) fn user(&self, claim: &Claim) -> String {
+        match claim {
+            Claim::Namespace(id, nsid) => {
+                let entry = self.subsystems.iter().find(|entry| entry.id == *id);
+                let nqn = entry.map_or("a subsystem that is gone", |entry| entry.spec.nqn.as_str());
+                format!("namespace {nsid} of {nqn}")
+            }
+            Claim::Device(user) => format!("device {user}"),
+            Claim::Parts(parts) => {
+                let users: Vec<&str> = parts.iter().map(Part::user).collect();
+                format!("devices {}", super::subsystems::list(&users))
+            }
+        }
+    }
+
     fn grow(
         &mut self,
         name: &str,
@@ -117,7 +138,7 @@ impl Target {
         if let Some(device) = self.devices.device(index) {
             grow(device).map_err(|error| ChangeError::Device(error.to_string()))?;
         }
-        // The one that is made of it has grown too, and so on.
+        // The one that is made of all of it has grown too, and so on.
         let mut claim = self.devices.claim(index).cloned();
         while let Some(Claim::Device(user)) = claim {
             claim = self.devices.find(&user).ok().and_then(|index| self.devices.claim(index).cloned());

@@ -4,6 +4,7 @@
 //! its place never means a later one.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -16,13 +17,75 @@ use crate::namespace::DeviceIndex;
 use crate::order::Way;
 use crate::subsystem::SubsystemId;
 
-/// Who uses a device. One at a time.
+/// Who uses a device. One at a time, but for devices that are made of different blocks of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
     /// A namespace.
     Namespace(SubsystemId, u32),
-    /// Another device, which is made of it.
+    /// Another device, which is made of all of it.
     Device(String),
+    /// Other devices, each of which is made of some of its blocks. Never empty.
+    Parts(Vec<Part>),
+}
+
+/// A device that is made of some blocks of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    user: String,
+    blocks: Range<u64>,
+}
+
+impl Part {
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+}
+
+impl Claim {
+    /// Of a device on its base.
+    fn of(user: &str, blocks: Option<Range<u64>>) -> Self {
+        match blocks {
+            None => Self::Device(user.into()),
+            Some(blocks) => Self::Parts(vec![Part { user: user.into(), blocks }]),
+        }
+    }
+
+    /// Whether a device may be made of these blocks beside it.
+    fn allows(&self, blocks: Option<&Range<u64>>) -> bool {
+        match (self, blocks) {
+            (Self::Parts(parts), Some(blocks)) => {
+                parts.iter().all(|part| part.blocks.end <= blocks.start || blocks.end <= part.blocks.start)
+            }
+            (Self::Namespace(..) | Self::Device(_) | Self::Parts(_), _) => false,
+        }
+    }
+
+    /// What is left when this device is no more.
+    fn without(self, user: &str) -> Option<Self> {
+        match self {
+            Self::Device(other) if other == user => None,
+            Self::Parts(mut parts) => {
+                parts.retain(|part| part.user != user);
+                (!parts.is_empty()).then_some(Self::Parts(parts))
+            }
+            other @ (Self::Namespace(..) | Self::Device(_)) => Some(other),
+        }
+    }
+}
+
+/// The device that another is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base<'n> {
+    /// Its name.
+    pub name: &'n str,
+    /// Which of its blocks. `None`: all, and those to come.
+    pub blocks: Option<Range<u64>>,
+}
+
+impl<'n> From<&'n str> for Base<'n> {
+    fn from(name: &'n str) -> Self {
+        Self { name, blocks: None }
+    }
 }
 
 /// How far it has come.
@@ -86,14 +149,18 @@ impl Devices {
     /// Those that are there from the start: every CPU gets its channels when it is made.
     pub(super) fn new(cpu_count: u16, devices: impl Iterator<Item = Arc<dyn Device>>) -> Self {
         let mut places: Vec<Option<Place>> = Vec::new();
-        let mut users: BTreeMap<String, String> = BTreeMap::new();
+        let mut claims: BTreeMap<String, Claim> = BTreeMap::new();
         for device in devices {
             // One that is listed, and named by a namespace too.
             if places.iter().flatten().any(|place| place.name == device.name()) {
                 continue;
             }
             let name = device.name().to_owned();
-            users.extend(device.as_fault().map(|fault| (fault.base_name().to_owned(), name.clone())));
+            if let Some(layer) = device.layer() {
+                let claim = claims.remove(layer.base_name());
+                let claim = with(claim, Claim::of(&name, layer.blocks()));
+                claims.insert(layer.base_name().to_owned(), claim);
+            }
             places.push(Some(Place {
                 name,
                 device: Some(device),
@@ -104,7 +171,7 @@ impl Devices {
             }));
         }
         for place in places.iter_mut().flatten() {
-            place.claim = users.remove(&place.name).map(Claim::Device);
+            place.claim = claims.remove(&place.name);
         }
         Self { places }
     }
@@ -160,8 +227,14 @@ impl Devices {
         }
     }
 
-    /// Keeps a place for a device that is being made, and the device that it is made of.
-    pub(super) fn keep(&mut self, name: &str, base: Option<&str>) -> Result<DeviceIndex, ChangeError> {
+    /// Who keeps a device from being made of this one.
+    pub(super) fn obstacle(&self, base: &Base<'_>) -> Option<&Claim> {
+        let claim = self.claim(self.find(base.name).ok()?)?;
+        (!claim.allows(base.blocks.as_ref())).then_some(claim)
+    }
+
+    /// Keeps a place for a device that is being made, and the device that it is made of, which nothing is in the way of.
+    pub(super) fn keep(&mut self, name: &str, base: Option<Base<'_>>) -> Result<DeviceIndex, ChangeError> {
         if self.places.iter().flatten().any(|place| place.name == name) {
             return Err(ChangeError::DeviceThere { name: name.into() });
         }
@@ -170,11 +243,10 @@ impl Devices {
             return Err(ChangeError::TooManyDevices { limit: DEVICE_COUNT_MAX });
         }
         if let Some(base) = base {
-            let index = self.find(base)?;
-            if self.claim(index).is_some() {
-                return Err(ChangeError::DeviceUsed { name: base.into() });
+            let index = self.find(base.name)?;
+            if let Some(place) = self.place_mut(index) {
+                place.claim = Some(with(place.claim.take(), Claim::of(name, base.blocks)));
             }
-            self.take(index, Claim::Device(name.into()));
         }
         if free == self.places.len() {
             self.places.push(None);
@@ -236,9 +308,8 @@ impl Devices {
     /// Its place is free. What it was made of is, too.
     pub(super) fn remove(&mut self, index: DeviceIndex) -> Option<RetiredDevice> {
         let place = self.places.get_mut(usize::from(index.0))?.take()?;
-        let claim = Claim::Device(place.name);
-        for other in self.places.iter_mut().flatten().filter(|other| other.claim.as_ref() == Some(&claim)) {
-            other.claim = None;
+        for other in self.places.iter_mut().flatten() {
+            other.claim = other.claim.take().and_then(|claim| claim.without(&place.name));
         }
         Some(RetiredDevice { device: place.device?, channels: place.ways.into_iter().map(|way| way.channel).collect() })
     }
@@ -254,6 +325,17 @@ impl Devices {
     fn names(&self) -> String {
         let names: Vec<&str> = self.iter().map(|facts| facts.device.name()).collect();
         if names.is_empty() { "there is none".into() } else { super::subsystems::list(&names) }
+    }
+}
+
+/// Both.
+fn with(claim: Option<Claim>, other: Claim) -> Claim {
+    match (claim, other) {
+        (Some(Claim::Parts(mut parts)), Claim::Parts(more)) => {
+            parts.extend(more);
+            Claim::Parts(parts)
+        }
+        (_, other) => other,
     }
 }
 

@@ -110,8 +110,8 @@ impl Target {
     ) -> Result<(NamespaceSpec, DeviceIndex), ChangeError> {
         let entry = self.subsystems.find(nqn)?;
         let index = self.devices.find(&request.device)?;
-        if self.devices.claim(index).is_some() {
-            return Err(ChangeError::DeviceUsed { name: request.device.clone() });
+        if let Some(claim) = self.devices.claim(index) {
+            return Err(ChangeError::DeviceUsed { name: request.device.clone(), by: self.user(claim) });
         }
         let Some(device) = self.devices.device(index) else {
             return Err(ChangeError::DeviceChanges { name: request.device.clone() });

@@ -110,6 +110,12 @@ pub(super) struct Device {
     pub(super) path: Option<Spanned<PathBuf>>,
     pub(super) read_only: Option<Spanned<bool>>,
     pub(super) queue_depth: Option<Spanned<i64>>,
+    pub(super) offset: Option<Spanned<Size>>,
+    pub(super) avg_read_latency_us: Option<Spanned<i64>>,
+    pub(super) p99_read_latency_us: Option<Spanned<i64>>,
+    pub(super) avg_write_latency_us: Option<Spanned<i64>>,
+    pub(super) p99_write_latency_us: Option<Spanned<i64>>,
+    pub(super) seed: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize)]

@@ -200,7 +200,7 @@ fn words_are_chosen_from_a_list() {
     );
     assert_eq!(
         errors("\"memory\"", "\"ramdisk\""),
-        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\", \"file\" or \"fault\""
+        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\", \"file\", \"fault\", \"delay\" or \"partition\""
     );
 }
 
@@ -234,7 +234,7 @@ fn a_fault_device_is_made_of_one_that_stands_before_it() {
     let fault = "[[device]]\nname = \"faulty\"\ntype = \"fault\"\n";
     let spare = "[[device]]\nname = \"spare\"\ntype = \"null\"\nsize = \"1G\"\n";
     let devices = with(&format!("{spare}{fault}base = \"spare\"\n")).unwrap();
-    assert_eq!(devices[2].kind, DeviceKind::Fault { base: "spare".to_owned() });
+    assert_eq!(devices[2].kind, DeviceKind::Fault { base: "spare".to_owned(), seed: 0 });
     let named = "device \"faulty\": ";
     for (text, error) in [
         (fault.to_owned(), format!("t.toml:15:8: {named}base is missing: the name of a device that stands before this one")),
@@ -244,7 +244,7 @@ fn a_fault_device_is_made_of_one_that_stands_before_it() {
         ),
         (
             format!("{spare}{fault}base = \"spare\"\nsize = \"1G\"\n"),
-            format!("t.toml:21:8: {named}size: only for types \"memory\" and \"null\" (others have their own), not for type \"fault\""),
+            format!("t.toml:21:8: {named}size: only for types \"memory\", \"null\" and \"partition\" (others have their own), not for type \"fault\""),
         ),
         (
             format!("{spare}{fault}base = \"spare\"\nblock_size = 4096\n"),
@@ -252,7 +252,7 @@ fn a_fault_device_is_made_of_one_that_stands_before_it() {
         ),
         (
             format!("{spare}base = \"disk0\"\n"),
-            "t.toml:17:8: device \"spare\": base: only for type \"fault\", not for type \"null\"".to_owned(),
+            "t.toml:17:8: device \"spare\": base: only for types \"fault\", \"delay\" and \"partition\", not for type \"null\"".to_owned(),
         ),
         (
             format!("{fault}base = \"disk0\"\n"),
@@ -267,6 +267,48 @@ fn a_fault_device_is_made_of_one_that_stands_before_it() {
     ] {
         assert_eq!(with(&text).unwrap_err(), error, "{text}");
     }
+}
+
+#[test]
+fn partitions_share_a_device_and_delays_have_two_times_for_each_kind() {
+    let with = |more: &str| parse(&format!("{SMALLEST}{more}")).map(|config| config.devices);
+    let spare = "[[device]]\nname = \"spare\"\ntype = \"null\"\nsize = \"1G\"\nblock_size = 4096\n";
+    let part = |name: &str, more: &str| {
+        format!("[[device]]\nname = \"{name}\"\ntype = \"partition\"\nbase = \"spare\"\n{more}\n")
+    };
+    let delay = "[[device]]\nname = \"slow\"\ntype = \"delay\"\nbase = \"b\"\navg_read_latency_us = 7\np99_write_latency_us = 9\nseed = 3\n";
+    let (one, two) = (part("a", "size = \"4K\""), part("b", "offset = 4096"));
+    let devices = with(&format!("{spare}{one}{two}{delay}")).unwrap();
+    let base = || "spare".to_owned();
+    assert_eq!(devices[2].kind, DeviceKind::Partition { base: base(), offset: 0, len: Some(4096) });
+    assert_eq!(devices[3].kind, DeviceKind::Partition { base: base(), offset: 4096, len: None });
+    assert_eq!((devices[3].block_len, devices[4].block_len), (4096, 4096), "that of the device below");
+    let latencies = bdev::Latencies { read_us: 7, read_p99_us: 7, write_us: 0, write_p99_us: 9 };
+    assert_eq!(devices[4].kind, DeviceKind::Delay { base: "b".to_owned(), latencies, seed: 3 });
+    let error = |text: &str| with(text).unwrap_err();
+    assert_eq!(
+        error(&format!("{spare}{one}{}", part("c", ""))),
+        "t.toml:26:8: device \"c\": base is \"spare\": partitions of a device do not overlap, and device \"a\" has some of these bytes"
+    );
+    assert_eq!(
+        error(&format!("{spare}{}", part("c", "offset = 512"))),
+        "t.toml:22:10: device \"c\": offset is 512 bytes: a multiple of the block size, 4096"
+    );
+    assert_eq!(
+        error(&format!("{spare}{}", part("c", "size = 0"))),
+        "t.toml:22:8: device \"c\": size is 0 bytes: a multiple of the block size, 4096, and not 0"
+    );
+    let fault = "[[device]]\nname = \"faulty\"\ntype = \"fault\"\nbase = \"spare\"\n";
+    assert_eq!(
+        error(&format!("{spare}{fault}{one}")),
+        "t.toml:25:8: device \"a\": base is \"spare\": one use for each device, and device \"faulty\" has it"
+    );
+    assert_eq!(
+        error(&format!("{spare}{one}{fault}")),
+        "t.toml:26:8: device \"faulty\": base is \"spare\": one use for each device, and device \"a\" has it"
+    );
+    let late = format!("{spare}{}", delay.replace("\"b\"", "\"spare\"").replace("= 9", "= 86400000001"));
+    assert_eq!(error(&late), "t.toml:23:24: device \"slow\": p99_write_latency_us is 86400000001: 0 to 86400000000");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
-use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
+use nvmf_core::target::{Base, ControllerFacts, DeviceFacts, QpairFacts};
 use nvmf_core::{ChangeError, ChangeId};
 use reactor::Turn;
 use transport_rdma::target::{Change, Control, ControlError, Message, PlacementError, PlacementRule};
@@ -39,7 +39,7 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
         self.control.core().free_nsid(nqn)
     }
 
-    fn make_device(&mut self, name: &str, base: Option<&str>, recipe: Recipe) -> Result<ChangeId, ControlError> {
+    fn make_device(&mut self, name: &str, base: Option<Base<'_>>, recipe: Recipe) -> Result<ChangeId, ControlError> {
         let change = self.control.begin_device(self.turn, name, base)?;
         self.worker.make(change, recipe);
         Ok(change)

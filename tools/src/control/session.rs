@@ -66,14 +66,12 @@ impl Session {
         self.send(now_ns)
     }
 
-    /// Answers the requests that began this change, if any did.
+    /// Answers the requests that wait for this change and no other, if any do.
     pub(super) fn finish(&mut self, now_ns: u64, change: ChangeId, failure: Option<&str>) -> io::Result<Life> {
-        let (done, others) =
-            std::mem::take(&mut self.deferred).into_iter().partition(|request| request.change == change);
-        self.deferred = others;
-        let done: Vec<Deferred> = done;
+        let done: Vec<Deferred> =
+            self.deferred.extract_if(.., |request| request.is_ended_by(change, failure)).collect();
         for request in &done {
-            rpc::answer_deferred(request, failure, &mut self.outgoing);
+            rpc::answer_deferred(request, &mut self.outgoing);
         }
         if done.is_empty() { Ok(Life::On) } else { self.send(now_ns) }
     }

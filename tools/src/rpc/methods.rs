@@ -8,6 +8,7 @@ mod framework;
 mod host_limits;
 mod iostat;
 mod keyring;
+mod layer;
 mod log;
 pub mod namespace;
 mod nvmf;
@@ -20,7 +21,7 @@ use std::cell::RefCell;
 
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
-use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
+use nvmf_core::target::{Base, ControllerFacts, DeviceFacts, QpairFacts};
 use nvmf_core::{ChangeError, ChangeId};
 use serde_json::{Value, json};
 use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule};
@@ -57,7 +58,7 @@ pub trait TargetAccess {
     ///
     /// # Errors
     /// Why it is refused.
-    fn make_device(&mut self, name: &str, base: Option<&str>, recipe: Recipe) -> Result<ChangeId, ControlError>;
+    fn make_device(&mut self, name: &str, base: Option<Base<'_>>, recipe: Recipe) -> Result<ChangeId, ControlError>;
 
     /// The controllers of a subsystem. `None`: there is no such subsystem.
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>>;
@@ -112,6 +113,9 @@ pub struct View<'a> {
 /// A change that was begun, and the result that it is answered with.
 type Made = (ChangeId, Value);
 
+/// The same of several changes.
+type MadeSeveral = (Vec<ChangeId>, Value);
+
 /// A method: from its parameters to what it comes to.
 enum Method {
     /// Its result.
@@ -120,14 +124,19 @@ enum Method {
     Change(fn(View<'_>, &Parameters<'_>) -> Result<ChangeId, RpcError>),
     /// The same, with a result of its own.
     Make(fn(View<'_>, &Parameters<'_>) -> Result<Made, RpcError>),
+    /// Several, which are answered when the last is done.
+    MakeSeveral(fn(View<'_>, &Parameters<'_>) -> Result<MadeSeveral, RpcError>),
 }
-use Method::{Change as Begin, Make, Tell};
+use Method::{Change as Begin, Make, MakeSeveral, Tell};
 
 /// All methods: name, parameters, what it does.
 const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_aio_create", device::AIO, Make(device::create_file)),
     ("bdev_aio_delete", &["name"], Begin(device::delete)),
     ("bdev_aio_rescan", &["name"], Begin(device::rescan)),
+    ("bdev_delay_create", layer::DELAY, Make(layer::create_delay)),
+    ("bdev_delay_delete", &["name"], Begin(layer::delete_delay)),
+    ("bdev_delay_update_latency", layer::UPDATE_LATENCY, Tell(layer::update_latency)),
     ("bdev_error_create", &["base_name", "uuid"], Make(fault::create)),
     ("bdev_error_delete", &["name"], Begin(fault::delete)),
     ("bdev_error_inject_error", fault::INJECT, Tell(fault::inject)),
@@ -138,6 +147,8 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_null_create", device::NULL, Make(device::create_null)),
     ("bdev_null_delete", &["name"], Begin(device::delete)),
     ("bdev_null_resize", &["name", "new_size"], Begin(device::resize_null)),
+    ("bdev_split_create", layer::SPLIT, MakeSeveral(layer::create_split)),
+    ("bdev_split_delete", &["base_bdev"], MakeSeveral(layer::delete_split)),
     ("bdev_uring_create", device::URING, Make(device::create_file)),
     ("bdev_uring_delete", &["name"], Begin(device::delete)),
     ("bdev_uring_rescan", &["name"], Begin(device::rescan)),
@@ -224,6 +235,7 @@ pub fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Resu
         Tell(tell) => tell(view, &parameters).map(Outcome::Done),
         Begin(begin) => begin(view, &parameters).map(|change| Outcome::Begun(change, json!(true))),
         Make(make) => make(view, &parameters).map(|(change, result)| Outcome::Begun(change, result)),
+        MakeSeveral(make) => make(view, &parameters).map(|(changes, result)| Outcome::SeveralBegun(changes, result)),
     }
 }
 

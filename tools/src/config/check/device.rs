@@ -1,131 +1,141 @@
 //! Devices: names that are unique, and what each type takes.
 
+mod layer;
+
 use std::ops::Range;
 use std::path::PathBuf;
 
 use toml::Spanned;
 
 use super::value::{number, quoted};
-use crate::config::report::{Report, nearest};
+use crate::config::report::Report;
 use crate::config::{DeviceKind, DeviceSection, shape};
+use layer::{check_delay, check_fault, check_partition};
+
+/// A key that only some types have: the types, and how a person says that.
+type Belonging = (&'static str, &'static [&'static str], &'static str);
+
+const BELONGINGS: [Belonging; 12] = [
+    ("base", &["fault", "delay", "partition"], "types \"fault\", \"delay\" and \"partition\""),
+    ("block_size", &["memory", "null", "file"], "devices that are not made of another"),
+    ("size", &["memory", "null", "partition"], "types \"memory\", \"null\" and \"partition\" (others have their own)"),
+    ("path", &["file"], "type \"file\""),
+    ("read_only", &["file"], "type \"file\""),
+    ("queue_depth", &["file"], "type \"file\""),
+    ("offset", &["partition"], "type \"partition\""),
+    ("avg_read_latency_us", &["delay"], "type \"delay\""),
+    ("p99_read_latency_us", &["delay"], "type \"delay\""),
+    ("avg_write_latency_us", &["delay"], "type \"delay\""),
+    ("p99_write_latency_us", &["delay"], "type \"delay\""),
+    ("seed", &["fault", "delay"], "types \"fault\" and \"delay\""),
+];
+
+/// Every type.
+const TYPES: [&str; 6] = ["memory", "null", "file", "fault", "delay", "partition"];
 
 pub(super) fn check_devices(sections: Vec<shape::Device>, report: &mut Report<'_>) -> Vec<DeviceSection> {
     let mut devices: Vec<DeviceSection> = Vec::new();
     for section in sections {
-        let name = section.name.get_ref().clone();
-        let named = |field: &str| format!("device \"{name}\": {field}");
-        if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            report.refuse(section.name.span(), "device.name", quoted(&name), "a word without blanks");
-        } else if devices.iter().any(|device| device.name == name) {
-            report.refuse(section.name.span(), "device.name", quoted(&name), "names are unique, and this one is taken");
-        }
-        let block_len: u32 = match section.block_size {
-            None => 512,
-            Some(ref block) if [512, 4096].contains(&block.get_ref().0) => {
-                if block.get_ref().0 == 512 {
-                    512
-                } else {
-                    4096
-                }
-            }
-            Some(ref block) => {
-                report.refuse(block.span(), &named("block_size"), block.get_ref().0, "512 or 4096");
-                512
-            }
-        };
-        let kind_name = section.kind.get_ref().as_str();
-        let (is_file, is_fault) = (kind_name == "file", kind_name == "fault");
-        let not_for = |report: &mut Report<'_>, span, field: &str, other: &str| {
-            report.say(Some(span), format!("{}: only for {other}, not for type \"{kind_name}\"", named(field)));
-        };
-        if is_fault {
-            if let Some(block_size) = &section.block_size {
-                not_for(report, block_size.span(), "block_size", "devices that are not made of another");
-            }
-        } else if let Some(base) = &section.base {
-            not_for(report, base.span(), "base", "type \"fault\"");
-        }
-        if (is_file || is_fault)
-            && let Some(size) = &section.size
-        {
-            not_for(report, size.span(), "size", "types \"memory\" and \"null\" (others have their own)");
-        }
-        if !is_file {
-            if let Some(path) = &section.path {
-                not_for(report, path.span(), "path", "type \"file\"");
-            }
-            if let Some(read_only) = &section.read_only {
-                not_for(report, read_only.span(), "read_only", "type \"file\"");
-            }
-            if let Some(queue_depth) = &section.queue_depth {
-                not_for(report, queue_depth.span(), "queue_depth", "type \"file\"");
-            }
-        }
-        let mut len = || match &section.size {
-            None => {
-                report
-                    .say(Some(section.kind.span()), format!("{} is missing: such as size = \"64MiB\"", named("size")));
-                u64::from(block_len)
-            }
-            Some(size) if size.get_ref().0 == 0 || size.get_ref().0 % u64::from(block_len) != 0 => {
-                let allowed = format!("a multiple of the block size, {block_len}, and not 0");
-                report.refuse(size.span(), &named("size"), size.get_ref(), &allowed);
-                u64::from(block_len)
-            }
-            Some(size) => size.get_ref().0,
-        };
-        let kind = match kind_name {
-            "memory" => DeviceKind::Memory { len: len() },
-            "null" => DeviceKind::Null { len: len() },
-            "file" => {
-                let path = section.path.map(Spanned::into_inner).unwrap_or_else(|| {
-                    let text = format!("{} is missing: such as path = \"disk.img\"", named("path"));
-                    report.say(Some(section.kind.span()), text);
-                    PathBuf::new()
-                });
-                let read_only = section.read_only.is_some_and(Spanned::into_inner);
-                let queue_depth = number(section.queue_depth, &named("queue_depth"), 128, 1..=4096, report);
-                DeviceKind::File { path, read_only, queue_depth }
-            }
-            "fault" => {
-                DeviceKind::Fault { base: check_base(section.base, &name, section.kind.span(), &devices, report) }
-            }
-            other => {
-                let allowed = "\"memory\", \"null\", \"file\" or \"fault\"";
-                report.refuse(section.kind.span(), &named("type"), quoted(other), allowed);
-                DeviceKind::Null { len: u64::from(block_len) }
-            }
-        };
-        devices.push(DeviceSection { name, block_len, kind });
+        let device = check_device(section, &devices, report);
+        devices.push(device);
     }
     devices
 }
 
-/// The device below a fault device: one that stands before it, which nothing else is made of.
-fn check_base(
-    base: Option<Spanned<String>>,
-    name: &str,
-    kind_span: Range<usize>,
-    devices: &[DeviceSection],
-    report: &mut Report<'_>,
-) -> String {
-    let field = format!("device \"{name}\": base");
-    let Some(base) = base else {
-        report.say(Some(kind_span), format!("{field} is missing: the name of a device that stands before this one"));
-        return String::new();
+fn check_device(section: shape::Device, others: &[DeviceSection], report: &mut Report<'_>) -> DeviceSection {
+    let name = section.name.get_ref().clone();
+    let named = |field: &str| format!("device \"{name}\": {field}");
+    if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        report.refuse(section.name.span(), "device.name", quoted(&name), "a word without blanks");
+    } else if others.iter().any(|device| device.name == name) {
+        report.refuse(section.name.span(), "device.name", quoted(&name), "names are unique, and this one is taken");
+    }
+    let mut block_len: u32 = match section.block_size {
+        None => 512,
+        Some(ref block) if block.get_ref().0 == 512 => 512,
+        Some(ref block) if block.get_ref().0 == 4096 => 4096,
+        Some(ref block) => {
+            report.refuse(block.span(), &named("block_size"), block.get_ref().0, "512 or 4096");
+            512
+        }
     };
-    let wanted = base.get_ref();
-    if !devices.iter().any(|device| device.name == *wanted) {
-        let names = devices.iter().map(|device| device.name.as_str());
-        let allowed = match nearest(wanted, names) {
-            Some(near) => format!("a [[device]] that stands before this one; did you mean \"{near}\"?"),
-            None => "a [[device]] that stands before this one".to_owned(),
-        };
-        report.refuse(base.span(), &field, quoted(wanted), &allowed);
+    check_belongings(&section, report);
+    let kind_span = section.kind.span();
+    let kind = match section.kind.get_ref().as_str() {
+        "memory" => DeviceKind::Memory { len: check_size(&section, block_len, report) },
+        "null" => DeviceKind::Null { len: check_size(&section, block_len, report) },
+        "file" => {
+            let path = section.path.map(Spanned::into_inner).unwrap_or_else(|| {
+                report.say(Some(kind_span), format!("{} is missing: such as path = \"disk.img\"", named("path")));
+                PathBuf::new()
+            });
+            let read_only = section.read_only.is_some_and(Spanned::into_inner);
+            let queue_depth = number(section.queue_depth, &named("queue_depth"), 128, 1..=4096, report);
+            DeviceKind::File { path, read_only, queue_depth }
+        }
+        "fault" => check_fault(section, others, report),
+        "delay" => check_delay(section, others, report),
+        "partition" => check_partition(section, others, report),
+        other => {
+            let [first @ .., last] = TYPES.map(quoted);
+            report.refuse(kind_span, &named("type"), quoted(other), &format!("{} or {last}", first.join(", ")));
+            DeviceKind::Null { len: u64::from(block_len) }
+        }
+    };
+    let device = DeviceSection { name, block_len, kind };
+    // One that is made of another has the other's.
+    if let Some(base) = device.base().and_then(|base| others.iter().find(|other| other.name == *base)) {
+        block_len = base.block_len;
     }
-    if let Some(user) = devices.iter().find(|device| device.base() == Some(wanted)) {
-        let allowed = format!("one use for each device, and device \"{}\" has it", user.name);
-        report.refuse(base.span(), &field, quoted(wanted), &allowed);
+    DeviceSection { block_len, ..device }
+}
+
+/// Keys that the device's type has not.
+fn check_belongings(section: &shape::Device, report: &mut Report<'_>) {
+    let kind = section.kind.get_ref().as_str();
+    // The type is refused, and which keys it has is not known.
+    if !TYPES.contains(&kind) {
+        return;
     }
-    base.into_inner()
+    for (field, kinds, others) in BELONGINGS {
+        if let Some(span) = span_of(section, field).filter(|_| !kinds.contains(&kind)) {
+            let text =
+                format!("device \"{}\": {field}: only for {others}, not for type \"{kind}\"", section.name.get_ref());
+            report.say(Some(span), text);
+        }
+    }
+}
+
+fn span_of(section: &shape::Device, field: &str) -> Option<Range<usize>> {
+    match field {
+        "base" => section.base.as_ref().map(Spanned::span),
+        "block_size" => section.block_size.as_ref().map(Spanned::span),
+        "size" => section.size.as_ref().map(Spanned::span),
+        "path" => section.path.as_ref().map(Spanned::span),
+        "read_only" => section.read_only.as_ref().map(Spanned::span),
+        "queue_depth" => section.queue_depth.as_ref().map(Spanned::span),
+        "offset" => section.offset.as_ref().map(Spanned::span),
+        "avg_read_latency_us" => section.avg_read_latency_us.as_ref().map(Spanned::span),
+        "p99_read_latency_us" => section.p99_read_latency_us.as_ref().map(Spanned::span),
+        "avg_write_latency_us" => section.avg_write_latency_us.as_ref().map(Spanned::span),
+        "p99_write_latency_us" => section.p99_write_latency_us.as_ref().map(Spanned::span),
+        "seed" => section.seed.as_ref().map(Spanned::span),
+        _ => None,
+    }
+}
+
+fn check_size(section: &shape::Device, block_len: u32, report: &mut Report<'_>) -> u64 {
+    let field = format!("device \"{}\": size", section.name.get_ref());
+    match &section.size {
+        None => {
+            report.say(Some(section.kind.span()), format!("{field} is missing: such as size = \"64MiB\""));
+            u64::from(block_len)
+        }
+        Some(size) if size.get_ref().0 == 0 || size.get_ref().0 % u64::from(block_len) != 0 => {
+            let allowed = format!("a multiple of the block size, {block_len}, and not 0");
+            report.refuse(size.span(), &field, size.get_ref(), &allowed);
+            u64::from(block_len)
+        }
+        Some(size) => size.get_ref().0,
+    }
 }

@@ -5,7 +5,7 @@ use nvmf_core::spec::SubsystemSpec;
 use nvmf_core::target::DeviceFacts;
 use serde_json::{Value, json};
 
-use super::View;
+use super::{View, layer};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
@@ -32,11 +32,7 @@ fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Val
     let geometry = device.geometry();
     let namespace =
         subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).find(|n| n.device.name() == device.name());
-    let driver_specific = device.as_fault().map_or_else(
-        || json!({}),
-        // What SPDK says, and how often something was injected.
-        |fault| json!({ "error_disk": { "base_bdev": fault.base_name(), "injected": fault.hit_count() } }),
-    );
+    let driver_specific = device.layer().map_or_else(|| json!({}), |layer| layer::describe(layer, device.name()));
     let uuid = namespace.and_then(|namespace| namespace.uuid).map(|uuid| uuid.to_string());
     let mut facts = json!({
         "name": device.name(),

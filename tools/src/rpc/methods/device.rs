@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use ::bdev::{Device, FileOptions};
 use nvmf_core::ChangeId;
-use nvmf_core::target::Amendment;
+use nvmf_core::target::{Amendment, Base};
 use serde_json::{Value, json};
 use transport_rdma::target::Change;
 
-use super::{Recipe, View, subsystem};
+use super::{Recipe, TargetAccess, View, subsystem};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
@@ -92,8 +92,16 @@ fn open_file(name: &str, path: &Path, block_len: u32, read_only: bool) -> anyhow
 }
 
 pub(super) fn delete(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
-    let name = needed_name(parameters)?.to_owned();
-    subsystem::begin(view, parameters, Change::Amend(Amendment::DeleteDevice { name }))
+    begin_delete(view.target, parameters, needed_name(parameters)?.to_owned())
+}
+
+pub(super) fn begin_delete(
+    target: &mut dyn TargetAccess,
+    parameters: &Parameters<'_>,
+    name: String,
+) -> Result<ChangeId, RpcError> {
+    let change = target.change(Change::Amend(Amendment::DeleteDevice { name }));
+    change.map_err(|error| subsystem::refusal(parameters, &error))
 }
 
 pub(super) fn rescan(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
@@ -118,7 +126,7 @@ pub(super) fn make(
     view: View<'_>,
     parameters: &Parameters<'_>,
     name: String,
-    base: Option<&str>,
+    base: Option<Base<'_>>,
     recipe: Recipe,
 ) -> Result<(ChangeId, Value), RpcError> {
     // SPDK gives the device's UUID to its namespace; here namespaces have their own, which nvmf_subsystem_add_ns takes.

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use ::bdev::{Affected, Device, DeviceError, Effect, Fault, Rule};
+use ::bdev::{Affected, Device, DeviceError, Effect, Fault, Layer, Rule};
 use nvmf_core::ChangeId;
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ pub(super) fn create(view: View<'_>, parameters: &Parameters<'_>) -> Result<(Cha
         let base = base.ok_or_else(|| anyhow::anyhow!("the base device is gone"))?;
         Ok(Arc::new(Fault::new(&made_name, base, SEED)) as Arc<dyn Device>)
     });
-    let (change, _) = device::make(view, parameters, name, Some(base_name), recipe)?;
+    let (change, _) = device::make(view, parameters, name, Some(base_name.into()), recipe)?;
     Ok((change, json!(true)))
 }
 
@@ -53,7 +53,7 @@ pub(super) fn delete(view: View<'_>, parameters: &Parameters<'_>) -> Result<Chan
 
 pub(super) fn inject(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
     let device = find(&view, parameters)?;
-    let Some(fault) = device.as_fault() else { return Err(RpcError::no_such("bdev", device.name())) };
+    let Some(Layer::Fault(fault)) = device.layer() else { return Err(RpcError::no_such("bdev", device.name())) };
     let kinds = "\"read\", \"write\", \"unmap\", \"flush\", \"all\" or \"clear\"";
     let kind = parameters.needed_string("io_type", kinds)?;
     let effect = effect(parameters, kind == "clear")?;
@@ -125,7 +125,7 @@ fn find(view: &View<'_>, parameters: &Parameters<'_>) -> Result<Arc<dyn Device>,
     let devices = view.target.devices();
     match devices.iter().find(|facts| facts.device.name() == name) {
         None => Err(RpcError::no_such("bdev", name)),
-        Some(facts) if facts.device.as_fault().is_none() => {
+        Some(facts) if !matches!(facts.device.layer(), Some(Layer::Fault(_))) => {
             Err(parameters.refuse("name", &json!(name), "that of a device of bdev_error_create"))
         }
         Some(facts) => Ok(Arc::clone(facts.device)),

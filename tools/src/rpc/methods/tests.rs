@@ -53,11 +53,12 @@ impl TargetAccess for Fake {
         Ok(2)
     }
 
-    fn make_device(&mut self, name: &str, base: Option<&str>, recipe: Recipe) -> Result<ChangeId, ControlError> {
+    fn make_device(&mut self, name: &str, base: Option<Base<'_>>, recipe: Recipe) -> Result<ChangeId, ControlError> {
         if !self.opens_devices {
             return Ok(a_change());
         }
         let product = recipe().map(|device| format!("{} {:?}", device.product(), device.geometry().block_count));
+        let base = base.map(|base| base.name);
         self.changes.push(format!("{name} of {base:?}: {product:?}"));
         Ok(a_change())
     }
@@ -198,6 +199,7 @@ fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Result<V
     match super::perform(view, method, parameters)? {
         Outcome::Done(result) => Ok(result),
         Outcome::Begun(change, _) => panic!("{method} began {change:?}"),
+        Outcome::SeveralBegun(changes, _) => panic!("{method} began {changes:?}"),
     }
 }
 
@@ -611,6 +613,11 @@ fn devices_and_namespaces_take_spdks_parameters() {
             json!({ "base_name": "spare" }),
             "EE_spare of Some(\"spare\"): Ok(\"Error Injection Disk 10\")",
         ),
+        (
+            "bdev_delay_create",
+            json!({ "name": "slow", "base_bdev_name": "spare", "avg_read_latency": 1, "p99_read_latency": 2, "avg_write_latency": 3, "p99_write_latency": 4 }),
+            "slow of Some(\"spare\"): Ok(\"delay 10\")",
+        ),
         ("bdev_null_resize", json!({ "name": "spare", "new_size": 2 }), "device spare has 512 blocks"),
         ("bdev_aio_rescan", json!({ "name": "spare" }), "device spare has looked how large it is"),
         ("bdev_uring_delete", json!({ "name": "spare" }), "device spare is being deleted"),
@@ -652,7 +659,36 @@ fn devices_and_namespaces_take_spdks_parameters() {
     let add = json!({ "nqn": NQN, "namespace": { "bdev_name": "spare" } });
     let outcome = with_view(&reactors, |view| super::perform(view, "nvmf_subsystem_add_ns", Some(&add))).unwrap();
     assert!(matches!(outcome, Outcome::Begun(_, nsid) if nsid == json!(2)));
+    let split = json!({ "base_bdev": "spare", "split_count": 3 });
+    let outcome = with_view(&reactors, |view| super::perform(view, "bdev_split_create", Some(&split))).unwrap();
+    let names = json!(["sparep0", "sparep1", "sparep2"]);
+    assert!(matches!(outcome, Outcome::SeveralBegun(changes, made) if changes.len() == 3 && made == names));
     for (method, parameters, text) in [
+        (
+            "bdev_split_create",
+            json!({ "base_bdev": "spare", "split_count": 11 }),
+            "bdev_split_create: split_count is \"11 of 0 blocks\", and should be partitions that \"spare\" has room for, which has 10 blocks",
+        ),
+        (
+            "bdev_split_create",
+            json!({ "base_bdev": "spare", "split_count": 1, "split_size_mb": 1 }),
+            "bdev_split_create: split_count is \"1 of 256 blocks\", and should be partitions that \"spare\" has room for, which has 10 blocks",
+        ),
+        (
+            "bdev_split_delete",
+            json!({ "base_bdev": "spare" }),
+            "bdev_split_delete: base_bdev is \"spare\", and should be that of a device with partitions",
+        ),
+        (
+            "bdev_delay_update_latency",
+            json!({ "delay_bdev_name": "spare", "latency_type": "avg_read", "latency_us": 5 }),
+            "bdev_delay_update_latency: delay_bdev_name is \"spare\", and should be that of a device of bdev_delay_create",
+        ),
+        (
+            "bdev_delay_delete",
+            json!({ "name": "spare" }),
+            "bdev_delay_delete: name is \"spare\", and should be that of a device of bdev_delay_create",
+        ),
         (
             "bdev_malloc_create",
             json!({ "num_blocks": 8, "block_size": 520 }),

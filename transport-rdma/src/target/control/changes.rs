@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use nvmf_core::spec::SubsystemSpec;
-use nvmf_core::target::{Amendment, MadeDevice, SpecError};
+use nvmf_core::target::{Amendment, Base, MadeDevice, SpecError};
 use nvmf_core::{ChangeError, ChangeId, DisconnectReason};
 use reactor::Turn;
 
@@ -174,7 +174,7 @@ impl<P: Provider> Control<P> {
         &mut self,
         turn: &mut Turn<'_, Message<P>>,
         name: &str,
-        base: Option<&str>,
+        base: Option<Base<'_>>,
     ) -> Result<ChangeId, ControlError> {
         let change = self.core.begin_device(name, base)?;
         self.answers.push(PendingAnswer { change, listeners: Vec::new(), is_done: false });

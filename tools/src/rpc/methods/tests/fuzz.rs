@@ -43,7 +43,7 @@ fn run(reactors: &Reactors, device: &Arc<dyn Device>, input: &[u8]) -> Features 
             let place = METHODS.iter().position(|(name, _, _)| *name == method).unwrap_or(METHODS.len()) as u64;
             let seen = match &outcome {
                 Ok(Outcome::Done(_)) => 1,
-                Ok(Outcome::Begun(..)) => 2,
+                Ok(Outcome::Begun(..) | Outcome::SeveralBegun(..)) => 2,
                 Err(error) => {
                     features.insert(1 << 40 | kind(&error.message));
                     3

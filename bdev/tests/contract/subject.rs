@@ -1,0 +1,179 @@
+//! Devices under test: each kind, and stacks of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bdev::{Delay, Device, Fault, File, FileOptions, Latencies, Memory, Null, Partition};
+use reactor::Segment;
+
+use crate::fake_rbd::FakeRbd;
+
+/// Devices of the suite have this many blocks.
+pub(crate) const BLOCK_COUNT: u64 = 1000;
+
+/// Blocks of a partition's base before and behind it.
+const MARGIN: u64 = 24;
+
+/// What is at the bottom of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bottom {
+    Memory,
+    Null,
+    /// An image of a cluster, as `fake_rbd` plays one.
+    Rbd,
+    /// A file of a disk's file system, or of one in memory, which cannot zero a range without writing it; through io_uring or a thread.
+    File {
+        in_memory: bool,
+        without_ring: bool,
+    },
+}
+use Bottom::{File as OnFile, Memory as InMemory, Null as Nothing, Rbd as InCluster};
+
+/// What stands over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    Fault,
+    Delay,
+    Partition,
+}
+use Over::{Delay as Slower, Fault as Faulty, Partition as Part};
+
+const RING: Bottom = OnFile { in_memory: false, without_ring: false };
+const THREAD: Bottom = OnFile { in_memory: false, without_ring: true };
+
+/// Each kind, each layer over each kind that differs from the others, and higher stacks, lowest layer first.
+const STACKS: &[(Bottom, &[Over])] = &[
+    (InMemory, &[]),
+    (Nothing, &[]),
+    (RING, &[]),
+    (InCluster, &[]),
+    (THREAD, &[]),
+    (OnFile { in_memory: true, without_ring: false }, &[]),
+    (OnFile { in_memory: true, without_ring: true }, &[]),
+    (InMemory, &[Faulty]),
+    (Nothing, &[Faulty]),
+    (RING, &[Faulty]),
+    (InCluster, &[Faulty]),
+    (THREAD, &[Faulty]),
+    (InMemory, &[Slower]),
+    (Nothing, &[Slower]),
+    (RING, &[Slower]),
+    (InCluster, &[Slower]),
+    (THREAD, &[Slower]),
+    (InMemory, &[Part]),
+    (Nothing, &[Part]),
+    (RING, &[Part]),
+    (InCluster, &[Part]),
+    (THREAD, &[Part]),
+    (InMemory, &[Part, Part]),
+    (InMemory, &[Slower, Part]),
+    (RING, &[Part, Slower]),
+    (InMemory, &[Part, Faulty, Slower]),
+    (RING, &[Faulty, Slower, Part]),
+    (THREAD, &[Slower, Part, Faulty]),
+    (InCluster, &[Part, Slower, Faulty]),
+];
+
+/// A file that is gone with the test.
+pub(crate) struct Image(pub(crate) PathBuf);
+
+impl Image {
+    /// In the build's own directory.
+    pub(crate) fn new(len: u64) -> Self {
+        Self::new_in(env!("CARGO_TARGET_TMPDIR").as_ref(), len)
+    }
+
+    fn new_in(directory: &Path, len: u64) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("bdev-{}-{}.img", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = directory.join(name);
+        fs::File::create(&path).unwrap().set_len(len).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A device under test.
+pub(crate) struct Subject {
+    /// To say which.
+    pub(crate) name: String,
+    pub(crate) device: Arc<dyn Device>,
+    /// The lowest device's, which reads may be pushed out of.
+    pub(crate) memory: Option<Segment>,
+    pub(crate) bottom: Bottom,
+    pub(crate) layers: &'static [Over],
+    pub(crate) image: Option<Image>,
+}
+
+impl Subject {
+    /// Whether it keeps what is written.
+    pub(crate) fn keeps(&self) -> bool {
+        self.bottom != Nothing
+    }
+
+    /// Whether it ends nothing before its time has come.
+    pub(crate) fn waits(&self) -> bool {
+        self.layers.contains(&Slower)
+    }
+
+    /// Its block's bytes.
+    pub(crate) fn block_len(&self) -> usize {
+        self.device.geometry().block_len as usize
+    }
+}
+
+/// All of them, with blocks of both lengths.
+pub(crate) fn subjects() -> Vec<Subject> {
+    let stacks = || STACKS.iter().filter(|(bottom, _)| is_possible(*bottom));
+    [512, 4096].into_iter().flat_map(|block_len| stacks().map(move |stack| subject(*stack, block_len))).collect()
+}
+
+fn is_possible(bottom: Bottom) -> bool {
+    !matches!(bottom, OnFile { in_memory: true, .. }) || Path::new("/dev/shm").is_dir()
+}
+
+fn subject((bottom, layers): (Bottom, &'static [Over]), block_len: u32) -> Subject {
+    let part_count = layers.iter().filter(|layer| **layer == Part).count() as u64;
+    let mut block_count = BLOCK_COUNT + 2 * MARGIN * part_count;
+    let mut image = None;
+    let mut device: Arc<dyn Device> = match bottom {
+        InMemory => Arc::new(Memory::new("base", block_len, block_count, false).unwrap()),
+        Nothing => Arc::new(Null::new("base", block_len, block_count).unwrap()),
+        InCluster => {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let image = format!("contract-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+            Arc::new(FakeRbd::load().device(&image, block_len, block_count))
+        }
+        OnFile { in_memory, without_ring } => {
+            let directory = if in_memory { "/dev/shm" } else { env!("CARGO_TARGET_TMPDIR") };
+            let made = Image::new_in(directory.as_ref(), u64::from(block_len) * block_count);
+            let options = FileOptions { block_len, without_ring, ..FileOptions::default() };
+            let file = File::open("base", &made.0, options).unwrap();
+            image = Some(made);
+            Arc::new(file)
+        }
+    };
+    let memory = device.memory();
+    for layer in layers {
+        device = match layer {
+            Faulty => Arc::new(Fault::new("fault", device, 1)),
+            Slower => {
+                let latencies = Latencies { read_us: 2, read_p99_us: 30, write_us: 3, write_p99_us: 40 };
+                Arc::new(Delay::new("delay", device, latencies, 1).unwrap())
+            }
+            Part => {
+                block_count -= 2 * MARGIN;
+                Arc::new(Partition::new("part", device, MARGIN, block_count).unwrap())
+            }
+        };
+    }
+    assert_eq!(device.geometry().block_count, BLOCK_COUNT);
+    Subject { name: format!("{bottom:?} {layers:?} of {block_len}"), device, memory, bottom, layers, image }
+}
