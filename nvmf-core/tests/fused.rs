@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use bdev::{BdevError, Channel, Completion, Device, Geometry, Operation, OperationKind};
 use harness::device::TestDevice;
-use harness::{Conn, OP_READ, OP_WRITE, Options, World, io, namespace};
+use harness::{Conn, NQN, OP_READ, OP_WRITE, Options, World, io, namespace};
 use nvmf_core::command::{BlockRange, DataPointer, Fuse};
 use nvmf_core::host;
 use nvmf_core::status::Status;
@@ -317,6 +317,72 @@ fn queues_that_end_at_any_moment_leave_no_lock() {
         assert_eq!(world.responses(queues[2]).len(), 1 + 2, "{steps} steps");
         world.shut_down();
     }
+}
+
+/// A pause that comes between a pair's comparison and its write waits for both.
+#[test]
+fn a_pause_waits_for_the_whole_of_a_pair_that_has_begun() {
+    let device = TestDevice::new("disk", 100);
+    let state = Arc::clone(&device.state);
+    let (mut world, queue) = one_queue(device);
+    state.lock().unwrap().hold = true;
+    for command in pair(1, range(10, 1), 0, 4096) {
+        world.send(queue, command, &[]);
+    }
+    world.run(300);
+    let pause = world.change(|target| target.pause_subsystem(NQN)).unwrap();
+    world.run(300);
+    assert!(!world.is_done(pause), "the comparison is under way");
+    let before = world.responses(queue).len();
+    // It comes too late for this pause.
+    for command in pair(3, range(20, 1), 0, 4096) {
+        world.send(queue, command, &[]);
+    }
+    state.lock().unwrap().hold = false;
+    world.finish(pause);
+    let write = OperationKind::Write { force_unit_access: false };
+    let kinds = || state.lock().unwrap().seen.iter().map(|(kind, _)| *kind).collect::<Vec<_>>();
+    assert_eq!(kinds(), [OperationKind::Read, write], "both have been carried out when the pause is answered");
+    world.run(300);
+    assert_eq!(world.responses(queue).len(), before + 2);
+    assert_eq!(kinds().len(), 2);
+    let resume = world.change(|target| target.resume_subsystem(NQN)).unwrap();
+    world.finish(resume);
+    world.run(300);
+    let statuses: Vec<_> = world.responses(queue)[before..].iter().map(CompletionEntry::status).collect();
+    assert_eq!(statuses, [Status::SUCCESS; 4]);
+    world.shut_down();
+}
+
+/// A lock that is granted to a pair of a paused subsystem goes back: nothing is locked while it is paused, and a CPU may leave.
+#[test]
+fn a_pair_that_is_paused_before_it_begins_has_no_lock_meanwhile() {
+    let device = bdev::Memory::new("ram", 512, 100, false).unwrap();
+    let mut world = World::new(Options::new(vec![namespace(NSID, Arc::new(device))]));
+    let (_, id) = world.attach(0);
+    let (queue, reader) = (world.connect_io(1, id, 1), world.connect_io(0, id, 2));
+    world.run(50);
+    let unlocked = world.live_count(0) + world.live_count(1);
+    world.wire(0).hold_finished = true;
+    assert_eq!(world.execute(reader, io(OP_READ, 1, 10, 2, harness::keyed(0, 1024)), &[]).status(), Status::SUCCESS);
+    let before = world.responses(queue).len();
+    for command in pair(2, range(11, 1), 0, 4096) {
+        world.send(queue, command, &[]);
+    }
+    world.run(300);
+    assert!(world.live_count(0) + world.live_count(1) > unlocked, "a lock is waited for");
+    let pause = world.change(|target| target.pause_subsystem(NQN)).unwrap();
+    world.wire(0).hold_finished = false;
+    world.finish(pause);
+    world.run(300);
+    assert_eq!(world.responses(queue).len(), before);
+    assert_eq!(world.live_count(0) + world.live_count(1), unlocked, "nothing is locked");
+    let resume = world.change(|target| target.resume_subsystem(NQN)).unwrap();
+    world.finish(resume);
+    world.run(300);
+    let statuses: Vec<_> = world.responses(queue)[before..].iter().map(CompletionEntry::status).collect();
+    assert_eq!(statuses, [Status::SUCCESS; 2]);
+    world.shut_down();
 }
 
 /// Operations end after a random number of polls, and take effect then. Remembers what was written, in order.

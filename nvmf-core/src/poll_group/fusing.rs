@@ -135,8 +135,11 @@ impl PollGroup {
             Fusion::First { second, hold } => {
                 let waits = second.filter(|second| qpair.request(*second).state == RequestState::Parked);
                 if let (Some(second), true, Hold::Has { .. }) = (waits, status.is_success(), hold) {
-                    // The lock is the write's from here on.
-                    qpair.request(second).fusion = Fusion::Second { first: None, hold };
+                    // The lock is the write's from here on, and so is the lease: a pause that comes between waits for both.
+                    let lease = qpair.request(slot).lease.take();
+                    let write = qpair.request(second);
+                    write.fusion = Fusion::Second { first: None, hold };
+                    write.lease = lease;
                     qpair.must_advance(second, RequestEvent::Unpark);
                     return self.io_batch.push((handle, second));
                 }

@@ -474,6 +474,11 @@ impl World {
         self.wires[usize::from(cpu)].borrow_mut()
     }
 
+    /// What keeps this CPU from leaving.
+    pub fn live_count(&self, cpu: u16) -> usize {
+        self.wire(cpu).live_count
+    }
+
     pub fn counters(&self, cpu: u16) -> Arc<PollGroupCounters> {
         self.directory.counters(Cpu(cpu))
     }
