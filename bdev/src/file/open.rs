@@ -64,6 +64,20 @@ pub(super) fn open(device: &str, path: &Path, options: FileOptions, try_direct: 
     lock(&file, options.read_only).map_err(failed("lock"))?;
     let len = file.seek(SeekFrom::End(0)).map_err(failed("seek to the end"))?;
     check_len(device, len, options.block_len)?;
+    if let Some(logical) =
+        logical_block_len(&file).filter(|logical| kind.is_block_device() && *logical > options.block_len)
+    {
+        return Err(BdevError::Field {
+            device: device.to_owned(),
+            field: "block size",
+            value: options.block_len.to_string(),
+            allowed: if logical == 4096 {
+                "4096: the disk has blocks of 4096 bytes itself"
+            } else {
+                "a disk with blocks of 512 or 4096 bytes"
+            },
+        });
+    }
     let (deallocation, preferred) = if kind.is_block_device() {
         // Where the device below cannot zero what it discards, the kernel refuses the call [block/fops.c, blkdev_fallocate], and writing zeroes to a
         // whole device instead is nothing that anybody who discards it would want.
@@ -74,6 +88,14 @@ pub(super) fn open(device: &str, path: &Path, options: FileOptions, try_direct: 
     };
     let direct = data_alignment.is_some();
     Ok(Opened { file, len, direct, data_alignment: data_alignment.unwrap_or(1), deallocation, preferred })
+}
+
+/// Bytes of a block device's own blocks: it reads and writes nothing smaller.
+fn logical_block_len(file: &File) -> Option<u32> {
+    let mut len = 0_u32;
+    // SAFETY: invariant 2: the call writes one 32-bit number.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::BLKSSZGET, &raw mut len) };
+    (result == 0).then_some(len)
 }
 
 /// What a block device says of itself.

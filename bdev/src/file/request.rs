@@ -71,6 +71,7 @@ pub(super) struct Request {
     is_advice: bool,
     done_len: u64,
     retry_count: u32,
+    is_cancelled: bool,
 }
 
 impl Request {
@@ -97,7 +98,13 @@ impl Request {
             is_advice,
             done_len: 0,
             retry_count: 0,
+            is_cancelled: false,
         }
+    }
+
+    /// It need not be done any more: its present call is its last, however that ends. False: that was said before.
+    pub(super) fn cancel(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_cancelled, true)
     }
 
     /// The call that is to be made now.
@@ -128,6 +135,16 @@ impl Request {
 
     /// Takes the result of [`Self::call`]: as the kernel gives it, a count or a negated errno.
     pub(super) fn advance(&mut self, result: i32, refused: &mut Refused) -> Next {
+        // A call that was cancelled says so, or where it was under way that it was interrupted [io_uring/cancel.c, io_async_cancel_one].
+        let was_stopped = matches!(-result, libc::ECANCELED | libc::EINTR);
+        match self.after(result, refused) {
+            Next::Call if self.is_cancelled => Next::Done(Err(DeviceError::Cancelled)),
+            Next::Done(Err(_)) if self.is_cancelled && was_stopped => Next::Done(Err(DeviceError::Cancelled)),
+            next @ (Next::Call | Next::Done(_)) => next,
+        }
+    }
+
+    fn after(&mut self, result: i32, refused: &mut Refused) -> Next {
         let Ok(moved_len) = u64::try_from(result) else {
             return self.failed(-result, refused);
         };
@@ -308,6 +325,29 @@ mod tests {
             call_count += 1;
         }
         assert_eq!(call_count, RETRY_COUNT_MAX + 1);
+    }
+
+    #[test]
+    fn a_cancelled_operation_makes_no_further_call() {
+        let data = Arena::new(4096, false).unwrap().segment();
+        let read = || request(OperationKind::Read, 4096, Some(data));
+        let cancelled = Next::Done(Err(DeviceError::Cancelled));
+        for (result, next) in [
+            (4096, Next::Done(Ok(()))),
+            (512, cancelled),
+            (-libc::ECANCELED, cancelled),
+            (-libc::EINTR, cancelled),
+            (-libc::EAGAIN, cancelled),
+            (-libc::EIO, Next::Done(Err(DeviceError::ReadFault))),
+        ] {
+            let mut read = read();
+            assert!(read.cancel());
+            assert!(!read.cancel(), "once is enough");
+            assert_eq!(read.advance(result, &mut Refused::default()), next, "{result}");
+        }
+        let mut zeroes = request(OperationKind::WriteZeroes { deallocate: false, force_unit_access: true }, 4096, None);
+        zeroes.cancel();
+        assert_eq!(zeroes.advance(0, &mut Refused::default()), cancelled, "zeroed, and not yet durable");
     }
 
     #[test]

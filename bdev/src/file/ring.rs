@@ -29,6 +29,9 @@ use crate::size::Size;
 /// The one registered file.
 const FILE: Fixed = Fixed(0);
 
+/// User data of entries that cancel others: the handle of no request.
+const CANCEL: u64 = u64::MAX;
+
 /// Whether this process may use io_uring.
 pub(super) fn probe() -> io::Result<()> {
     IoUring::new(2).map(|_| ())
@@ -59,6 +62,8 @@ pub(super) struct RingChannel {
     refused: Refused,
     /// Ended without the kernel.
     finished: VecDeque<Completion>,
+    /// Cancellations that the kernel has not answered.
+    cancel_count: usize,
     /// Whether a failing enter has been reported.
     enter_failed: bool,
     shared: Arc<Shared>,
@@ -66,8 +71,9 @@ pub(super) struct RingChannel {
 
 impl RingChannel {
     pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, size: Size, queue_depth: u32) -> io::Result<Self> {
-        // As many entries as requests, and twice as many completions: neither queue can overflow, since a request has one entry at most.
-        let ring = IoUring::new(queue_depth)?;
+        // Twice as many entries as requests, and twice as many completions again: neither queue can overflow, since a request has one entry at most, and
+        // there are no more cancellations than that.
+        let ring = IoUring::new(queue_depth * 2)?;
         ring.submitter().register_files(&[shared.file.as_raw_fd()])?;
         Ok(Self {
             ring,
@@ -77,6 +83,7 @@ impl RingChannel {
             zeroes: shared.zeroes.segment(),
             refused: Refused::default(),
             finished: VecDeque::with_capacity(queue_depth as usize),
+            cancel_count: 0,
             enter_failed: false,
             shared,
         })
@@ -127,6 +134,11 @@ impl Channel for RingChannel {
         let (_, mut submission, completion) = self.ring.split();
         let mut again = false;
         for entry in completion {
+            if entry.user_data() == CANCEL {
+                // Whatever was found: the request tells its own end.
+                self.cancel_count -= 1;
+                continue;
+            }
             let handle = Handle::from_bits(entry.user_data());
             let Some(request) = self.requests.look_mut(handle) else {
                 continue;
@@ -145,6 +157,25 @@ impl Channel for RingChannel {
         drop(submission);
         self.enter();
         Progress::busy_if(again || completions.len() > had_len)
+    }
+
+    fn cancel(&mut self, token: u64) -> bool {
+        let Some(handle) = self.requests.iter().find(|(_, request)| request.token == token).map(|(handle, _)| handle)
+        else {
+            return false;
+        };
+        if self.cancel_count == self.requests.capacity() {
+            return false;
+        }
+        if self.requests.look_mut(handle).is_some_and(Request::cancel) {
+            let entry = opcode::AsyncCancel::new(handle.to_bits()).build().user_data(CANCEL);
+            // SAFETY: the entry points at nothing.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            assert!(pushed.is_ok(), "as many entries as requests and cancellations");
+            self.cancel_count += 1;
+            self.enter();
+        }
+        true
     }
 
     fn outstanding_count(&self) -> usize {
@@ -180,7 +211,7 @@ fn queue(submission: &mut squeue::SubmissionQueue<'_>, call: Call, handle: Handl
     let entry = entry(call, zeroes).user_data(handle.to_bits());
     // SAFETY: what the entry points at outlives it, by invariants 1 and 2.
     let pushed = unsafe { submission.push(&entry) };
-    assert!(pushed.is_ok(), "as many entries as requests, and one entry of each");
+    assert!(pushed.is_ok(), "as many entries as requests and cancellations");
 }
 
 fn entry(call: Call, zeroes: Segment) -> squeue::Entry {
