@@ -238,6 +238,37 @@ impl Layer<'_> {
     }
 }
 
+/// What others have done to a device: the file was extended, the disk taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// There is more of it: [`Device::rescan`] takes it in.
+    Grown {
+        /// Blocks that there are.
+        block_count: u64,
+    },
+    /// There is less of it. Operations beyond its end fail.
+    Shrunk {
+        /// Blocks that there are.
+        block_count: u64,
+    },
+    /// There is none of it any more, and will not be.
+    Gone {
+        /// What was seen.
+        why: String,
+    },
+}
+
+impl News {
+    /// Of a device that had `before` blocks and has `now`.
+    pub(crate) fn of_size(before: u64, now: u64) -> Option<Self> {
+        match now {
+            _ if now > before => Some(Self::Grown { block_count: now }),
+            _ if now < before => Some(Self::Shrunk { block_count: now }),
+            _ => None,
+        }
+    }
+}
+
 /// A block device: shared, immutable.
 pub trait Device: Send + Sync + fmt::Debug {
     /// Its name, unique in the target.
@@ -278,6 +309,11 @@ pub trait Device: Send + Sync + fmt::Debug {
             value: self.product().to_owned(),
             allowed: "a file: others have the size that they were given",
         })
+    }
+
+    /// What others have done to it that it has not been told. May make system calls, and take long.
+    fn news(&self) -> Option<News> {
+        None
     }
 
     /// It is made of another device: how, with what only devices of that kind can be told.

@@ -6,12 +6,14 @@
 //! | [`worker`] | a channel through a thread: where this process may not use io_uring |
 //! | [`request`] | one operation's steps, whichever way it goes |
 //! | [`open`] | opening, and what the file system allows |
+//! | [`news`] | what others have done to it since |
 //!
 //! Owns the descriptor, and a lock on it, so that no two processes write to one image. Both go when the last channel has gone.
 
 mod ring;
 mod worker;
 
+mod news;
 mod open;
 mod request;
 
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use reactor::Arena;
 
 use crate::channel::Channel;
-use crate::device::{BdevError, Device, Geometry};
+use crate::device::{BdevError, Device, Geometry, News};
 use crate::extent;
 use crate::size::Size;
 
@@ -147,6 +149,10 @@ impl Device for File {
         })?;
         open::check_len(&self.name, len, self.geometry.block_len)?;
         self.size.grow(&self.name, len / u64::from(self.geometry.block_len))
+    }
+
+    fn news(&self) -> Option<News> {
+        news::look(&self.shared.file, self.geometry.block_len, self.size.now())
     }
 
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {

@@ -33,7 +33,7 @@ mod statistics;
 
 pub use channel::{Channel, Completion, Operation, OperationKind};
 pub use delay::{Delay, Latencies, LatencyKind};
-pub use device::{Atomic, BdevError, Deallocation, Device, DeviceError, Geometry, Layer, Preferred};
+pub use device::{Atomic, BdevError, Deallocation, Device, DeviceError, Geometry, Layer, News, Preferred};
 pub use fault::{Affected, Effect, Fault, Rule};
 pub use file::{File, FileOptions};
 pub use memory::Memory;

@@ -35,7 +35,7 @@ pub use image::Standing;
 pub use library::Ceph;
 
 use crate::channel::Channel;
-use crate::device::{BdevError, Deallocation, Device, Geometry, Preferred};
+use crate::device::{BdevError, Deallocation, Device, Geometry, News, Preferred};
 use crate::extent;
 use crate::size::Size;
 
@@ -414,6 +414,15 @@ impl Device for Rbd {
     fn rescan(&self) -> Result<(), BdevError> {
         let (_, image) = self.shared.current();
         self.shared.size.grow(&self.name, image.len()? / u64::from(self.geometry.block_len))
+    }
+
+    fn news(&self) -> Option<News> {
+        if !self.take_changed() {
+            return None;
+        }
+        let (_, image) = self.shared.current();
+        let block_count = image.len().ok()? / u64::from(self.geometry.block_len);
+        News::of_size(self.shared.size.now(), block_count)
     }
 
     fn as_rbd(&self) -> Option<&Rbd> {

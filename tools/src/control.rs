@@ -8,6 +8,7 @@ mod facts;
 mod lookout;
 mod refusals;
 mod server;
+mod watch;
 
 mod session;
 
@@ -16,8 +17,10 @@ mod listener;
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, RawFd};
 
+use bdev::News;
+use nvmf_core::target::Amendment;
 use reactor::{Cpu, Program, Progress, Rest, Turn};
-use transport_rdma::target::{Control, Message};
+use transport_rdma::target::{Change, Control, Message};
 use transport_rdma::verbs::Provider;
 
 use access::Access;
@@ -28,6 +31,7 @@ pub use listener::{ListenError, Listener, Service};
 use lookout::{LOOK_NS, Lookout};
 use refusals::Refusals;
 use server::Server;
+use watch::{Sighting, Watch};
 
 use crate::keeper::{Keeper, Outcome as Kept};
 use crate::keyring::Keyring;
@@ -43,6 +47,7 @@ const SIGNAL_TOKEN: u64 = 2;
 const DEVICE_TOKEN: u64 = 3;
 const KEEPER_TOKEN: u64 = 4;
 const WORKERS_TOKEN: u64 = 5;
+const WATCH_TOKEN: u64 = 6;
 
 /// Timers of this program; all others are the target's.
 const TICK_TIMER: u64 = 1 << 62 | 1;
@@ -84,6 +89,7 @@ pub struct ControlProgram<P: Provider> {
     signals: crate::target::Signals,
     epoll: Epoll,
     worker: DeviceWorker,
+    watch: Watch,
     server: Server,
     keeper: Keeper,
     shutdown_deadline_ns: u64,
@@ -121,6 +127,11 @@ impl<P: Provider> ControlProgram<P> {
         let server = Server::new(parts.listeners, &epoll)?;
         let worker = DeviceWorker::new(parts.facts.directory.cpu_count())?;
         epoll.add(worker.as_raw_fd(), DEVICE_TOKEN, readable)?;
+        let watch = Watch::new()?;
+        epoll.add(watch.as_raw_fd(), WATCH_TOKEN, readable)?;
+        for facts in parts.control.core().devices() {
+            watch.add(facts.device);
+        }
         Ok(Self {
             control: parts.control,
             lookout: Lookout::new(&parts.facts.reactors),
@@ -132,6 +143,7 @@ impl<P: Provider> ControlProgram<P> {
             signals: parts.signals,
             epoll,
             worker,
+            watch,
             server,
             keeper: parts.keeper,
             shutdown_deadline_ns: parts.shutdown_deadline_ns,
@@ -194,7 +206,36 @@ impl<P: Provider> ControlProgram<P> {
     /// Devices that were made, or not.
     fn take_devices(&mut self, turn: &mut Turn<'_, Message<P>>) {
         while let Some(Outcome { change, result }) = self.worker.next_outcome() {
+            if let Ok(made) = &result {
+                self.watch.add(&made.device);
+            }
             self.control.device_made(turn, change, result);
+        }
+    }
+
+    /// What others have done to devices: what there is more of is offered, what is gone is taken from its hosts.
+    fn take_sightings(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        while let Some(Sighting { device, news }) = self.watch.next() {
+            let change = match news {
+                News::Grown { block_count } => {
+                    tracing::info!(device, block_count, "a device has grown");
+                    Amendment::RescanDevice { name: device }
+                }
+                News::Shrunk { block_count } => {
+                    tracing::warn!(device, block_count, "a device has shrunk: what hosts do beyond its end fails");
+                    continue;
+                }
+                News::Gone { why } => {
+                    // What is made of it goes first; it is seen again.
+                    let Some(name) = self.control.core().topmost_device(&device).map(str::to_owned) else { continue };
+                    tracing::warn!(device, why, "a device is gone: {name} is taken from its hosts");
+                    Amendment::DeleteDevice { name }
+                }
+            };
+            // It may be on its way out already.
+            if let Err(error) = self.control.change(turn, Change::Amend(change)) {
+                tracing::warn!("what others did to a device came to nothing: {error}");
+            }
         }
     }
 
@@ -323,6 +364,7 @@ impl<P: Provider> Program for ControlProgram<P> {
                 TRANSPORT_TOKEN | KEEPER_TOKEN | WORKERS_TOKEN => {}
                 SIGNAL_TOKEN => self.take_signals(turn),
                 DEVICE_TOKEN => self.take_devices(turn),
+                WATCH_TOKEN => self.take_sightings(turn),
                 theirs => self.serve(turn, theirs),
             }
         }

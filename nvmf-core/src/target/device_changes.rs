@@ -107,6 +107,17 @@ impl Target {
         self.grow(name, |device| device.rescan())
     }
 
+    /// The device that is made of this one, by way of others perhaps, and that no other is made of: itself, if none is. `None` if it cannot be used.
+    pub fn topmost_device<'n>(&'n self, name: &'n str) -> Option<&'n str> {
+        let index = self.devices.find(name).ok()?;
+        match self.devices.claim(index) {
+            Some(Claim::Device(user)) => self.topmost_device(user),
+            // One after the other.
+            Some(Claim::Parts(parts)) => self.topmost_device(parts.first().map_or(name, Part::user)),
+            Some(Claim::Namespace(..)) | None => Some(name),
+        }
+    }
+
     /// A device that is gone from the target, each once.
     pub fn next_retired(&mut self) -> Option<RetiredDevice> {
         self.retired.pop_front()

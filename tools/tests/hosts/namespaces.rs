@@ -1,6 +1,8 @@
 //! Devices and namespaces that are made, grown, paused and deleted by JSON-RPC, with hosts and files that are real.
 
 use std::fs::OpenOptions;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -51,8 +53,22 @@ fn namespaces_come_and_go_while_others_are_verified() {
     assert_eq!(target.result("bdev_aio_rescan", json!({ "name": "late-file" })), true);
     let found = target.result("bdev_get_bdevs", json!({ "name": "late-file" }));
     assert_eq!(found[0]["num_blocks"], 16_384);
+    // It is noticed, too.
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(12 << 20).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while target.result("bdev_get_bdevs", json!({ "name": "late-file" }))[0]["num_blocks"] != 24_576 {
+        assert!(Instant::now() < deadline, "a file that grew is noticed");
+        sleep(Duration::from_millis(50));
+    }
     let (_, why) = target.refusal("bdev_null_resize", json!({ "name": "late-null", "new_size": 1 }));
     assert!(why.contains("can grow and not shrink"), "{why}");
+
+    let told = target.result("bdev_get_iostat", json!({ "name": "late-file" }));
+    let [writes, timed, took] = ["num_write_ops", "timed_write_ops", "write_latency_ticks"]
+        .map(|name| told["bdevs"][0][name].as_u64().unwrap_or_else(|| panic!("{told}")));
+    assert!(writes >= 100 && timed == writes && took > 0, "{told}");
+    let shown = target.metric("nvmf_bdev_operations_total{device=\"late-file\",operation=\"write\"}");
+    assert!(shown >= 100.0, "{shown}");
 
     assert_eq!(target.result("nvmf_subsystem_remove_ns", json!({ "nqn": SUBSYSTEM, "nsid": 4 })), true);
     for device in ["late-memory", "late-file", "late-null"] {
