@@ -12,11 +12,14 @@
 //! | [`Delay`] | another device, slower |
 //! | [`Partition`] | a range of another device's blocks |
 //!
+//! A [`Gate`] before a channel holds its device to limits of operations and bytes per second.
+//!
 //! What every device keeps is written down as tests: `tests/contract`.
 
 mod delay;
 mod fault;
 mod partition;
+mod qos;
 
 mod file;
 mod memory;
@@ -39,5 +42,6 @@ pub use file::{File, FileOptions};
 pub use memory::Memory;
 pub use null::Null;
 pub use partition::Partition;
+pub use qos::{BURST_MS_MAX, BURST_MS_MIN, Gate, Limits, Rates, Throttle};
 pub use rbd::{Ceph, Cluster, ClusterOptions, Connection, Rbd, RbdOptions, Standing, wait_until_closed};
 pub use statistics::{Class, ClassStatistics, Meter, Statistics};

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bdev::{BdevError, Channel, Device, Statistics};
+use bdev::{BdevError, Channel, Device, Gate, Statistics, Throttle};
 
 use crate::namespace::DeviceIndex;
 use crate::reservation::HostNumber;
@@ -59,9 +59,14 @@ pub struct Way {
 
 impl Way {
     /// Into a device that is there from the start. May make system calls.
-    pub(crate) fn open(device: &dyn Device, statistics: &Arc<Statistics>) -> Result<Self, BdevError> {
+    pub(crate) fn open(
+        device: &dyn Device,
+        statistics: &Arc<Statistics>,
+        throttle: Arc<Throttle>,
+    ) -> Result<Self, BdevError> {
         let (block_len, statistics) = (device.geometry().block_len, Arc::clone(statistics));
-        Ok(Self { channel: device.open_channel()?, block_len, statistics, is_watched: true })
+        let channel = Box::new(Gate::new(device.open_channel()?, throttle, block_len));
+        Ok(Self { channel, block_len, statistics, is_watched: true })
     }
 }
 

@@ -43,6 +43,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bdev::Limits;
 use reactor::{Cpu, Domain, Full, Grace, Limbo, Turn, Unlinked};
 
 pub use amend::Amendment;
@@ -254,7 +255,10 @@ impl Target {
         if !self.is_closing {
             self.is_closing = true;
             self.is_stale = true;
-            self.devices.iter().for_each(|facts| facts.device.let_go());
+            self.devices.iter().for_each(|facts| {
+                facts.device.let_go();
+                facts.throttle.set(Limits::default());
+            });
         }
     }
 

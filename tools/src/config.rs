@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bdev::Latencies;
+use bdev::{Latencies, Limits};
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::AnaSpec;
 use nvmf_core::spec::{HostLimits, ReferralSpec};
@@ -193,6 +193,8 @@ pub struct DeviceSection {
     pub block_len: u32,
     /// What it is.
     pub kind: DeviceKind,
+    /// What its users may do.
+    pub limits: Limits,
 }
 
 impl DeviceSection {

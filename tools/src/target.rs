@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
 use nvmf_core::spec::{AuthenticationSpec, ControllerSpec, NamespaceSpec, Persistence, SubsystemSpec, TargetSpec};
+use nvmf_core::target::DeviceFacts;
 use reactor::{
     ArenaOptions, Cpu, Domain, HugepagePlan, Hugepages, NumaNode, Placement, Program, ReactorOptions, Runtime,
     RuntimeBuilder,
@@ -128,6 +129,7 @@ where
     let state = state.context("target.state_directory")?;
     let spec = target_spec(config, &devices, &keyring, state.as_ref())?;
     let (control, cpus) = build(provider, builder.domain(), spec, options)?;
+    set_limits(config, control.core().devices());
     for subsystem in &config.subsystems {
         let listeners = subsystem.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         tracing::info!(nqn = subsystem.nqn, listeners, namespaces = subsystem.namespaces.len(), "subsystem");
@@ -235,6 +237,17 @@ fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) 
             Arc::new(partition)
         }
     })
+}
+
+/// No host is there yet.
+fn set_limits<'t>(config: &Config, devices: impl Iterator<Item = DeviceFacts<'t>>) {
+    for facts in devices {
+        let section = config.devices.iter().find(|section| section.name == facts.device.name());
+        if let Some(section) = section.filter(|section| section.limits.is_any()) {
+            tracing::info!(device = section.name, limits = ?section.limits, "limits");
+            facts.throttle.set(section.limits);
+        }
+    }
 }
 
 /// The device that another is made of.

@@ -15,6 +15,9 @@ pub(crate) fn zeroes(deallocate: bool, force_unit_access: bool) -> OperationKind
     OperationKind::WriteZeroes { deallocate, force_unit_access }
 }
 
+/// An hour: buckets of limits have filled.
+const BEGIN_NS: u64 = 3_600_000_000_000;
+
 /// What a turn takes.
 const TURN_NS: u64 = 1000;
 
@@ -26,7 +29,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(device: &dyn Device) -> Self {
-        Self { channel: device.open_channel().unwrap(), now_ns: 0, next_token: 1 }
+        Self { channel: device.open_channel().unwrap(), now_ns: BEGIN_NS, next_token: 1 }
     }
 
     pub(crate) fn operation(

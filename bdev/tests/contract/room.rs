@@ -35,7 +35,7 @@ fn many_outstanding_operations_all_end_once_and_a_full_queue_leaves_the_rest() {
         let taken_count = OPERATION_COUNT as usize - waiting.len();
         assert!(taken_count > 0, "a channel takes something");
         assert_eq!(driver.channel.outstanding_count(), taken_count, "{}", subject.name);
-        assert!(!waiting.is_empty(), "{}: a channel's queue is bounded", subject.name);
+        assert!(!waiting.is_empty() || subject.is_roomy(), "{}: a channel's queue is bounded", subject.name);
         let left: Vec<u64> = waiting.iter().map(|operation| operation.token).collect();
         let expected: Vec<u64> = (taken_count as u64 + 1..=OPERATION_COUNT).collect();
         assert_eq!(left, expected, "taken from the front, in order");

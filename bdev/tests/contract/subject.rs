@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bdev::{Delay, Device, Fault, File, FileOptions, Latencies, Memory, Null, Partition};
+use bdev::{
+    BdevError, Channel, Delay, Device, Fault, File, FileOptions, Gate, Geometry, Latencies, Limits, Memory, Null,
+    Partition, Rates, Throttle,
+};
 use reactor::Segment;
 
 use crate::fake_rbd::FakeRbd;
@@ -37,8 +40,12 @@ pub(crate) enum Over {
     Fault,
     Delay,
     Partition,
+    /// A gate without a limit.
+    Gate,
+    /// A gate with limits so high that a burst covers all that a case does.
+    Limit,
 }
-use Over::{Delay as Slower, Fault as Faulty, Partition as Part};
+use Over::{Delay as Slower, Fault as Faulty, Gate as Gated, Limit as Limited, Partition as Part};
 
 const RING: Bottom = OnFile { in_memory: false, without_ring: false };
 const THREAD: Bottom = OnFile { in_memory: false, without_ring: true };
@@ -67,6 +74,15 @@ const STACKS: &[(Bottom, &[Over])] = &[
     (RING, &[Part]),
     (InCluster, &[Part]),
     (THREAD, &[Part]),
+    (InMemory, &[Gated]),
+    (RING, &[Gated]),
+    (InMemory, &[Limited]),
+    (Nothing, &[Limited]),
+    (RING, &[Limited]),
+    (THREAD, &[Limited]),
+    (InCluster, &[Limited]),
+    (InMemory, &[Part, Slower, Limited]),
+    (RING, &[Faulty, Part, Limited]),
     (InMemory, &[Part, Part]),
     (InMemory, &[Slower, Part]),
     (RING, &[Part, Slower]),
@@ -118,6 +134,11 @@ impl Subject {
         self.bottom != Nothing
     }
 
+    /// Whether its room is so large that no case fills it.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.layers.last() == Some(&Limited)
+    }
+
     /// Whether it ends nothing before its time has come.
     pub(crate) fn waits(&self) -> bool {
         self.layers.contains(&Slower)
@@ -126,6 +147,40 @@ impl Subject {
     /// Its block's bytes.
     pub(crate) fn block_len(&self) -> usize {
         self.device.geometry().block_len as usize
+    }
+}
+
+/// A device whose channels have a gate before them, as the target's have.
+#[derive(Debug)]
+struct BehindGate {
+    base: Arc<dyn Device>,
+    throttle: Arc<Throttle>,
+}
+
+impl Device for BehindGate {
+    fn name(&self) -> &str {
+        self.base.name()
+    }
+
+    fn product(&self) -> &'static str {
+        self.base.product()
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.base.geometry()
+    }
+
+    fn resize(&self, block_count: u64) -> Result<(), BdevError> {
+        self.base.resize(block_count)
+    }
+
+    fn rescan(&self) -> Result<(), BdevError> {
+        self.base.rescan()
+    }
+
+    fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
+        let channel = self.base.open_channel()?;
+        Ok(Box::new(Gate::new(channel, Arc::clone(&self.throttle), self.base.geometry().block_len)))
     }
 }
 
@@ -167,6 +222,13 @@ fn subject((bottom, layers): (Bottom, &'static [Over]), block_len: u32) -> Subje
             Slower => {
                 let latencies = Latencies { read_us: 2, read_p99_us: 30, write_us: 3, write_p99_us: 40 };
                 Arc::new(Delay::new("delay", device, latencies, 1).unwrap())
+            }
+            Gated => Arc::new(BehindGate { base: device, throttle: Arc::default() }),
+            Limited => {
+                let throttle = Arc::new(Throttle::default());
+                let rates = |rate| Rates { operations: rate, bytes: rate << 12, ..Rates::default() };
+                throttle.set(Limits { device: rates(1 << 24), host: rates(1 << 23), burst_ms: 1000 });
+                Arc::new(BehindGate { base: device, throttle })
             }
             Part => {
                 block_count -= 2 * MARGIN;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use bdev::{BdevError, Channel, Device, Statistics};
+use bdev::{BdevError, Channel, Device, Gate, Limits, Statistics, Throttle};
 use reactor::Cpu;
 
 use super::change::ChangeError;
@@ -110,6 +110,8 @@ struct Place {
     ways: Vec<Way>,
     /// What each polling CPU counts of it.
     statistics: Vec<Arc<Statistics>>,
+    /// What its users may do.
+    throttle: Arc<Throttle>,
 }
 
 /// A device that was made, and a way into it for each polling CPU.
@@ -137,6 +139,8 @@ pub struct DeviceFacts<'t> {
     pub is_claimed: bool,
     /// What each polling CPU counts of it.
     pub statistics: &'t [Arc<Statistics>],
+    /// What its users may do: for the control plane to change.
+    pub throttle: &'t Arc<Throttle>,
 }
 
 /// All of them.
@@ -168,6 +172,7 @@ impl Devices {
                 claim: None,
                 ways: Vec::new(),
                 statistics: (0..cpu_count).map(|_| Arc::default()).collect(),
+                throttle: Arc::default(),
             }));
         }
         for place in places.iter_mut().flatten() {
@@ -180,13 +185,16 @@ impl Devices {
     pub(super) fn iter(&self) -> impl Iterator<Item = DeviceFacts<'_>> {
         self.places.iter().flatten().filter(|place| matches!(place.state, State::Open)).filter_map(|place| {
             let device = place.device.as_ref()?;
-            Some(DeviceFacts { device, is_claimed: place.claim.is_some(), statistics: &place.statistics })
+            let (statistics, throttle) = (&place.statistics[..], &place.throttle);
+            Some(DeviceFacts { device, is_claimed: place.claim.is_some(), statistics, throttle })
         })
     }
 
     /// A CPU's ways into those that are there from the start. May make system calls.
     pub(super) fn open_ways(&self, cpu: Cpu) -> Result<Vec<Way>, BdevError> {
-        let open = |facts: DeviceFacts<'_>| Way::open(&**facts.device, &facts.statistics[usize::from(cpu.0)]);
+        let open = |facts: DeviceFacts<'_>| {
+            Way::open(&**facts.device, &facts.statistics[usize::from(cpu.0)], Arc::clone(facts.throttle))
+        };
         self.iter().map(open).collect()
     }
 
@@ -258,6 +266,7 @@ impl Devices {
             claim: None,
             ways: Vec::new(),
             statistics: Vec::new(),
+            throttle: Arc::default(),
         });
         Ok(DeviceIndex(index_of(free)))
     }
@@ -267,8 +276,10 @@ impl Devices {
         if let Some(place) = self.place_mut(index) {
             let block_len = made.device.geometry().block_len;
             place.device = Some(made.device);
+            let throttle = &place.throttle;
             let ways = (0..).map(Cpu).zip(made.channels).map(|(cpu, channel)| {
                 let is_watched = channel.wake_descriptor().is_some_and(|descriptor| watch(cpu, descriptor));
+                let channel = Box::new(Gate::new(channel, Arc::clone(throttle), block_len));
                 Way { channel, block_len, statistics: Arc::default(), is_watched }
             });
             place.ways = ways.collect();
@@ -290,6 +301,8 @@ impl Devices {
     pub(super) fn begin_close(&mut self, index: DeviceIndex) {
         if let Some(place) = self.place_mut(index) {
             place.state = State::Closing;
+            // What waits for its turn goes now.
+            place.throttle.set(Limits::default());
         }
     }
 

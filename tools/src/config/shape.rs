@@ -116,6 +116,31 @@ pub(super) struct Device {
     pub(super) avg_write_latency_us: Option<Spanned<i64>>,
     pub(super) p99_write_latency_us: Option<Spanned<i64>>,
     pub(super) seed: Option<Spanned<i64>>,
+    pub(super) limits: Option<DeviceLimits>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceLimits {
+    pub(super) iops: Option<Spanned<i64>>,
+    pub(super) read_iops: Option<Spanned<i64>>,
+    pub(super) write_iops: Option<Spanned<i64>>,
+    pub(super) bandwidth: Option<Spanned<Size>>,
+    pub(super) read_bandwidth: Option<Spanned<Size>>,
+    pub(super) write_bandwidth: Option<Spanned<Size>>,
+    pub(super) burst_ms: Option<Spanned<i64>>,
+    pub(super) host: Option<DeviceRates>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceRates {
+    pub(super) iops: Option<Spanned<i64>>,
+    pub(super) read_iops: Option<Spanned<i64>>,
+    pub(super) write_iops: Option<Spanned<i64>>,
+    pub(super) bandwidth: Option<Spanned<Size>>,
+    pub(super) read_bandwidth: Option<Spanned<Size>>,
+    pub(super) write_bandwidth: Option<Spanned<Size>>,
 }
 
 #[derive(Deserialize)]

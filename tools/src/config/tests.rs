@@ -312,6 +312,23 @@ fn partitions_share_a_device_and_delays_have_two_times_for_each_kind() {
 }
 
 #[test]
+fn limits_are_of_the_device_and_of_each_host() {
+    let with = |more: &str| parse(&SMALLEST.replacen("[[subsystem]]", &format!("{more}\n[[subsystem]]"), 1));
+    let limits = with(
+        "[device.limits]\niops = 5000\nwrite_bandwidth = \"10MiB\"\nburst_ms = 50\n[device.limits.host]\nread_iops = 7\n",
+    );
+    let expected = bdev::Limits {
+        device: bdev::Rates { operations: 5000, write_bytes: 10 << 20, ..bdev::Rates::default() },
+        host: bdev::Rates { reads: 7, ..bdev::Rates::default() },
+        burst_ms: 50,
+    };
+    assert_eq!(limits.unwrap().devices[0].limits, expected);
+    assert_eq!(parse(SMALLEST).unwrap().devices[0].limits, bdev::Limits::default());
+    let error = with("[device.limits]\nburst_ms = 3\n").unwrap_err();
+    assert!(error.ends_with("device \"disk0\": limits.burst_ms is 3: 4 to 10000"), "{error}");
+}
+
+#[test]
 fn names_that_do_not_meet_are_found() {
     assert_eq!(
         errors("device = \"disk0\"", "device = \"dsik0\""),

@@ -13,6 +13,7 @@ mod log;
 pub mod namespace;
 mod nvmf;
 mod placement;
+mod qos;
 mod referral;
 mod subsystem;
 mod thread;
@@ -147,6 +148,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_null_create", device::NULL, Make(device::create_null)),
     ("bdev_null_delete", &["name"], Begin(device::delete)),
     ("bdev_null_resize", &["name", "new_size"], Begin(device::resize_null)),
+    ("bdev_set_qos_limit", qos::SET, Tell(qos::set_limit)),
     ("bdev_split_create", layer::SPLIT, MakeSeveral(layer::create_split)),
     ("bdev_split_delete", &["base_bdev"], MakeSeveral(layer::delete_split)),
     ("bdev_uring_create", device::URING, Make(device::create_file)),

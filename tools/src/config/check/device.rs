@@ -1,6 +1,7 @@
 //! Devices: names that are unique, and what each type takes.
 
 mod layer;
+mod limits;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use super::value::{number, quoted};
 use crate::config::report::Report;
 use crate::config::{DeviceKind, DeviceSection, shape};
 use layer::{check_delay, check_fault, check_partition};
+use limits::check_limits;
 
 /// A key that only some types have: the types, and how a person says that.
 type Belonging = (&'static str, &'static [&'static str], &'static str);
@@ -42,7 +44,7 @@ pub(super) fn check_devices(sections: Vec<shape::Device>, report: &mut Report<'_
     devices
 }
 
-fn check_device(section: shape::Device, others: &[DeviceSection], report: &mut Report<'_>) -> DeviceSection {
+fn check_device(mut section: shape::Device, others: &[DeviceSection], report: &mut Report<'_>) -> DeviceSection {
     let name = section.name.get_ref().clone();
     let named = |field: &str| format!("device \"{name}\": {field}");
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -60,6 +62,7 @@ fn check_device(section: shape::Device, others: &[DeviceSection], report: &mut R
         }
     };
     check_belongings(&section, report);
+    let limits = check_limits(&name, section.limits.take(), report);
     let kind_span = section.kind.span();
     let kind = match section.kind.get_ref().as_str() {
         "memory" => DeviceKind::Memory { len: check_size(&section, block_len, report) },
@@ -82,7 +85,7 @@ fn check_device(section: shape::Device, others: &[DeviceSection], report: &mut R
             DeviceKind::Null { len: u64::from(block_len) }
         }
     };
-    let device = DeviceSection { name, block_len, kind };
+    let device = DeviceSection { name, block_len, kind, limits };
     // One that is made of another has the other's.
     if let Some(base) = device.base().and_then(|base| others.iter().find(|other| other.name == *base)) {
         block_len = base.block_len;

@@ -5,7 +5,7 @@ use nvmf_core::spec::SubsystemSpec;
 use nvmf_core::target::DeviceFacts;
 use serde_json::{Value, json};
 
-use super::{View, layer};
+use super::{View, layer, qos};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
@@ -41,6 +41,7 @@ fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Val
         "block_size": geometry.block_len,
         "num_blocks": geometry.block_count,
         "claimed": is_claimed,
+        "assigned_rate_limits": qos::describe(facts.throttle.limits()),
         "zoned": false,
         "supported_io_types": {
             "read": true,

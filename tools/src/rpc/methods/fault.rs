@@ -3,8 +3,9 @@
 //! As with SPDK, what is injected for one kind of operation takes the place of what was injected for it before, and `all` stands for each of the four kinds.
 //! Zeroes and uncorrectable blocks are written, and Compare reads. Three things differ: what `pending` holds back goes on with `clear`, since no reset comes from
 //! a host over fabrics, and when the device is deleted or the target ends; `nomem` is tried again at the CPU's next turn, since no layer above queues it; and an
-//! error type is not asked for where everything is cleared. Two error types are ours: `lost` (a write or a flush is not done, and succeeds) and `unforced`
-//! (a write's FUA is not heeded), which make a disk that a power cut finds out.
+//! error type is not asked for where everything is cleared. Three error types are ours: `torn` (of a write only the first half is done), `lost` (a write or a flush is not done, and succeeds) and `unforced`
+//! (a write's FUA is not heeded), which make a disk that a power cut finds out. So are `one_in` (by chance, of a seed that the configuration may give), `start_block` and
+//! `num_blocks` (only what touches these).
 
 use std::sync::Arc;
 
@@ -16,8 +17,18 @@ use super::{Recipe, View, device};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
-pub(super) const INJECT: &[&str] =
-    &["name", "io_type", "error_type", "num", "queue_depth", "corrupt_offset", "corrupt_value"];
+pub(super) const INJECT: &[&str] = &[
+    "name",
+    "io_type",
+    "error_type",
+    "num",
+    "queue_depth",
+    "corrupt_offset",
+    "corrupt_value",
+    "one_in",
+    "start_block",
+    "num_blocks",
+];
 
 /// What `io_type` can be but `clear`.
 const KINDS: [(&str, &[Affected]); 5] = [
@@ -59,6 +70,14 @@ pub(super) fn inject(view: View<'_>, parameters: &Parameters<'_>) -> Result<Valu
     let effect = effect(parameters, kind == "clear")?;
     let count = parameters.number_in("num", 0..=u64::from(u32::MAX))?.unwrap_or(1);
     let outstanding_min = parameters.number("queue_depth")?.unwrap_or(0);
+    let one_in = parameters.number_in("one_in", 1..=u64::from(u32::MAX))?.unwrap_or(1);
+    let one_in = u32::try_from(one_in).unwrap_or(u32::MAX);
+    let start = parameters.number("start_block")?;
+    let block_count = parameters.number_in("num_blocks", 1..=u64::MAX)?;
+    let blocks = (start.is_some() || block_count.is_some()).then(|| {
+        let start = start.unwrap_or(0);
+        start..block_count.map_or(u64::MAX, |count| start.saturating_add(count))
+    });
     if kind == "clear" {
         fault.clear();
         fault.release_stalled();
@@ -69,7 +88,8 @@ pub(super) fn inject(view: View<'_>, parameters: &Parameters<'_>) -> Result<Valu
     };
     for affected in *affected {
         let count = Some(u32::try_from(count).unwrap_or(u32::MAX));
-        fault.set(Rule { count, outstanding_min, ..Rule::always(*affected, effect.of(*affected)) });
+        let blocks = blocks.clone();
+        fault.set(Rule { count, outstanding_min, one_in, blocks, ..Rule::always(*affected, effect.of(*affected)) });
     }
     Ok(json!(true))
 }
@@ -96,7 +116,7 @@ impl Injected {
 }
 
 fn effect(parameters: &Parameters<'_>, is_optional: bool) -> Result<Injected, RpcError> {
-    let types = "\"failure\", \"pending\", \"nomem\", \"corrupt_data\", \"lost\" or \"unforced\"";
+    let types = "\"failure\", \"pending\", \"nomem\", \"corrupt_data\", \"lost\", \"torn\" or \"unforced\"";
     let name = match parameters.string("error_type")? {
         Some(name) => name,
         None if is_optional => "failure",
@@ -112,6 +132,7 @@ fn effect(parameters: &Parameters<'_>, is_optional: bool) -> Result<Injected, Rp
             let allowed = "1 to 255: the byte of the data at corrupt_offset is combined with it by exclusive or";
             return Err(parameters.refuse("corrupt_value", &json!(0), allowed));
         }
+        "torn" => Injected::Other(Effect::Tear),
         "lost" => Injected::Other(Effect::Lose),
         "unforced" => Injected::Other(Effect::Unforce),
         "corrupt_data" => Injected::Other(Effect::Corrupt { offset, flip: u8::try_from(flip).unwrap_or(u8::MAX) }),

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use ::bdev::{Completion, Device, DeviceError, Meter, Operation, OperationKind, Statistics};
+use ::bdev::{Completion, Device, DeviceError, Meter, Operation, OperationKind, Statistics, Throttle};
 use nvmf_core::QpairStage;
 use nvmf_core::spec::{NamespaceSpec, TargetSpec};
 use reactor::{Cpu, PollMode, Simulation};
@@ -22,6 +22,7 @@ struct Fake {
     refusal: Option<ControlError>,
     devices: [Arc<dyn Device>; 2],
     statistics: Vec<Arc<Statistics>>,
+    throttle: Arc<Throttle>,
     referrals: [ReferralSpec; 2],
     /// Whether devices are opened, to see what they are.
     opens_devices: bool,
@@ -41,7 +42,8 @@ impl TargetAccess for Fake {
     }
 
     fn devices(&self) -> Vec<DeviceFacts<'_>> {
-        let facts = |(device, is_claimed)| DeviceFacts { device, is_claimed, statistics: &self.statistics };
+        let (statistics, throttle) = (&self.statistics[..], &self.throttle);
+        let facts = |(device, is_claimed)| DeviceFacts { device, is_claimed, statistics, throttle };
         self.devices.iter().zip([true, false]).map(facts).collect()
     }
 
@@ -169,6 +171,7 @@ fn fake(subsystem: SubsystemSpec, devices: [Arc<dyn Device>; 2]) -> Fake {
         refusal: None,
         devices,
         statistics: vec![some_reads(), Arc::default()],
+        throttle: Arc::default(),
         referrals: referral::tests::two(),
         opens_devices: true,
     }
@@ -392,6 +395,44 @@ fn devices_have_spdks_shape() {
     assert_eq!(all[0]["uuid"], "dd5b8f6e-b67a-4506-b606-7fff5a859920");
     assert_eq!(all[1]["supported_io_types"]["write_zeroes"], true);
     assert_eq!(call("bdev_get_bdevs", json!({ "name": "spare" })).unwrap()[0]["name"], "spare");
+}
+
+#[test]
+fn limits_take_spdks_parameters_and_more() {
+    let mut parameters =
+        json!({ "name": "spare", "rw_ios_per_sec": 20_000, "w_mbytes_per_sec": 100, "host_r_ios_per_sec": 7 });
+    let reactors = reactors::tests::idle();
+    let described = with_view(&reactors, |mut view| {
+        let mut ask = |method, parameters: &Value| {
+            let View { target, reactors, log, keyring, state, transport_type } = &mut view;
+            let view = View { target: &mut **target, reactors, log, keyring, state: *state, transport_type };
+            match super::perform(view, method, Some(parameters)) {
+                Ok(Outcome::Done(value)) => value,
+                other => panic!("{other:?}"),
+            }
+        };
+        ask("bdev_set_qos_limit", &parameters);
+        parameters = json!({ "name": "spare", "rw_ios_per_sec": 0, "r_mbytes_per_sec": 5 });
+        ask("bdev_set_qos_limit", &parameters);
+        ask("bdev_get_bdevs", &json!({ "name": "spare" }))[0]["assigned_rate_limits"].clone()
+    });
+    let spdks =
+        ["rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec"].map(|name| &described[name]);
+    assert_eq!(spdks, [&json!(0), &json!(0), &json!(5), &json!(100)], "what is left out stays");
+    assert_eq!((&described["host_r_ios_per_sec"], &described["burst_ms"]), (&json!(7), &json!(10)));
+    for (parameters, text) in [
+        (
+            json!({ "name": "spare" }),
+            "bdev_set_qos_limit: rw_ios_per_sec is missing, and should be given, or another limit",
+        ),
+        (
+            json!({ "name": "spare", "burst_ms": 3 }),
+            "bdev_set_qos_limit: burst_ms is 3, and should be a number from 4 to 10000",
+        ),
+    ] {
+        let error = call("bdev_set_qos_limit", parameters).unwrap_err();
+        assert_eq!(error.message, format!("Invalid parameters: {text}"));
+    }
 }
 
 #[test]

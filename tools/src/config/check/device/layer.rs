@@ -1,6 +1,6 @@
 //! Devices that are made of another.
 
-use bdev::Latencies;
+use bdev::{Latencies, Limits};
 use toml::Spanned;
 
 use crate::config::check::value::{number, quoted};
@@ -56,7 +56,7 @@ pub(super) fn check_partition(section: shape::Device, others: &[DeviceSection], 
     let offset = bytes(&section.offset, "offset", true).unwrap_or(0);
     let len = bytes(&section.size, "size", false);
     let kind = DeviceKind::Partition { base: base.clone(), offset, len };
-    let this = DeviceSection { name: name.clone(), block_len, kind };
+    let this = DeviceSection { name: name.clone(), block_len, kind, limits: Limits::default() };
     let users = others.iter().filter(|other| other.base() == Some(&base));
     if let (Some(span), Some(user)) =
         (section.base.as_ref().map(Spanned::span), users.into_iter().find(|user| !this.is_beside(user)))
