@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use zerocopy::IntoBytes;
 
 use crate::referral::Referral;
+use crate::spec::ControllerModel;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subsystem, SubsystemPort};
 use crate::wire::log::window;
-use crate::wire::{DiscoveryEntry, DiscoveryHeader, Nqn, SubsystemType, U16, discovery_flags};
+use crate::wire::{
+    ANY_STATIC_CONTROLLER_ID, DiscoveryEntry, DiscoveryHeader, Nqn, SubsystemType, U16, discovery_flags,
+};
 
 const RECORD_LEN: u64 = DiscoveryHeader::LEN as u64;
 /// PORTID of this service, whose addresses have no numbers: a host sees one of them.
@@ -57,7 +60,13 @@ impl Record<'_> {
     fn entry(&self, admin_depth: u16) -> DiscoveryEntry {
         match self {
             Self::Subsystem(subsystem, port) => {
-                DiscoveryEntry::rdma(SubsystemType::Nvm, &subsystem.nqn, port.address, port.id, admin_depth)
+                let mut entry =
+                    DiscoveryEntry::rdma(SubsystemType::Nvm, &subsystem.nqn, port.address, port.id, admin_depth);
+                // One entry for all of its static controllers [NVMe Base 2.0, 5.16.1.23].
+                if subsystem.controller_model == ControllerModel::Static {
+                    entry.controller_id = U16::new(ANY_STATIC_CONTROLLER_ID);
+                }
+                entry
             }
             Self::Referral(referral) => referral.entry(),
             Self::Itself(address) => {

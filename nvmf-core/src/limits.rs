@@ -15,6 +15,8 @@ pub const HEADER_COUNT_MAX: usize = 2 * QPAIR_COUNT_MAX;
 pub const CONTROLLER_COUNT_MAX: u16 = 4095;
 /// The highest controller id: those above are reserved [NVMe over Fabrics 1.1, 3.3: FFF0h to FFFFh].
 pub const CONTROLLER_ID_MAX: u16 = 0xFFEF;
+/// Controllers of a subsystem of the static model: their ids are nobody else's.
+pub const STATIC_CONTROLLER_COUNT_MAX: u16 = 1024;
 /// Devices of a target. Each CPU looks at every one that has something outstanding once in each turn.
 pub const DEVICE_COUNT_MAX: usize = 1024;
 /// Subsystems of a target.
@@ -113,6 +115,7 @@ const _: () = assert!(QPAIR_COUNT_MAX <= 1 << 24 && HEADER_COUNT_MAX > QPAIR_COU
 const _: () = assert!(REGISTRANT_COUNT_MAX >= 1024 && REGISTRANT_COUNT_MAX < u16::MAX as usize);
 // A controller id is never one of the reserved ones [NVMe over Fabrics 1.1, 3.3: FFF0h to FFFFh].
 const _: () = assert!(CONTROLLER_ID_MAX < 0xFFF0 && CONTROLLER_COUNT_MAX <= CONTROLLER_ID_MAX);
+const _: () = assert!(STATIC_CONTROLLER_COUNT_MAX <= CONTROLLER_COUNT_MAX);
 // A device's place is a u16.
 const _: () = assert!(DEVICE_COUNT_MAX <= 1 << 16);
 const _: () = assert!(CPU_COUNT_MAX < u8::MAX as u16);

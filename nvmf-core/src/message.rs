@@ -80,6 +80,8 @@ pub(crate) enum Letter {
         subject: Subject,
         /// For whom.
         host: Box<Host>,
+        /// The CNTLID that was asked for.
+        wanted: u16,
     },
     /// Poll group to control plane: somebody has to compute. At most one for each qpair at a time; answered by `Authenticated` unless its time is over.
     Authenticate(Box<Question>),

@@ -122,6 +122,8 @@ pub struct SubsystemSpec {
     pub nsid_max: u32,
     /// The controller ids that it gives: targets that share a subsystem give each their own.
     pub controller_ids: RangeInclusive<u16>,
+    /// Where its controllers come from.
+    pub controller_model: ControllerModel,
     /// Whether other targets offer it too. What is not shared with them is said not to be there then.
     pub is_shared: bool,
     /// Whether hosts are told of asymmetric access (ANA).
@@ -145,10 +147,18 @@ impl SubsystemSpec {
             namespaces: Vec::new(),
             nsid_max: NSID_MAX,
             controller_ids: 1..=CONTROLLER_ID_MAX,
+            controller_model: ControllerModel::Dynamic,
             is_shared: false,
             reports_ana: false,
             ana: Vec::new(),
         }
+    }
+
+    /// Whether hosts can reserve its namespaces. What several targets offer is not known to each, and a report of static controllers would name each of
+    /// them, which ours does not.
+    #[must_use]
+    pub fn has_reservations(&self) -> bool {
+        !self.is_shared && self.controller_model == ControllerModel::Dynamic
     }
 
     /// The state of an ANA group at an address, as the rules say it: the last one holds.
@@ -158,6 +168,16 @@ impl SubsystemSpec {
         let mut meant = rules.filter(|rule| rule.listener == listener && rule.group.is_none_or(|g| g == group));
         meant.next().map_or(AnaState::Optimized, |rule| rule.state)
     }
+}
+
+/// Where a subsystem's controllers come from [NVMe Base 2.0, 3.1.2].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ControllerModel {
+    /// One is made for each admin queue, with an id that the target chooses.
+    #[default]
+    Dynamic,
+    /// They are there by their ids, and a host asks for one of them or for any. It finds the one that it had before, if nobody else has asked for that.
+    Static,
 }
 
 /// How a host may use the namespaces of an ANA group on a path [NVMe Base 2.0, 8.1.3].

@@ -8,7 +8,7 @@ use crate::auth::{GroupSet, HashSet};
 use crate::defect::{self, Defect};
 use crate::namespace::Namespace;
 use crate::referral::Referral;
-use crate::spec::{AnaState, ControllerSpec};
+use crate::spec::{AnaState, ControllerModel, ControllerSpec};
 use crate::wire::Nqn;
 
 /// Names a subsystem for as long as the target runs. It is never used again, also where a later subsystem has the same NQN: what names one that was
@@ -68,6 +68,10 @@ pub(crate) struct Subsystem {
     pub(crate) ana_change_count: u64,
     /// Whether other targets offer it too: what is not shared with them is said not to be there.
     pub(crate) is_shared: bool,
+    /// Where its controllers come from.
+    pub(crate) controller_model: ControllerModel,
+    /// Whether its namespaces can be reserved.
+    pub(crate) has_reservations: bool,
 }
 
 /// An address at which a subsystem is offered.

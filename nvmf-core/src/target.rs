@@ -66,7 +66,7 @@ use crate::spec::{ControllerSpec, TargetSpec};
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
 use crate::trace::{Step, place};
-use crate::wire::ConnectRefusal;
+use crate::wire::{ConnectRefusal, DYNAMIC_CONTROLLER_ID};
 use change::Changes;
 use controllers::Controllers;
 use devices::Devices;
@@ -168,7 +168,9 @@ impl Target {
     /// A message of a poll group.
     pub fn receive<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, from: Option<Cpu>, message: Message) {
         match message.0 {
-            Letter::Admit { controller, subject, host } => self.admit(turn, controller, subject, host),
+            Letter::Admit { controller, subject, host, wanted } => {
+                self.admit(turn, controller, subject, (host, wanted))
+            }
             Letter::Authenticate(question) => self.ask(turn, question),
             Letter::Retire { lease } => {
                 self.directory.set_controller(lease.controller_id(), None);
@@ -283,7 +285,7 @@ impl Target {
         turn: &mut Turn<'_, M>,
         controller: Remote<ControllerKind>,
         subject: Subject,
-        host: Box<Host>,
+        (host, wanted): (Box<Host>, u16),
     ) {
         // Retryable: another path, or this one after a restart, may take the host.
         let busy = (Status::CONNECT_CONTROLLER_BUSY, 0);
@@ -299,11 +301,16 @@ impl Target {
                 let number = self.hosts.number(&host.id);
                 let nqn = host.nqn.clone();
                 let ids = self.subsystems.controller_ids(subject);
-                let lease = self.controllers.lease(subject, host, number, &ids);
-                if let Some(lease) = &lease {
+                let lease = if wanted == DYNAMIC_CONTROLLER_ID {
+                    let subsystems = &self.subsystems;
+                    self.controllers.lease(subject, host, number, &ids, |id| subsystems.is_static_id(id)).ok_or(busy)
+                } else {
+                    self.controllers.lease_static(subject, host, number, &ids, wanted)
+                };
+                if let Ok(lease) = &lease {
                     self.show_namespaces(subject, lease.controller_id(), &nqn);
                 }
-                lease.ok_or(busy)
+                lease
             }
         };
         let answer = match outcome {

@@ -27,7 +27,8 @@ mod text;
 
 pub use completion::CompletionEntry;
 pub use connect::{
-    ConnectData, ConnectDataError, ConnectParameters, ConnectRefusal, ConnectResult, DYNAMIC_CONTROLLER_ID,
+    ANY_STATIC_CONTROLLER_ID, ConnectData, ConnectDataError, ConnectParameters, ConnectRefusal, ConnectResult,
+    DYNAMIC_CONTROLLER_ID,
 };
 pub use discovery::{
     AddressFamily, DiscoveryEntry, DiscoveryHeader, RdmaAddressSubtype, SubsystemType, TransportKind, discovery_flags,

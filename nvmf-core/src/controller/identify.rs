@@ -10,6 +10,7 @@ use crate::limits::{
     ABORT_COUNT_MAX, ANA_TRANSITION_S, ERROR_ENTRY_COUNT, EVENT_REQUEST_COUNT_MAX, KEEP_ALIVE_GRANULARITY_MS, PAGE_LEN,
 };
 use crate::namespace::Namespace;
+use crate::spec::ControllerModel;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject, Subsystem};
 use crate::wire::identify::{
@@ -191,8 +192,7 @@ impl Controller {
         }
         page.allowed_namespace_count_max = page.namespace_count;
         let mut oncs = IdentifyController::ONCS_SAVE_SELECT | IdentifyController::ONCS_TIMESTAMP;
-        // A subsystem that other targets offer too has no reservations.
-        if !subsystem.is_shared {
+        if subsystem.has_reservations {
             oncs |= IdentifyController::ONCS_RESERVATIONS;
         }
         page.oncs = U16::new(oncs);
@@ -201,6 +201,9 @@ impl Controller {
             if features::has_volatile_cache(self.subject, snapshot) { IdentifyController::VWC_PRESENT } else { 0 };
         page.volatile_write_cache = cache | IdentifyController::VWC_FLUSH_ALL_NOT_SUPPORTED;
         page.ofcs = U16::new(IdentifyController::OFCS_DISCONNECT);
+        if subsystem.controller_model == ControllerModel::Static {
+            page.fcatt = IdentifyController::FCATT_STATIC;
+        }
         page.command_capsule_16b = U32::new(capsule_len / CAPSULE_UNIT);
         page
     }

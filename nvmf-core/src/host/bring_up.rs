@@ -6,7 +6,7 @@ use crate::host::identity::HostIdentity;
 use crate::host::request;
 use crate::host::response::{Connected, connect_outcome};
 use crate::host::step::{AdminData, HostError, Outcome, Step};
-use crate::wire::{Capabilities, Configuration, ControllerStatus, DYNAMIC_CONTROLLER_ID, Nqn, Property, Version};
+use crate::wire::{Capabilities, Configuration, ControllerStatus, Nqn, Property, Version};
 
 /// How long CSTS is left alone between two looks: doubled each time.
 const POLL_DELAY_MIN_NS: u64 = 1_000_000;
@@ -24,6 +24,8 @@ pub(super) struct Connection {
     pub(super) subsystem_nqn: String,
     pub(super) admin_depth: u16,
     pub(super) keep_alive_ms: u32,
+    /// CNTLID: which controller, or that any will do.
+    pub(super) wanted: u16,
     /// What to prove ourselves with, if we are asked.
     pub(super) proof: Option<(Credentials, Entropy)>,
 }
@@ -104,12 +106,11 @@ impl BringUp {
 }
 
 fn connect(connection: Box<Connection>) -> Result<Progress, HostError> {
-    let Connection { identity, subsystem_nqn, admin_depth, keep_alive_ms, .. } = &*connection;
+    let Connection { identity, subsystem_nqn, admin_depth, keep_alive_ms, wanted, .. } = &*connection;
     for (field, value) in [("subsystem NQN", subsystem_nqn), ("host NQN", &identity.nqn)] {
         Nqn::new(value).map_err(|error| HostError::Name { field, value: value.clone(), error })?;
     }
-    let (command, data) =
-        request::connect(identity, subsystem_nqn, DYNAMIC_CONTROLLER_ID, 0, *admin_depth, *keep_alive_ms);
+    let (command, data) = request::connect(identity, subsystem_nqn, *wanted, 0, *admin_depth, *keep_alive_ms);
     Ok(Progress::Step(Step::Submit { command, data: AdminData::Out(data) }, BringUp::Connect(connection)))
 }
 

@@ -10,7 +10,8 @@ use crate::host::request;
 use crate::host::step::{AdminData, HostError, Outcome, Step};
 use crate::wire::log::LogPageId;
 use crate::wire::{
-    AddressFamily, DISCOVERY_NQN, DiscoveryEntry, DiscoveryHeader, Nqn, SubsystemType, TransportKind, trim_text,
+    AddressFamily, DISCOVERY_NQN, DYNAMIC_CONTROLLER_ID, DiscoveryEntry, DiscoveryHeader, Nqn, SubsystemType,
+    TransportKind, trim_text,
 };
 
 /// Most entries that are read: a controller can claim more than would ever be read.
@@ -99,6 +100,7 @@ impl Discover {
             admin_depth,
             // Read once and gone: no keep-alive [NVMe Base 2.0, 3.1.2.3].
             keep_alive_ms: 0,
+            wanted: DYNAMIC_CONTROLLER_ID,
             proof: None,
         };
         Self { attempt_count: 0, state: State::BringUp(BringUp::Start(Box::new(connection))) }

@@ -7,7 +7,7 @@ use crate::host::namespaces::{NamespaceInfo, Scan, ScanProgress};
 use crate::host::request;
 use crate::host::step::{AdminData, HostError, Outcome, Step};
 use crate::wire::identify::{self, IdentifyController, IdentifyKind};
-use crate::wire::{QueueCounts, SUBMISSION_ENTRY_LEN, SglDescriptor, Version, trim_text};
+use crate::wire::{DYNAMIC_CONTROLLER_ID, QueueCounts, SUBMISSION_ENTRY_LEN, SglDescriptor, Version, trim_text};
 
 /// Units of 16 bytes in a command capsule without data: no controller can take less.
 const COMMAND_CAPSULE_MIN_16B: u32 = 4;
@@ -73,6 +73,7 @@ impl Initialise {
             subsystem_nqn: subsystem_nqn.to_owned(),
             admin_depth,
             keep_alive_ms,
+            wanted: DYNAMIC_CONTROLLER_ID,
             proof: None,
         };
         Self { io_queue_count, keep_alive_ms, state: State::BringUp(BringUp::Start(Box::new(connection))) }
@@ -83,6 +84,16 @@ impl Initialise {
     pub fn authenticating(mut self, credentials: Credentials, entropy: Entropy) -> Self {
         if let State::BringUp(BringUp::Start(connection)) = &mut self.state {
             connection.proof = Some((credentials, entropy));
+        }
+        self
+    }
+
+    /// The same, of a subsystem with static controllers: this one, or any
+    /// ([`ANY_STATIC_CONTROLLER_ID`](crate::wire::ANY_STATIC_CONTROLLER_ID)).
+    #[must_use]
+    pub fn asking_for(mut self, controller_id: u16) -> Self {
+        if let State::BringUp(BringUp::Start(connection)) = &mut self.state {
+            connection.wanted = controller_id;
         }
         self
     }

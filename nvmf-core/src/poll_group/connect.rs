@@ -16,6 +16,7 @@ use crate::message::{Letter, Message};
 use crate::qpair::header::QpairStage;
 use crate::qpair::request::RequestEvent;
 use crate::qpair::{Membership, QpairBody, Stage};
+use crate::spec::ControllerModel;
 use crate::status::Status;
 use crate::subsystem::{Snapshot, Subject};
 use crate::trace::{Step, place};
@@ -101,7 +102,7 @@ impl PollGroup {
         let host = Host { nqn: parameters.host_nqn, id: parameters.host_id };
         self.expect_authentication(snapshot, name.0, subject, &host);
         if connect.qid == 0 {
-            self.make_controller(turn, name, connect, subject, host)
+            self.make_controller(turn, name, connect, subject, (host, parameters.controller_id))
         } else {
             self.ask_to_join(turn, name, connect, subject, host, parameters.controller_id)
         }
@@ -124,7 +125,7 @@ impl PollGroup {
         (handle, slot): RequestName,
         connect: &Connect,
         subject: Subject,
-        host: Host,
+        (host, wanted): (Host, u16),
     ) -> Result<(), Refusal> {
         let snapshot = self.directory.snapshot(turn.guard());
         let announced = Box::new(host.clone());
@@ -138,7 +139,7 @@ impl PollGroup {
             .map_err(|Full(_)| (Status::CONNECT_CONTROLLER_BUSY, 0))?;
         Step::ControllerBorn.trace(turn, place(self.cpu, controller), handle.to_bits());
         let remote = Remote { cpu: self.cpu, handle: controller };
-        turn.send(self.control, Message(Letter::Admit { controller: remote, subject, host: announced }).into());
+        turn.send(self.control, Message(Letter::Admit { controller: remote, subject, host: announced, wanted }).into());
         self.wait_for_controller((handle, slot), subject, Membership::Owner(controller));
         Ok(())
     }
@@ -258,9 +259,17 @@ fn check(
     if !is_allowed {
         return Err((Status::CONNECT_INVALID_HOST, ConnectRefusal::HOST_NQN.to_result()));
     }
+    let model = match subject {
+        Subject::Nvm(id) => {
+            snapshot.subsystem(id).map_or(ControllerModel::Dynamic, |subsystem| subsystem.controller_model)
+        }
+        // A discovery controller is always a dynamic one [NVMe Base 2.0, 3.1.2].
+        Subject::Discovery => ControllerModel::Dynamic,
+    };
+    // Each model has its own ways to ask; whether there is the one that was asked for the control plane knows [NVMe over Fabrics 1.1, 3.3].
+    let is_dynamic = parameters.controller_id == DYNAMIC_CONTROLLER_ID;
     match (connect.qid, subject) {
-        // The dynamic model: a controller is made for each admin queue [NVMe over Fabrics 1.1, 3.3].
-        (0, _) if parameters.controller_id != DYNAMIC_CONTROLLER_ID => Err(invalid(ConnectRefusal::CONTROLLER_ID)),
+        (0, _) if is_dynamic != (model == ControllerModel::Dynamic) => Err(invalid(ConnectRefusal::CONTROLLER_ID)),
         (0, _) => Ok(subject),
         (_, Subject::Discovery) => Err(invalid(ConnectRefusal::QUEUE_ID)),
         (_, Subject::Nvm(_)) => Ok(subject),

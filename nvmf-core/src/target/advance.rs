@@ -99,6 +99,7 @@ impl Target {
                 for device in self.subsystems.forget(withdrawal.subsystem) {
                     self.devices.free(device);
                 }
+                self.controllers.forget(withdrawal.subsystem);
                 self.is_stale = true;
                 Ok(Some(Wait::Forgetting))
             }

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use super::devices::Devices;
 use crate::limits as l;
 use crate::namespace::DeviceIndex;
-use crate::spec::{ControllerSpec, HostLimits, NamespaceSpec, SubsystemSpec, TargetSpec};
+use crate::spec::{ControllerModel, ControllerSpec, HostLimits, NamespaceSpec, SubsystemSpec, TargetSpec};
 use crate::wire::{DISCOVERY_NQN, Nqn};
 
 /// Why a target cannot be made of a [`TargetSpec`].
@@ -51,6 +51,7 @@ pub(super) fn check_addition<'s>(
         return refuse(&spec.nqn, "nqn", &spec.nqn, "a name that no other subsystem has");
     }
     check_subsystem(spec, controller.transfer_len_max)?;
+    static_ids(others.clone(), spec)?;
     let mut devices = BTreeSet::new();
     for namespace in &spec.namespaces {
         if !devices.insert(namespace.device.name()) {
@@ -156,6 +157,32 @@ fn controller_ids(subject: &str, spec: &SubsystemSpec) -> Result<(), SpecError> 
     within(subject, "max_cntlid", last, first, l::CONTROLLER_ID_MAX)
 }
 
+/// The ids of static controllers are few, and nobody else's.
+fn static_ids<'s>(mut others: impl Iterator<Item = &'s SubsystemSpec>, spec: &SubsystemSpec) -> Result<(), SpecError> {
+    if spec.controller_model != ControllerModel::Static {
+        return Ok(());
+    }
+    let ids = &spec.controller_ids;
+    let (subject, shown) = (format!("subsystem {}", spec.nqn), format!("{} to {}", ids.start(), ids.end()));
+    if ids.len() > usize::from(l::STATIC_CONTROLLER_COUNT_MAX) {
+        let allowed = format!("at most {} ids where controllers are static", l::STATIC_CONTROLLER_COUNT_MAX);
+        return refuse(&subject, "min_cntlid, max_cntlid", shown, &allowed);
+    }
+    let overlaps = |other: &&SubsystemSpec| {
+        other.controller_model == ControllerModel::Static
+            && other.controller_ids.start() <= ids.end()
+            && ids.start() <= other.controller_ids.end()
+    };
+    match others.find(overlaps) {
+        Some(other) => {
+            let allowed =
+                format!("ids that no other subsystem with static controllers has, and {} has some", other.nqn);
+            refuse(&subject, "min_cntlid, max_cntlid", shown, &allowed)
+        }
+        None => Ok(()),
+    }
+}
+
 /// Whether a namespace can stand in its subsystem, whatever others there are.
 fn namespace(spec: &SubsystemSpec, candidate: &NamespaceSpec, transfer_len_max: u32) -> Result<(), SpecError> {
     let subject = named(spec, candidate);
@@ -187,6 +214,10 @@ fn check_record(subject: &str, spec: &SubsystemSpec, namespace: &NamespaceSpec) 
     let Some(kept) = &namespace.persistence else { return Ok(()) };
     if spec.is_shared {
         let allowed = "left out where the subsystem is shared: targets do not share reservations, so hosts are told that there are none";
+        return refuse(subject, "persistence file", &kept.file, allowed);
+    }
+    if !spec.has_reservations() {
+        let allowed = "left out where controllers are static: hosts are told that there are no reservations";
         return refuse(subject, "persistence file", &kept.file, allowed);
     }
     kept.record.check().or_else(|error| {

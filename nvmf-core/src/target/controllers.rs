@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use super::ids::ControllerIds;
 use crate::membership::{Host, SubsystemLease};
 use crate::reservation::{HostId, HostNumber};
+use crate::status::Status;
 use crate::subsystem::{Subject, SubsystemId};
-use crate::wire::Nqn;
+use crate::wire::{ANY_STATIC_CONTROLLER_ID, ConnectRefusal, Nqn};
 
 /// A controller, from the moment that it has an id until nothing of it is left.
 #[derive(Clone, Copy, Debug)]
@@ -30,24 +31,64 @@ struct Record {
 pub(super) struct Controllers {
     ids: ControllerIds,
     records: BTreeMap<u16, Record>,
+    /// Static controllers, and who had them last: whoever asks for any finds its own again.
+    homes: BTreeMap<u16, (Subject, Nqn)>,
 }
 
 impl Controllers {
     pub(super) fn new() -> Self {
-        Self { ids: ControllerIds::new(), records: BTreeMap::new() }
+        Self { ids: ControllerIds::new(), records: BTreeMap::new(), homes: BTreeMap::new() }
     }
 
-    /// A new one gets its id, of these. `None`: there is none left.
+    /// A new one gets its id, of these, but none that is kept for static ones. `None`: there is none left.
     pub(super) fn lease(
         &mut self,
         subject: Subject,
         host: Box<Host>,
         number: HostNumber,
         ids: &RangeInclusive<u16>,
+        is_kept: impl Fn(u16) -> bool,
     ) -> Option<SubsystemLease> {
-        let id = self.ids.allocate(ids)?;
+        let id = self.ids.allocate(ids, is_kept)?;
         self.records.insert(id, Record { subject, host });
         Some(SubsystemLease::new(id, subject, number))
+    }
+
+    /// A static one, of these: the wanted one, or any. A host that wants any gets the one that it had, or one that nobody had, or one that somebody else
+    /// had: hosts are expected to find their controllers again, and those who come no more may lose theirs [NVMe Base 2.0, 3.1.2].
+    ///
+    /// # Errors
+    /// Status and result for the host: there is no such controller, or it has a host [NVMe over Fabrics 1.1, 3.3].
+    pub(super) fn lease_static(
+        &mut self,
+        subject: Subject,
+        host: Box<Host>,
+        number: HostNumber,
+        ids: &RangeInclusive<u16>,
+        wanted: u16,
+    ) -> Result<SubsystemLease, (Status, u64)> {
+        let busy = (Status::CONNECT_CONTROLLER_BUSY, 0);
+        let id = if wanted == ANY_STATIC_CONTROLLER_ID {
+            let home = |id: &u16| self.homes.get(id).filter(|(of, _)| *of == subject).map(|(_, nqn)| nqn);
+            let free = || ids.clone().filter(|id| self.ids.is_free(*id));
+            let own = free().find(|id| home(id) == Some(&host.nqn));
+            own.or_else(|| free().find(|id| home(id).is_none())).or_else(|| free().next()).ok_or(busy)?
+        } else if ids.contains(&wanted) {
+            wanted
+        } else {
+            return Err((Status::CONNECT_INVALID_PARAMETERS, ConnectRefusal::CONTROLLER_ID.to_result()));
+        };
+        if !self.ids.take(id) {
+            return Err(busy);
+        }
+        self.homes.insert(id, (subject, host.nqn.clone()));
+        self.records.insert(id, Record { subject, host });
+        Ok(SubsystemLease::new(id, subject, number))
+    }
+
+    /// A subsystem is gone: nobody's controllers are there any more.
+    pub(super) fn forget(&mut self, subsystem: SubsystemId) {
+        self.homes.retain(|_, (subject, _)| *subject != Subject::Nvm(subsystem));
     }
 
     /// A lease came home: nothing is left of the controller.

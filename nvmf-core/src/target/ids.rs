@@ -17,18 +17,33 @@ impl ControllerIds {
         Self { taken: vec![false; usize::from(CONTROLLER_ID_MAX) + 1], last: 0, count: 0 }
     }
 
-    /// The next free id of a range after the one given last.
-    pub(super) fn allocate(&mut self, range: &RangeInclusive<u16>) -> Option<u16> {
+    /// The next free id of a range after the one given last, but none that is kept for somebody.
+    pub(super) fn allocate(&mut self, range: &RangeInclusive<u16>, is_kept: impl Fn(u16) -> bool) -> Option<u16> {
         if self.count >= usize::from(CONTROLLER_COUNT_MAX) {
             return None;
         }
         let (first, last) = (*range.start(), *range.end());
         let middle = self.last.checked_add(1).filter(|next| range.contains(next)).unwrap_or(first);
-        let id = (middle..=last).chain(first..middle).find(|id| self.taken.get(usize::from(*id)) == Some(&false))?;
+        let id = (middle..=last).chain(first..middle).find(|id| self.is_free(*id) && !is_kept(*id))?;
         self.taken[usize::from(id)] = true;
         self.last = id;
         self.count += 1;
         Some(id)
+    }
+
+    /// Whether it can be given.
+    pub(super) fn is_free(&self, id: u16) -> bool {
+        self.taken.get(usize::from(id)) == Some(&false)
+    }
+
+    /// This id. False if it is taken, or as many are as may be.
+    pub(super) fn take(&mut self, id: u16) -> bool {
+        if self.count >= usize::from(CONTROLLER_COUNT_MAX) || !self.is_free(id) {
+            return false;
+        }
+        self.taken[usize::from(id)] = true;
+        self.count += 1;
+        true
     }
 
     /// Gives an id back. False if it was not taken.
@@ -53,23 +68,27 @@ impl ControllerIds {
 mod tests {
     use super::*;
 
+    fn allocate(ids: &mut ControllerIds, range: &RangeInclusive<u16>) -> Option<u16> {
+        ids.allocate(range, |_| false)
+    }
+
     #[test]
     fn ids_are_unique_and_reused_late() {
         let mut ids = ControllerIds::new();
         let range = 1..=CONTROLLER_COUNT_MAX;
-        assert_eq!(ids.allocate(&range), Some(1));
-        assert_eq!(ids.allocate(&range), Some(2));
+        assert_eq!(allocate(&mut ids, &range), Some(1));
+        assert_eq!(allocate(&mut ids, &range), Some(2));
         assert!(ids.free(1));
         assert!(!ids.free(1));
-        assert_eq!(ids.allocate(&range), Some(3));
+        assert_eq!(allocate(&mut ids, &range), Some(3));
         for id in 4..=CONTROLLER_COUNT_MAX {
-            assert_eq!(ids.allocate(&range), Some(id));
+            assert_eq!(allocate(&mut ids, &range), Some(id));
         }
-        assert_eq!(ids.allocate(&range), Some(1), "wraps to the freed one");
-        assert_eq!(ids.allocate(&range), None);
-        assert_eq!(ids.allocate(&(5000..=6000)), None, "there are as many as there may be");
+        assert_eq!(allocate(&mut ids, &range), Some(1), "wraps to the freed one");
+        assert_eq!(allocate(&mut ids, &range), None);
+        assert_eq!(allocate(&mut ids, &(5000..=6000)), None, "there are as many as there may be");
         assert!(ids.free(CONTROLLER_COUNT_MAX));
-        assert_eq!(ids.allocate(&range), Some(CONTROLLER_COUNT_MAX));
+        assert_eq!(allocate(&mut ids, &range), Some(CONTROLLER_COUNT_MAX));
         assert_eq!(ids.count(), usize::from(CONTROLLER_COUNT_MAX));
         assert!(!ids.free(0xFFFF));
     }
@@ -78,14 +97,26 @@ mod tests {
     fn a_range_gives_its_own_only() {
         let mut ids = ControllerIds::new();
         let (low, high) = (1..=2, 3..=CONTROLLER_ID_MAX);
-        assert_eq!(ids.allocate(&high), Some(3));
-        assert_eq!(ids.allocate(&low), Some(1));
-        assert_eq!(ids.allocate(&high), Some(4));
-        assert_eq!(ids.allocate(&low), Some(2));
-        assert_eq!(ids.allocate(&low), None);
+        assert_eq!(allocate(&mut ids, &high), Some(3));
+        assert_eq!(allocate(&mut ids, &low), Some(1));
+        assert_eq!(allocate(&mut ids, &high), Some(4));
+        assert_eq!(allocate(&mut ids, &low), Some(2));
+        assert_eq!(allocate(&mut ids, &low), None);
         assert!(ids.free(1));
-        assert_eq!(ids.allocate(&low), Some(1));
-        assert_eq!(ids.allocate(&(CONTROLLER_ID_MAX..=CONTROLLER_ID_MAX)), Some(CONTROLLER_ID_MAX));
-        assert_eq!(ids.allocate(&high), Some(5), "from the range's start again");
+        assert_eq!(allocate(&mut ids, &low), Some(1));
+        assert_eq!(allocate(&mut ids, &(CONTROLLER_ID_MAX..=CONTROLLER_ID_MAX)), Some(CONTROLLER_ID_MAX));
+        assert_eq!(allocate(&mut ids, &high), Some(5), "from the range's start again");
+    }
+
+    #[test]
+    fn kept_ids_are_given_to_who_asks_for_them() {
+        let mut ids = ControllerIds::new();
+        let kept = 2..=3;
+        assert_eq!(ids.allocate(&(1..=4), |id| kept.contains(&id)), Some(1));
+        assert_eq!(ids.allocate(&(1..=4), |id| kept.contains(&id)), Some(4));
+        assert_eq!(ids.allocate(&(1..=4), |id| kept.contains(&id)), None);
+        assert!(ids.take(3) && !ids.take(3) && !ids.take(4) && !ids.take(0xFFFF));
+        assert!(ids.free(3) && ids.take(3));
+        assert_eq!(ids.count(), 3);
     }
 }

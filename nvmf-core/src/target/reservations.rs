@@ -94,7 +94,7 @@ impl Reservations {
     /// Every namespace has its place, and what has no namespace any more has none.
     pub(super) fn follow(&mut self, subsystems: &Subsystems, hosts: &mut Hosts) {
         let mut gone = std::mem::take(&mut self.places);
-        for entry in subsystems.iter().filter(|entry| !entry.spec.is_shared) {
+        for entry in subsystems.iter().filter(|entry| entry.spec.has_reservations()) {
             for namespace in &entry.spec.namespaces {
                 let name = (entry.id, namespace.nsid);
                 let uuid = namespace.uuid.unwrap_or_default();

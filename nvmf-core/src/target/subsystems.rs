@@ -13,7 +13,7 @@ use super::namespaces::visibility_of;
 use crate::auth::{GroupSet, HashSet};
 use crate::limits as l;
 use crate::namespace::{DeviceIndex, Namespace};
-use crate::spec::{AnaSpec, AnaState, ControllerSpec, NamespaceSpec, SubsystemSpec};
+use crate::spec::{AnaSpec, AnaState, ControllerModel, ControllerSpec, NamespaceSpec, SubsystemSpec};
 use crate::subsystem::{DiscoveryVersions, Snapshot, Subject, Subsystem, SubsystemId, SubsystemPort};
 use crate::visibility::Visibility;
 use crate::wire::Nqn;
@@ -126,6 +126,12 @@ impl Subsystems {
             Subject::Discovery => None,
         };
         entry.map_or(1..=l::CONTROLLER_ID_MAX, |entry| entry.spec.controller_ids.clone())
+    }
+
+    /// Whether an id is that of a static controller: nobody else gets it.
+    pub(super) fn is_static_id(&self, id: u16) -> bool {
+        let mut specs = self.entries.iter().map(|entry| &entry.spec);
+        specs.any(|spec| spec.controller_model == ControllerModel::Static && spec.controller_ids.contains(&id))
     }
 
     /// Whether hosts may connect to it.
@@ -389,6 +395,8 @@ impl Entry {
             is_asymmetric: self.ana.iter().any(|states| !states.is_empty()),
             ana_change_count: self.ana_change_count,
             is_shared: spec.is_shared,
+            controller_model: spec.controller_model,
+            has_reservations: spec.has_reservations(),
         }
     }
 }

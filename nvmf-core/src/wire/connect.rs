@@ -8,6 +8,8 @@ use crate::status::Status;
 
 /// CNTLID that asks for a new controller of the dynamic model.
 pub const DYNAMIC_CONTROLLER_ID: u16 = 0xFFFF;
+/// CNTLID that asks for any controller of the static model.
+pub const ANY_STATIC_CONTROLLER_ID: u16 = 0xFFFE;
 
 /// Raw: 1024 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -30,7 +32,7 @@ pub struct ConnectData {
 pub struct ConnectParameters {
     /// Who connects: 128 bits.
     pub host_id: [u8; 16],
-    /// Which controller, or [`DYNAMIC_CONTROLLER_ID`].
+    /// Which controller, or [`DYNAMIC_CONTROLLER_ID`], or [`ANY_STATIC_CONTROLLER_ID`].
     pub controller_id: u16,
     /// To which subsystem.
     pub subsystem_nqn: Nqn,

@@ -187,6 +187,8 @@ pub struct IdentifyController {
 }
 
 impl IdentifyController {
+    /// FCATT bit 0 (CMOD): the static controller model.
+    pub const FCATT_STATIC: u8 = 1 << 0;
     /// SGLS bits 1:0: SGLs without alignment or granularity.
     pub const SGLS_SUPPORTED: u32 = 0b01;
     /// SGLS bits 1:0.
