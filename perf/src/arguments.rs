@@ -6,6 +6,8 @@ mod reservation;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nvmf_core::limits::CONTROLLER_ID_MAX;
+use nvmf_core::wire::{ANY_STATIC_CONTROLLER_ID, DYNAMIC_CONTROLLER_ID};
 
 use crate::address::TransportAddress;
 use crate::cpus;
@@ -100,6 +102,9 @@ pub(crate) struct Common {
     pub(crate) host_id: Option<HostId>,
     #[command(flatten)]
     pub(crate) proof: Proof,
+    /// Which controller to ask for: a static one by its id, or "any" of them, or a "new" one that is made
+    #[arg(long, global = true, value_name = "ID", value_parser = parse_controller_id, default_value = "new")]
+    pub(crate) controller_id: u16,
     /// Keep-alive timeout in ms; 0: none
     #[arg(long, global = true, value_name = "MS", default_value_t = 10_000)]
     pub(crate) keep_alive: u32,
@@ -218,6 +223,18 @@ fn parse_host_id(text: &str) -> Result<HostId, String> {
     id.map(HostId).ok_or_else(|| "a host identifier is a UUID, not zero".to_owned())
 }
 
+/// CNTLID of the admin queue's Connect [NVMe over Fabrics 1.1, 3.3].
+fn parse_controller_id(text: &str) -> Result<u16, String> {
+    match text {
+        "new" => Ok(DYNAMIC_CONTROLLER_ID),
+        "any" => Ok(ANY_STATIC_CONTROLLER_ID),
+        _ => {
+            let id = text.parse().ok().filter(|id| *id <= CONTROLLER_ID_MAX);
+            id.ok_or_else(|| format!("a controller id is a number up to {CONTROLLER_ID_MAX}, or \"any\", or \"new\""))
+        }
+    }
+}
+
 fn parse_size(text: &str) -> Result<usize, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -274,6 +291,16 @@ mod tests {
         assert_eq!(arguments.common.nsid, [3]);
         assert_eq!(arguments.common.cpus, Some(Cpus(vec![1])));
         assert!(arguments.common.transport.is_some());
+    }
+
+    #[test]
+    fn controller_ids() {
+        assert_eq!(parse("").common.controller_id, 0xFFFF);
+        assert_eq!(parse("--controller-id any").common.controller_id, 0xFFFE);
+        assert_eq!(parse("identify --controller-id 12").common.controller_id, 12);
+        for wrong in ["65520", "-1", "all", ""] {
+            assert!(parse_controller_id(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

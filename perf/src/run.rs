@@ -124,6 +124,7 @@ fn host_options(arguments: &Arguments, address: &TransportAddress, settings: &Se
     let mut options = HostOptions::new(address.address, address.subsystem_nqn.clone(), identity);
     options.cpu_count = settings.cpu_count;
     options.authentication = settings.authentication.clone();
+    options.controller_id = common.controller_id;
     options.queue_count_per_cpu = settings.queue_count_per_cpu;
     options.queue_depth = settings.io_depth;
     options.data_memory_len = settings.slot_count() * settings.io_len;

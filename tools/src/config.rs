@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 
 use bdev::{Latencies, Limits};
 use nvmf_core::auth::{GroupSet, HashSet};
-use nvmf_core::spec::AnaSpec;
-use nvmf_core::spec::{HostLimits, ReferralSpec};
+use nvmf_core::spec::{AnaSpec, ControllerModel, HostLimits, ReferralSpec};
 use reactor::PollMode;
 use transport_rdma::target::Origin;
 use uuid::Uuid;
@@ -305,6 +304,8 @@ pub struct SubsystemSection {
     pub nsid_max: u32,
     /// The controller ids that it gives.
     pub controller_ids: RangeInclusive<u16>,
+    /// Where its controllers come from.
+    pub controller_model: ControllerModel,
     /// Whether other targets offer it too.
     pub is_shared: bool,
     /// Whether hosts are told of ANA.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions};
-use nvmf_core::spec::{AuthenticationSpec, ControllerSpec, NamespaceSpec, Persistence, SubsystemSpec, TargetSpec};
+use nvmf_core::spec::{
+    AuthenticationSpec, ControllerModel, ControllerSpec, NamespaceSpec, Persistence, SubsystemSpec, TargetSpec,
+};
 use nvmf_core::target::DeviceFacts;
 use reactor::{
     ArenaOptions, Cpu, Domain, HugepagePlan, Hugepages, NumaNode, Placement, Program, ReactorOptions, Runtime,
@@ -378,6 +380,7 @@ fn subsystem_spec(
         namespaces,
         nsid_max: section.nsid_max,
         controller_ids: section.controller_ids.clone(),
+        controller_model: section.controller_model,
         is_shared: section.is_shared,
         reports_ana: section.reports_ana,
         ana: section.ana.clone(),
@@ -395,8 +398,10 @@ fn persistence(
     let uuid = spec.uuid_in(&section.nqn);
     let (path, field) = match (&namespace.ptpl_file, state) {
         (Some(path), _) => (std::path::absolute(path)?, "ptpl_file"),
-        // Nothing of it is shared, so hosts are offered no reservations.
-        (None, Some(state)) if !section.is_shared => (state.file(&section.nqn, uuid), "target.state_directory"),
+        // Others are offered no reservations.
+        (None, Some(state)) if !section.is_shared && section.controller_model == ControllerModel::Dynamic => {
+            (state.file(&section.nqn, uuid), "target.state_directory")
+        }
         (None, _) => return Ok(None),
     };
     let named = || format!("{}: namespace {}: {field}", section.nqn, namespace.nsid);

@@ -12,6 +12,15 @@ fn machine() -> Initialise {
     Initialise::new(&HostIdentity::from_uuid([3; 16]), NQN, 32, 4, 10_000)
 }
 
+#[test]
+fn a_static_controller_is_asked_for() {
+    let mut controller = FakeController::new();
+    let mut machine = machine().asking_for(7);
+    let end = run(|outcome| machine.next(outcome), &mut controller, |_, _, _, _| {});
+    assert_eq!(end.result.unwrap().controller_id, 7);
+    assert_eq!(controller.connected.unwrap().controller_id, 7);
+}
+
 fn attach(controller: &mut FakeController) -> End<Attached> {
     let mut machine = machine();
     run(|outcome| machine.next(outcome), controller, |_, _, _, _| {})

@@ -137,6 +137,7 @@ impl<P: Fabric> Line<P> {
         options.authentication = settings.authentication.clone();
         options.queue_depth = settings.io_depth;
         options.data_memory_len = settings.slot_count() * settings.io_len;
+        options.controller_id = settings.controller_id;
         options.keep_alive_ms = settings.keep_alive_ms;
         options.attach_timeout_ms = ms(settings.connect_timeout);
         options.command_timeout_ms = ms(settings.command_timeout);

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) nsid: Option<u32>,
     pub(crate) host_nqn: Option<String>,
     pub(crate) host_id: Option<HostId>,
+    /// CNTLID that is asked for.
+    pub(crate) controller_id: u16,
     pub(crate) keep_alive_ms: u32,
     pub(crate) connect_timeout: Duration,
     pub(crate) command_timeout: Duration,
@@ -80,6 +82,7 @@ impl Settings {
             nsid: common.nsid.first().copied(),
             host_nqn: common.host_nqn.clone(),
             host_id: common.host_id,
+            controller_id: common.controller_id,
             keep_alive_ms: common.keep_alive,
             connect_timeout: Duration::from_secs(common.connect_timeout.into()),
             command_timeout: Duration::from_secs(common.command_timeout.into()),

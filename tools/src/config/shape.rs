@@ -162,6 +162,7 @@ pub(super) struct Subsystem {
     pub(super) max_namespaces: Option<Spanned<i64>>,
     pub(super) min_cntlid: Option<Spanned<i64>>,
     pub(super) max_cntlid: Option<Spanned<i64>>,
+    pub(super) controller_model: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) shared: bool,
     #[serde(default)]

@@ -68,6 +68,25 @@ fn a_misspelt_field_is_named_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn static_controllers_have_few_ids() {
+    let subsystem =
+        |more: &str| SMALLEST.replacen("allow_any_host = true", &format!("allow_any_host = true\n{more}"), 1);
+    let config = parse(&subsystem("controller_model = \"static\"\nmin_cntlid = 5\nmax_cntlid = 9")).unwrap();
+    assert_eq!(config.subsystems[0].controller_model, ControllerModel::Static);
+    assert_eq!(parse(SMALLEST).unwrap().subsystems[0].controller_model, ControllerModel::Dynamic);
+    for (more, expected) in [
+        ("controller_model = \"fixed\"", "controller_model is \"fixed\": \"dynamic\" or \"static\""),
+        ("controller_model = \"static\"", "with min_cntlid and max_cntlid at most 1024 apart"),
+    ] {
+        let error = parse(&subsystem(more)).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let with_file = subsystem("controller_model = \"static\"\nmax_cntlid = 9") + "ptpl_file = \"/var/lib/quiesce/r\"\n";
+    let error = parse(&with_file).unwrap_err();
+    assert!(error.contains("left out where controllers are static"), "{error}");
+}
+
+#[test]
 fn what_is_no_toml_is_told_as_the_parser_tells_it() {
     let error = parse("[target]\nhugepages = truee\n").unwrap_err();
     assert!(!error.contains("hugepages is"), "{error}");

@@ -15,7 +15,7 @@ mod nvmf;
 mod placement;
 mod qos;
 mod referral;
-mod subsystem;
+pub mod subsystem;
 mod thread;
 
 use std::cell::RefCell;
@@ -175,6 +175,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
             "ana_reporting",
             "min_cntlid",
             "max_cntlid",
+            "controller_model",
             "shared",
             "tgt_name",
         ],

@@ -156,3 +156,36 @@ fn addresses_that_cannot_be_are_named() {
     std::fs::remove_file(socket).unwrap();
     target.ends_clean();
 }
+
+#[test]
+fn hosts_ask_for_static_controllers() {
+    let target = Target::start_with("static", |configuration| {
+        let model = "allow_any_host = true\ncontroller_model = \"static\"\nmin_cntlid = 7\nmax_cntlid = 8";
+        let changed = configuration.replacen("allow_any_host = true", model, 1);
+        assert_ne!(changed, configuration);
+        changed
+    });
+    let baseline = target.gauges_at_rest(PATIENCE);
+    let load = ["--nsid", MEMORY, "-w", "randread", "-o", "4k", "-q", "16", "-t", "60", "--controller-id", "8"];
+    let first = Host::start(&words("4420"), &target, &load);
+    first.is_running_io(&target);
+    let ids = || -> Vec<Value> {
+        let controllers = target.result("nvmf_subsystem_get_controllers", json!({ "nqn": SUBSYSTEM }));
+        controllers.as_array().unwrap().iter().map(|controller| controller["cntlid"].clone()).collect()
+    };
+    assert_eq!(ids(), [json!(8)]);
+    let busy = target.host(&["identify", "--controller-id", "8"]).fails();
+    assert!(busy.contains("Connect Controller Busy") || busy.to_lowercase().contains("busy"), "{busy}");
+    let new = target.host(&["identify"]).fails();
+    assert!(new.contains("controller id"), "{new}");
+    let any = target.host(&["identify", "--controller-id", "any"]).succeeds();
+    assert!(any.contains('7'), "{any}");
+    first.signalled(libc::SIGTERM);
+    target
+        .host(&["--nsid", FILE, "--verify", "-w", "randwrite", "-o", "4k", "-n", "100", "--controller-id", "any"])
+        .succeeds();
+    let subsystem = target.result("nvmf_get_subsystems", json!({ "nqn": SUBSYSTEM }));
+    assert_eq!(subsystem[0]["controller_model"], "static");
+    target.gauges_return_to(&baseline, PATIENCE);
+    target.ends_clean();
+}

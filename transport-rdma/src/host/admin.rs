@@ -69,7 +69,8 @@ impl Admin {
         let task = if nqn == DISCOVERY_NQN {
             Task::Discover(Discover::new(identity, ADMIN_DEPTH + 1))
         } else {
-            let task = Initialise::new(identity, nqn, ADMIN_DEPTH + 1, io_queue_count, options.keep_alive_ms);
+            let task = Initialise::new(identity, nqn, ADMIN_DEPTH + 1, io_queue_count, options.keep_alive_ms)
+                .asking_for(options.controller_id);
             Task::Initialise(match &options.authentication {
                 Some(authentication) => {
                     task.authenticating(authentication.credentials.clone(), authentication.random.entropy())

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use nvmf_core::auth::{Credentials, RandomSource};
 use nvmf_core::host::{Attached, HostIdentity};
 
-use nvmf_core::wire::DISCOVERY_NQN;
+use nvmf_core::wire::{DISCOVERY_NQN, DYNAMIC_CONTROLLER_ID};
 
 use crate::host::error::HostFailure;
 use crate::host::queue::{DEPTH_MAX, capsule_memory_len};
@@ -28,6 +28,9 @@ pub struct HostOptions {
     pub identity: HostIdentity,
     /// What to prove ourselves with where the target asks.
     pub authentication: Option<HostAuthentication>,
+    /// Which controller is asked for: any that the target makes ([`DYNAMIC_CONTROLLER_ID`]), or of static ones this, or any
+    /// ([`ANY_STATIC_CONTROLLER_ID`](nvmf_core::wire::ANY_STATIC_CONTROLLER_ID)).
+    pub controller_id: u16,
     /// Polling CPUs: reactors 0 … n-1. The control plane is reactor n.
     pub cpu_count: u16,
     /// I/O queues of each CPU. With 0 on all there is only an admin queue.
@@ -89,6 +92,7 @@ impl HostOptions {
             subsystem_nqn,
             identity,
             authentication: None,
+            controller_id: DYNAMIC_CONTROLLER_ID,
             cpu_count: 1,
             queue_count_per_cpu: 1,
             queue_depth: 32,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
-use nvmf_core::limits::{CONTROLLER_ID_MAX, NSID_MAX};
-use nvmf_core::spec::AnaSpec;
+use nvmf_core::limits::{CONTROLLER_ID_MAX, NSID_MAX, STATIC_CONTROLLER_COUNT_MAX};
+use nvmf_core::spec::{AnaSpec, ControllerModel};
 use toml::Spanned;
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use super::value::{address, number, quoted, words};
 use crate::config::report::{Report, nearest};
 use crate::config::{DeviceSection, KeySection, NamespaceSection, SubsystemSection, shape};
 use crate::rpc::methods::namespace::{ANA_STATES, ana_state, bytes};
+use crate::rpc::methods::subsystem::{CONTROLLER_MODELS, controller_model};
 
 /// NVM Express Base 2.0, 4.5: an NQN has at most 223 bytes.
 const NQN_LEN_MAX: usize = 223;
@@ -72,12 +74,14 @@ pub(super) fn check_subsystems(
         let first_id = number(section.min_cntlid, &named("min_cntlid"), 1, 1..=CONTROLLER_ID_MAX, report);
         let ids = first_id..=CONTROLLER_ID_MAX;
         let last_id = number(section.max_cntlid, &named("max_cntlid"), CONTROLLER_ID_MAX, ids, report);
+        let model = check_model(section.controller_model, &nqn, &(first_id..=last_id), report);
         if section.shared && section.serial.is_none() {
             let allowed = "given where shared = true: every target of the subsystem says the same";
             report.say(Some(section.nqn.span()), format!("{} is missing, and should be {allowed}", named("serial")));
         }
         let ana = check_ana(section.ana, &nqn, (section.ana_reporting, nsid_max), &listeners, report);
-        let terms = Terms { nqn: &nqn, nsid_max, is_shared: section.shared };
+        let is_static = model == ControllerModel::Static;
+        let terms = Terms { nqn: &nqn, nsid_max, is_shared: section.shared, is_static };
         let namespaces = check_namespaces(section.namespace, &terms, devices, &mut users, report);
         subsystems.push(SubsystemSection {
             serial_number: words(section.serial, &named("serial"), 20, report).unwrap_or_else(|| serial_number(&nqn)),
@@ -89,6 +93,7 @@ pub(super) fn check_subsystems(
             namespaces,
             nsid_max,
             controller_ids: first_id..=last_id,
+            controller_model: model,
             is_shared: section.shared,
             reports_ana: section.ana_reporting,
             ana,
@@ -103,6 +108,28 @@ struct Terms<'a> {
     nqn: &'a str,
     nsid_max: u32,
     is_shared: bool,
+    is_static: bool,
+}
+
+fn check_model(
+    word: Option<Spanned<String>>,
+    nqn: &str,
+    ids: &RangeInclusive<u16>,
+    report: &mut Report<'_>,
+) -> ControllerModel {
+    let Some(word) = word else { return ControllerModel::Dynamic };
+    let field = format!("subsystem \"{nqn}\": controller_model");
+    let model = controller_model(word.get_ref());
+    if model.is_none() {
+        report.refuse(word.span(), &field, quoted(word.get_ref()), CONTROLLER_MODELS);
+    }
+    if model == Some(ControllerModel::Static) && ids.len() > usize::from(STATIC_CONTROLLER_COUNT_MAX) {
+        let allowed = format!(
+            "with min_cntlid and max_cntlid at most {STATIC_CONTROLLER_COUNT_MAX} apart: these ids are nobody else's"
+        );
+        report.refuse(word.span(), &field, quoted(word.get_ref()), &allowed);
+    }
+    model.unwrap_or_default()
 }
 
 fn check_ana(
@@ -142,7 +169,7 @@ fn check_namespaces(
     users: &mut BTreeMap<String, String>,
     report: &mut Report<'_>,
 ) -> Vec<NamespaceSection> {
-    let Terms { nqn, nsid_max, is_shared } = *terms;
+    let Terms { nqn, nsid_max, is_shared, is_static } = *terms;
     let named = |field: &str| format!("subsystem \"{nqn}\": namespace.{field}");
     let mut namespaces: Vec<NamespaceSection> = Vec::new();
     for section in sections {
@@ -194,6 +221,10 @@ fn check_namespaces(
             if let Some(user) = users.insert(format!("file {shown}"), format!("namespace {nsid} of \"{nqn}\"")) {
                 let allowed = format!("a file of its own for each namespace, and {user} has it");
                 report.refuse(path.span(), &named("ptpl_file"), quoted(&shown), &allowed);
+            }
+            if is_static {
+                let allowed = "left out where controllers are static: hosts get no reservations";
+                report.refuse(path.span(), &named("ptpl_file"), quoted(&shown), allowed);
             }
             if is_shared {
                 let allowed = "left out where shared = true: targets do not share reservations, so hosts get none";

@@ -93,9 +93,10 @@ fn absolute(parameters: &Parameters<'_>, text: &str) -> Result<Arc<str>, RpcErro
 
 /// The file of a namespace that names none, where there is a directory for such files.
 fn state_file(view: &View<'_>, nqn: &str, namespace: &NamespaceRequest) -> Option<Arc<str>> {
-    // Targets do not share reservations: hosts of a shared subsystem get none.
-    let is_shared = view.target.subsystems().iter().any(|subsystem| subsystem.nqn == nqn && subsystem.is_shared);
-    let path = view.state.filter(|_| !is_shared)?.file(nqn, namespace.uuid_in(nqn));
+    // What hosts cannot reserve needs none.
+    let is_without =
+        view.target.subsystems().iter().any(|subsystem| subsystem.nqn == nqn && !subsystem.has_reservations());
+    let path = view.state.filter(|_| !is_without)?.file(nqn, namespace.uuid_in(nqn));
     path.to_str().map(Arc::from)
 }
 

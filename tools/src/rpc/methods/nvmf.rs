@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use nvmf_core::QpairStage;
-use nvmf_core::spec::SubsystemSpec;
+use nvmf_core::spec::{ControllerModel, SubsystemSpec};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -175,7 +175,7 @@ fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value 
             facts
         })
         .collect();
-    json!({
+    let mut described = json!({
         "nqn": subsystem.nqn,
         "subtype": "NVMe",
         "listen_addresses": subsystem.listeners.iter().map(address).collect::<Vec<_>>(),
@@ -188,7 +188,11 @@ fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value 
         "max_cntlid": subsystem.controller_ids.end(),
         "ana_reporting": subsystem.reports_ana,
         "namespaces": namespaces,
-    })
+    });
+    if subsystem.controller_model == ControllerModel::Static {
+        described["controller_model"] = json!("static");
+    }
+    described
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

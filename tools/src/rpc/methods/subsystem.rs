@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use nvmf_core::ChangeId;
 use nvmf_core::limits::{CONTROLLER_ID_MAX, NSID_MAX};
-use nvmf_core::spec::SubsystemSpec;
+use nvmf_core::spec::{ControllerModel, SubsystemSpec};
 use nvmf_core::target::Amendment;
 use serde_json::json;
 use transport_rdma::target::{Change, ControlError};
@@ -32,9 +32,14 @@ pub(super) fn create_subsystem(view: View<'_>, parameters: &Parameters<'_>) -> R
     let ids = 1..=u64::from(CONTROLLER_ID_MAX);
     let first_id = parameters.number_in("min_cntlid", ids.clone())?.unwrap_or(*ids.start());
     let last_id = parameters.number_in("max_cntlid", ids.clone())?.unwrap_or(*ids.end());
+    let model = parameters.string("controller_model")?;
+    let model = model.map(|word| {
+        controller_model(word).ok_or_else(|| parameters.refuse("controller_model", &json!(word), CONTROLLER_MODELS))
+    });
     let namespace_count_max = parameters.number_in("max_namespaces", 1..=u64::from(NSID_MAX))?;
     let spec = SubsystemSpec {
         controller_ids: narrow(first_id)..=narrow(last_id),
+        controller_model: model.transpose()?.unwrap_or_default(),
         nsid_max: namespace_count_max.and_then(|count| u32::try_from(count).ok()).unwrap_or(NSID_MAX),
         is_shared,
         reports_ana: parameters.boolean("ana_reporting")?.unwrap_or(false),
@@ -43,6 +48,19 @@ pub(super) fn create_subsystem(view: View<'_>, parameters: &Parameters<'_>) -> R
         ..SubsystemSpec::new(nqn, &serial.map_or_else(|| serial_number(nqn), str::to_owned))
     };
     begin(view, parameters, Change::CreateSubsystem(Box::new(spec)))
+}
+
+/// SPDK has the first.
+pub const CONTROLLER_MODELS: &str = "\"dynamic\" or \"static\"";
+
+/// The model that a word means.
+#[must_use]
+pub fn controller_model(text: &str) -> Option<ControllerModel> {
+    match text {
+        "dynamic" => Some(ControllerModel::Dynamic),
+        "static" => Some(ControllerModel::Static),
+        _ => None,
+    }
 }
 
 /// Numbers that were checked against the highest id.

@@ -752,6 +752,11 @@ fn devices_and_namespaces_take_spdks_parameters() {
         ),
         (
             "nvmf_create_subsystem",
+            json!({ "nqn": "nqn.x", "controller_model": "fixed" }),
+            "nvmf_create_subsystem: controller_model is \"fixed\", and should be \"dynamic\" or \"static\"",
+        ),
+        (
+            "nvmf_create_subsystem",
             json!({ "nqn": "nqn.x", "shared": true }),
             "nvmf_create_subsystem: serial_number is missing, and should be given where the subsystem is shared: all its targets say the same",
         ),
