@@ -137,6 +137,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "a thread is waited for")]
     fn the_thread_ends_with_its_owner_and_says_nothing_of_what_nobody_changes() {
         let mut watch = Watch::new().unwrap();
         let device: Arc<dyn Device> = Arc::new(Null::new("null", 512, 8).unwrap());

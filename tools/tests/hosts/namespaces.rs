@@ -1,12 +1,10 @@
 //! Devices and namespaces that are made, grown, paused and deleted by JSON-RPC, with hosts and files that are real.
 
 use std::fs::OpenOptions;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::processes::{SUBSYSTEM, Target};
+use super::processes::{SUBSYSTEM, Target, wait_for};
 use crate::{MEMORY, PATIENCE};
 
 fn add(target: &Target, device: &str) -> String {
@@ -55,11 +53,8 @@ fn namespaces_come_and_go_while_others_are_verified() {
     assert_eq!(found[0]["num_blocks"], 16_384);
     // It is noticed, too.
     OpenOptions::new().write(true).open(&path).unwrap().set_len(12 << 20).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while target.result("bdev_get_bdevs", json!({ "name": "late-file" }))[0]["num_blocks"] != 24_576 {
-        assert!(Instant::now() < deadline, "a file that grew is noticed");
-        sleep(Duration::from_millis(50));
-    }
+    let block_count = || target.result("bdev_get_bdevs", json!({ "name": "late-file" }))[0]["num_blocks"].clone();
+    assert!(wait_for(PATIENCE, || block_count() == 24_576), "a file that grew is noticed");
     let (_, why) = target.refusal("bdev_null_resize", json!({ "name": "late-null", "new_size": 1 }));
     assert!(why.contains("can grow and not shrink"), "{why}");
 
