@@ -141,7 +141,7 @@ struct Wanted {
     class: Class,
 }
 
-/// Follows operations under tokens of its own, so that it finds each again when it ends.
+/// Follows the operations of one CPU, on whatever device, under tokens of its own, so that it finds each again when it ends.
 #[derive(Debug, Default)]
 pub struct Meter {
     wanted: Vec<Option<Wanted>>,
@@ -172,7 +172,10 @@ impl Meter {
             self.wanted.len() - 1
         });
         self.wanted[place] = Some(wanted);
-        self.count_outstanding(statistics);
+        statistics.outstanding.add(1);
+        if statistics.outstanding.value() > statistics.outstanding_max.value() {
+            statistics.outstanding_max.set(statistics.outstanding.value());
+        }
         Operation { token: place as u64, ..operation }
     }
 
@@ -182,7 +185,7 @@ impl Meter {
         let place = usize::try_from(completion.token).ok()?;
         let Wanted { token, since_ns, len, class } = self.wanted.get_mut(place)?.take()?;
         self.free.push(place);
-        self.count_outstanding(statistics);
+        statistics.outstanding.sub(1);
         let of_class = statistics.class(class);
         of_class.operation_count.add(1);
         match completion.result {
@@ -207,14 +210,6 @@ impl Meter {
         let reads = statistics.class(Class::Read);
         reads.operation_count.add(1);
         reads.byte_count.add(len);
-    }
-
-    fn count_outstanding(&self, statistics: &Statistics) {
-        let outstanding = (self.wanted.len() - self.free.len()) as u64;
-        statistics.outstanding.set(outstanding);
-        if outstanding > statistics.outstanding_max.value() {
-            statistics.outstanding_max.set(outstanding);
-        }
     }
 }
 

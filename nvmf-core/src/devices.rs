@@ -31,7 +31,6 @@ impl DeviceLease {
 struct Port {
     way: Way,
     operations: VecDeque<Operation>,
-    meter: Meter,
     /// Those that were cancelled while they waited for room.
     cancelled: Vec<u64>,
     lease_count: u64,
@@ -45,12 +44,19 @@ pub(crate) struct Devices {
     room: usize,
     /// The turn's time.
     now_ns: u64,
+    /// Follows what any port has.
+    meter: Meter,
 }
 
 impl Devices {
     /// With the channels of the devices that are there from the start, in their order.
     pub(crate) fn new(ways: Vec<Way>) -> Self {
-        Self { ports: ways.into_iter().map(|way| Some(Port::new(way, 0))).collect(), room: 0, now_ns: 0 }
+        Self {
+            ports: ways.into_iter().map(|way| Some(Port::new(way, 0))).collect(),
+            room: 0,
+            now_ns: 0,
+            meter: Meter::default(),
+        }
     }
 
     /// A turn begins.
@@ -61,6 +67,7 @@ impl Devices {
     /// Makes sure that `request_count` operations in all can wait in each port without an allocation.
     pub(crate) fn reserve(&mut self, request_count: usize) {
         self.room = request_count;
+        self.meter.reserve(request_count);
         for port in self.ports.iter_mut().flatten() {
             port.reserve(request_count);
         }
@@ -91,7 +98,7 @@ impl Devices {
 
     /// Takes a lease back.
     pub(crate) fn give(&mut self, lease: DeviceLease) {
-        let port = self.port(lease.device);
+        let port = port_of(&mut self.ports, lease.device);
         assert!(port.lease_count > 0, "a lease is given back once");
         port.lease_count -= 1;
     }
@@ -120,16 +127,16 @@ impl Devices {
 
     /// Queues an operation for this turn's submission. The caller has a lease.
     pub(crate) fn queue(&mut self, device: DeviceIndex, operation: Operation) {
-        let now_ns = self.now_ns;
-        let port = self.port(device);
-        let operation = port.meter.begin(now_ns, operation, port.way.block_len, &port.way.statistics);
+        let Self { ports, meter, now_ns, .. } = self;
+        let port = port_of(ports, device);
+        let operation = meter.begin(*now_ns, operation, port.way.block_len, &port.way.statistics);
         port.operations.push_back(operation);
     }
 
     /// An operation need not be done any more. Whether it ends soon, as one that was cancelled or one that was done; otherwise it goes on.
     pub(crate) fn cancel(&mut self, device: DeviceIndex, token: u64) -> bool {
-        let Port { way, operations, meter, cancelled, .. } = self.port(device);
-        let Some(token) = meter.token_of(token) else { return false };
+        let Some(token) = self.meter.token_of(token) else { return false };
+        let Port { way, operations, cancelled, .. } = port_of(&mut self.ports, device);
         // It may still wait for room.
         match operations.iter().position(|operation| operation.token == token) {
             Some(place) => {
@@ -143,16 +150,16 @@ impl Devices {
 
     /// Submits what is queued, one batch a channel, and collects what has completed.
     pub(crate) fn run(&mut self, completions: &mut Vec<Completion>) -> Progress {
-        let now_ns = self.now_ns;
+        let Self { ports, meter, now_ns, .. } = self;
         let mut progress = Progress::Idle;
-        for port in self.ports.iter_mut().flatten() {
+        for port in ports.iter_mut().flatten() {
             if !port.operations.is_empty() {
-                port.way.channel.submit(now_ns, &mut port.operations);
+                port.way.channel.submit(*now_ns, &mut port.operations);
                 progress = Progress::Busy;
             }
             // A port without leases has nothing outstanding: idle devices cost a load.
             if port.lease_count > 0 {
-                progress = progress.or(port.poll(now_ns, completions));
+                progress = progress.or(port.poll(*now_ns, meter, completions));
             }
         }
         progress
@@ -188,37 +195,36 @@ impl Devices {
             .filter(|port| port.way.is_watched)
             .filter_map(|port| port.way.channel.wake_descriptor())
     }
+}
 
-    fn port(&mut self, device: DeviceIndex) -> &mut Port {
-        match self.ports.get_mut(usize::from(device.0)) {
-            Some(Some(port)) => port,
-            // A lease keeps it.
-            Some(None) | None => unreachable!("device {} has leases and no channel", device.0),
-        }
+/// The port of a device that has leases.
+fn port_of(ports: &mut [Option<Port>], device: DeviceIndex) -> &mut Port {
+    match ports.get_mut(usize::from(device.0)) {
+        Some(Some(port)) => port,
+        // A lease keeps it.
+        Some(None) | None => unreachable!("device {} has leases and no channel", device.0),
     }
 }
 
 impl Port {
     fn new(way: Way, room: usize) -> Self {
-        let mut port =
-            Self { way, operations: VecDeque::new(), meter: Meter::default(), cancelled: Vec::new(), lease_count: 0 };
+        let mut port = Self { way, operations: VecDeque::new(), cancelled: Vec::new(), lease_count: 0 };
         port.reserve(room);
         port
     }
 
     fn reserve(&mut self, request_count: usize) {
         self.operations.reserve(request_count.saturating_sub(self.operations.len()));
-        self.meter.reserve(request_count);
     }
 
-    fn poll(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
+    fn poll(&mut self, now_ns: u64, meter: &mut Meter, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
         let result = Err(DeviceError::Cancelled);
         completions.extend(self.cancelled.drain(..).map(|token| Completion { token, result }));
         let progress = self.way.channel.poll(now_ns, completions);
         let mut place = had_len;
         while let Some(completion) = completions.get_mut(place) {
-            match self.meter.end(now_ns, *completion, &self.way.statistics) {
+            match meter.end(now_ns, *completion, &self.way.statistics) {
                 Some(ended) => {
                     *completion = ended;
                     place += 1;
