@@ -84,7 +84,7 @@ impl HostCompletion {
         } else if self.status.is(Status::CONNECT_INVALID_HOST) {
             "the subsystem does not allow this host's NQN".to_owned()
         } else if self.status.is(Status::CONNECT_CONTROLLER_BUSY) {
-            "the target takes no more controllers now, or is shutting down; try again later".to_owned()
+            "the controller is busy: the target takes no more now, is shutting down, or another host has the one that was asked for; try again later".to_owned()
         } else {
             self.status.to_string()
         }

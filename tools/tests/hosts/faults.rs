@@ -115,7 +115,7 @@ fn a_layer_comes_and_goes_while_others_are_served() {
     let (_, why) = target.refusal("bdev_error_create", json!({ "base_name": "nothing" }));
     assert!(why.contains("nothing"), "{why}");
     let (_, why) = target.refusal("bdev_null_delete", json!({ "name": "base" }));
-    assert!(why.contains("by EE_base"), "{why}");
+    assert!(why.contains("in use by device EE_base"), "{why}");
     let (_, why) = target.refusal("bdev_error_delete", json!({ "name": "base" }));
     assert!(why.contains("bdev_error_create"), "{why}");
 
