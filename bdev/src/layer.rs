@@ -1,4 +1,4 @@
-//! What channels of devices over other devices share: what the device below has, and what is on its way there.
+//! What channels of devices over other devices share, and the meter with them: what the device below has, and what is on its way there.
 
 use std::collections::VecDeque;
 
@@ -8,14 +8,24 @@ use crate::channel::{Channel, Operation};
 pub(crate) const OUTSTANDING_MAX: usize = 1024;
 
 /// What the device below has, or is about to: each under a token of our own, its place here.
+#[derive(Debug)]
 pub(crate) struct Passed<T> {
     places: Vec<Option<T>>,
     free: Vec<usize>,
 }
 
 impl<T> Passed<T> {
+    /// With room for as many as one channel holds.
     pub(crate) fn new() -> Self {
-        Self { places: Vec::with_capacity(OUTSTANDING_MAX), free: Vec::with_capacity(OUTSTANDING_MAX) }
+        let mut passed = Self::default();
+        passed.reserve(OUTSTANDING_MAX);
+        passed
+    }
+
+    /// So many in all can be kept without an allocation.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.places.reserve(count.saturating_sub(self.places.len()));
+        self.free.reserve(count.saturating_sub(self.free.len()));
     }
 
     /// Keeps `what`, and gives the token that it goes by below.
@@ -46,6 +56,12 @@ impl<T> Passed<T> {
 
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
+    }
+}
+
+impl<T> Default for Passed<T> {
+    fn default() -> Self {
+        Self { places: Vec::new(), free: Vec::new() }
     }
 }
 

@@ -12,6 +12,7 @@ use reactor::{Counter, Durations};
 
 use crate::channel::{Completion, Operation, OperationKind};
 use crate::device::DeviceError;
+use crate::layer::Passed;
 
 /// What operations are told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,18 +145,13 @@ struct Wanted {
 /// Follows the operations of one CPU, on whatever device, under tokens of its own, so that it finds each again when it ends.
 #[derive(Debug, Default)]
 pub struct Meter {
-    wanted: Vec<Option<Wanted>>,
-    free: Vec<usize>,
+    wanted: Passed<Wanted>,
 }
 
 impl Meter {
     /// So many operations can be followed at a time without an allocation.
     pub fn reserve(&mut self, operation_count: usize) {
-        self.free.reserve(operation_count.saturating_sub(self.free.len()));
-        // Places are taken from the end: low ones first.
-        let new = self.wanted.len()..operation_count.max(self.wanted.len());
-        self.free.splice(0..0, new.rev());
-        self.wanted.resize(operation_count.max(self.wanted.len()), None);
+        self.wanted.reserve(operation_count);
     }
 
     /// An operation on a device with blocks of `block_len` bytes is wanted. It goes on as what comes back.
@@ -167,24 +163,18 @@ impl Meter {
             len: operation.block_count * u64::from(block_len),
             class: operation.kind.into(),
         };
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.wanted.push(None);
-            self.wanted.len() - 1
-        });
-        self.wanted[place] = Some(wanted);
+        let token = self.wanted.insert(wanted);
         statistics.outstanding.add(1);
         if statistics.outstanding.value() > statistics.outstanding_max.value() {
             statistics.outstanding_max.set(statistics.outstanding.value());
         }
-        Operation { token: place as u64, ..operation }
+        Operation { token, ..operation }
     }
 
-    /// It has ended, as `completion` says of the operation that went on. Told of the one that was wanted. `None` if there was none such.
+    /// It has ended, as `completion` says of the operation that went on. Told of the one that was wanted. `None` if there was none such, which the log says.
     #[must_use]
     pub fn end(&mut self, now_ns: u64, completion: Completion, statistics: &Statistics) -> Option<Completion> {
-        let place = usize::try_from(completion.token).ok()?;
-        let Wanted { token, since_ns, len, class } = self.wanted.get_mut(place)?.take()?;
-        self.free.push(place);
+        let Wanted { token, since_ns, len, class } = self.wanted.take(completion.token)?;
         statistics.outstanding.sub(1);
         let of_class = statistics.class(class);
         of_class.operation_count.add(1);
@@ -201,8 +191,7 @@ impl Meter {
     /// Under which token an operation goes that is wanted under `token`, to cancel it.
     #[must_use]
     pub fn token_of(&self, token: u64) -> Option<u64> {
-        let is_it = |wanted: &Option<Wanted>| wanted.is_some_and(|wanted| wanted.token == token);
-        self.wanted.iter().position(is_it).map(|place| place as u64)
+        self.wanted.find(|wanted| wanted.token == token)
     }
 
     /// A read was served out of the device's own memory: it took the device no time.

@@ -229,10 +229,7 @@ impl Port {
                     *completion = ended;
                     place += 1;
                 }
-                None => {
-                    tracing::error!(token = completion.token, "a device ended an operation that it did not have");
-                    completions.remove(place);
-                }
+                None => drop(completions.remove(place)),
             }
         }
         progress

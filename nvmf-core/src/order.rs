@@ -64,9 +64,20 @@ impl Way {
         statistics: &Arc<Statistics>,
         throttle: Arc<Throttle>,
     ) -> Result<Self, BdevError> {
-        let (block_len, statistics) = (device.geometry().block_len, Arc::clone(statistics));
-        let channel = Box::new(Gate::new(device.open_channel()?, throttle, block_len));
-        Ok(Self { channel, block_len, statistics, is_watched: true })
+        let channel = device.open_channel()?;
+        Ok(Self::new(channel, device.geometry().block_len, Arc::clone(statistics), throttle, true))
+    }
+
+    /// By a channel that is open.
+    pub(crate) fn new(
+        channel: Box<dyn Channel>,
+        block_len: u32,
+        statistics: Arc<Statistics>,
+        throttle: Arc<Throttle>,
+        is_watched: bool,
+    ) -> Self {
+        let channel = Box::new(Gate::new(channel, throttle, block_len));
+        Self { channel, block_len, statistics, is_watched }
     }
 }
 

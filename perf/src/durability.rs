@@ -25,7 +25,7 @@ use transport_rdma::host::{Ended, HostFailure, IoCommand, IoQueues, Start, Workl
 use transport_rdma::verbs::Port;
 
 use crate::outcome::{End, Live, NamespaceOutcome, Outcome, Stop, latencies};
-use crate::pattern::{self, BLOCK_LEN_MIN, Stamp};
+use crate::pattern::{self, Stamp};
 use crate::plan::{Places, places};
 use crate::random::{Random, mix};
 use crate::settings::{DurabilityJob, Settings};
@@ -163,9 +163,7 @@ impl DurabilityWorkload {
 
     fn begin(&mut self, start: &Start<'_>) -> Result<(), String> {
         for places in places(&self.settings, start)? {
-            if places.block_len < BLOCK_LEN_MIN || !places.block_len.is_multiple_of(8) {
-                return Err(format!("blocks of {} bytes hold no pattern", places.block_len));
-            }
+            pattern::fits(places.block_len)?;
             let place_count = usize::try_from(places.count).unwrap_or(usize::MAX);
             if place_count < usize::from(self.settings.io_depth) * 2 {
                 return Err(format!(

@@ -15,7 +15,15 @@ const MAGIC: u64 = u64::from_le_bytes(*b"quiesce\0");
 const HEADER_WORDS: usize = 4;
 const TRAILER_WORDS: usize = 2;
 /// The smallest block that holds a header, a trailer and something between.
-pub(crate) const BLOCK_LEN_MIN: usize = 64;
+const BLOCK_LEN_MIN: usize = 64;
+
+/// Whether blocks of so many bytes can hold it.
+pub(crate) fn fits(block_len: usize) -> Result<(), String> {
+    if block_len < BLOCK_LEN_MIN || !block_len.is_multiple_of(8) {
+        return Err(format!("blocks of {block_len} bytes hold no pattern"));
+    }
+    Ok(())
+}
 
 /// Which write a block is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

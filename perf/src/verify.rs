@@ -13,7 +13,7 @@ use transport_rdma::host::{Ended, HostFailure, IoQueues, Start, Workload};
 use transport_rdma::verbs::Port;
 
 use crate::outcome::{End, Live, NamespaceOutcome, Outcome, Stop, latencies};
-use crate::pattern::{self, BLOCK_LEN_MIN, Stamp};
+use crate::pattern::{self, Stamp};
 use crate::plan::{Places, places};
 use crate::random::{Permutation, mix};
 use crate::settings::{Extent, Job, Settings};
@@ -92,9 +92,7 @@ impl VerifyWorkload {
         let all = places(&self.settings, start)?;
         let namespace_count = all.len() as u64;
         for (places, index) in all.into_iter().zip(0..) {
-            if places.block_len < BLOCK_LEN_MIN || !places.block_len.is_multiple_of(8) {
-                return Err(format!("blocks of {} bytes hold no pattern", places.block_len));
-            }
+            pattern::fits(places.block_len)?;
             let pass_len = match self.settings.job {
                 Job::Verify(Extent::Count(count)) => {
                     let share = self.settings.share(count, start.cpu);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use bdev::{BdevError, Channel, Device, Gate, Limits, Statistics, Throttle};
+use bdev::{BdevError, Channel, Device, Limits, Statistics, Throttle};
 use reactor::Cpu;
 
 use super::change::ChangeError;
@@ -279,8 +279,7 @@ impl Devices {
             let throttle = &place.throttle;
             let ways = (0..).map(Cpu).zip(made.channels).map(|(cpu, channel)| {
                 let is_watched = channel.wake_descriptor().is_some_and(|descriptor| watch(cpu, descriptor));
-                let channel = Box::new(Gate::new(channel, Arc::clone(throttle), block_len));
-                Way { channel, block_len, statistics: Arc::default(), is_watched }
+                Way::new(channel, block_len, Arc::default(), Arc::clone(throttle), is_watched)
             });
             place.ways = ways.collect();
             place.statistics = place.ways.iter().map(|way| Arc::clone(&way.statistics)).collect();

@@ -11,7 +11,7 @@ use transport_rdma::verbs::Port;
 
 use super::outcome::Checks;
 use super::settings::Settings;
-use crate::pattern::{self, BLOCK_LEN_MIN, Stamp};
+use crate::pattern::{self, Stamp};
 
 /// What the next association is to be like.
 pub(crate) struct Order {
@@ -123,8 +123,8 @@ impl Association {
                 "io-size is {io_len}, which is no multiple of namespace {nsid}'s blocks of {block_len}"
             ));
         }
-        if settings.verified_count > 0 && (block_len < BLOCK_LEN_MIN || !block_len.is_multiple_of(8)) {
-            return Err(format!("blocks of {block_len} bytes hold no pattern"));
+        if settings.verified_count > 0 {
+            pattern::fits(block_len)?;
         }
         if io_len > attached.transfer_len_max as usize {
             let most = attached.transfer_len_max;
