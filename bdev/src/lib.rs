@@ -27,6 +27,7 @@ mod null;
 mod rbd;
 
 mod extent;
+mod inbox;
 mod layer;
 mod size;
 

@@ -1,23 +1,22 @@
 //! A file's channel through a thread of its own, for processes that may not use io_uring: simple, correct, slower (one call at a time, one more copy).
-//!
-//! The thread rings an event descriptor where the channel's CPU sleeps, by the protocol of [`reactor::doorbell`].
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 
 use crossbeam_queue::ArrayQueue;
-use reactor::{Progress, Rest, doorbell};
+use reactor::{Progress, Rest};
 
 use super::Shared;
 use super::request::{Call, Next, Refused, Request};
 use crate::channel::{Channel, Completion, Operation};
 use crate::device::Geometry;
 use crate::extent;
+use crate::inbox::{Entrance, Inbox};
 use crate::size::Size;
 
 /// Bytes of one call, and of the thread's buffer.
@@ -27,33 +26,29 @@ const BUFFER_LEN: usize = 1 << 20;
 pub(super) struct WorkerChannel {
     geometry: Geometry,
     size: Size,
-    queues: Arc<Queues>,
+    completions: Inbox<Completion>,
+    orders: Arc<Orders>,
     worker: Thread,
     outstanding_count: usize,
 }
 
-struct Queues {
-    /// Both have room for every outstanding operation, so that no push can fail.
+/// What the thread is told.
+struct Orders {
+    /// Has room for every outstanding operation, so that no push can fail.
     requests: ArrayQueue<Request>,
-    completions: ArrayQueue<Completion>,
     closed: AtomicBool,
-    /// Whether the channel's CPU sleeps.
-    asleep: AtomicU32,
-    eventfd: std::fs::File,
 }
 
 impl WorkerChannel {
     pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, size: Size, queue_depth: u32) -> io::Result<Self> {
-        let queues = Arc::new(Queues {
-            requests: ArrayQueue::new(queue_depth as usize),
-            completions: ArrayQueue::new(queue_depth as usize),
-            closed: AtomicBool::new(false),
-            asleep: AtomicU32::new(0),
-            eventfd: eventfd()?,
-        });
-        let theirs = Arc::clone(&queues);
-        let worker = std::thread::Builder::new().name("bdev-file".to_owned()).spawn(move || work(&shared, &theirs))?;
-        Ok(Self { geometry, size, queues, worker: worker.thread().clone(), outstanding_count: 0 })
+        let completions = Inbox::new(queue_depth as usize)?;
+        let orders =
+            Arc::new(Orders { requests: ArrayQueue::new(queue_depth as usize), closed: AtomicBool::new(false) });
+        let (theirs, entrance) = (Arc::clone(&orders), Arc::clone(completions.entrance()));
+        let thread = std::thread::Builder::new()
+            .name("bdev-file".to_owned())
+            .spawn(move || work(&shared, &theirs, &entrance))?;
+        Ok(Self { geometry, size, completions, orders, worker: thread.thread().clone(), outstanding_count: 0 })
     }
 }
 
@@ -61,19 +56,18 @@ impl Channel for WorkerChannel {
     fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         self.geometry.block_count = self.size.now();
         let mut sent = false;
-        while self.outstanding_count < self.queues.completions.capacity()
+        while self.outstanding_count < self.completions.capacity()
             && let Some(operation) = operations.pop_front()
         {
             self.outstanding_count += 1;
             match extent::extent(&self.geometry, &operation) {
                 Ok(extent) => {
                     let request = Request::new(&operation, extent, Refused::default(), self.geometry.deallocation);
-                    assert!(self.queues.requests.push(request).is_ok(), "room for every outstanding operation");
+                    assert!(self.orders.requests.push(request).is_ok(), "room for every outstanding operation");
                     sent = true;
                 }
                 Err(error) => {
-                    let completion = Completion { token: operation.token, result: Err(error) };
-                    assert!(self.queues.completions.push(completion).is_ok(), "room for every outstanding operation");
+                    self.completions.entrance().bring(Completion { token: operation.token, result: Err(error) });
                 }
             }
         }
@@ -84,7 +78,7 @@ impl Channel for WorkerChannel {
 
     fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
-        while let Some(completion) = self.queues.completions.pop() {
+        while let Some(completion) = self.completions.take() {
             self.outstanding_count -= 1;
             completions.push(completion);
         }
@@ -99,38 +93,32 @@ impl Channel for WorkerChannel {
         if self.outstanding_count == 0 {
             return Rest::Sleep;
         }
-        doorbell::announce(&self.queues.asleep);
-        doorbell::before_last_look();
-        if self.queues.completions.is_empty() { Rest::Sleep } else { Rest::Poll }
+        self.completions.arm()
     }
 
     fn disarm(&mut self) {
-        if self.outstanding_count > 0 {
-            doorbell::withdraw(&self.queues.asleep);
-            // EAGAIN: it has not rung.
-            let _ = (&self.queues.eventfd).read(&mut [0; 8]);
-        }
+        self.completions.disarm();
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {
-        Some(self.queues.eventfd.as_raw_fd())
+        Some(self.completions.descriptor())
     }
 }
 
 impl Drop for WorkerChannel {
     fn drop(&mut self) {
         // The thread finishes the call that it is in, and goes by itself: nobody waits for it.
-        self.queues.closed.store(true, Ordering::Release);
+        self.orders.closed.store(true, Ordering::Release);
         self.worker.unpark();
     }
 }
 
 /// The thread: one operation after the other, until the channel is gone.
-fn work(shared: &Shared, queues: &Queues) {
+fn work(shared: &Shared, orders: &Orders, completions: &Entrance<Completion>) {
     let mut buffer = vec![0; BUFFER_LEN];
     let mut refused = Refused::default();
-    while !queues.closed.load(Ordering::Acquire) {
-        let Some(mut request) = queues.requests.pop() else {
+    while !orders.closed.load(Ordering::Acquire) {
+        let Some(mut request) = orders.requests.pop() else {
             // A wake-up between the look and the sleep is kept by the thread's token.
             std::thread::park();
             continue;
@@ -141,24 +129,8 @@ fn work(shared: &Shared, queues: &Queues) {
                 break result;
             }
         };
-        let completion = Completion { token: request.token, result };
-        assert!(queues.completions.push(completion).is_ok(), "room for every outstanding operation");
-        doorbell::after_news();
-        if doorbell::take(&queues.asleep) {
-            // EAGAIN, the only failure, means that it has rung already.
-            let _ = (&queues.eventfd).write(&1_u64.to_ne_bytes());
-        }
+        completions.bring(Completion { token: request.token, result });
     }
-}
-
-fn eventfd() -> io::Result<std::fs::File> {
-    // SAFETY: no memory is involved.
-    let number = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if number < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that was opened just now and has no other owner.
-    Ok(std::fs::File::from(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
 /// Makes one call. Returns what the kernel would: a count, or a negated errno.

@@ -1,6 +1,6 @@
 //! A channel into an image.
 //!
-//! Calls go to librbd on the channel's CPU, which queues them for threads of its own; their ends come back through [`News`]. librbd allocates and locks for
+//! Calls go to librbd on the channel's CPU, which queues them for threads of its own; their ends come back through an [`Inbox`]. librbd allocates and locks for
 //! each call: what happens between this channel and it is without either.
 //!
 //! An *era* is the image as it was opened at some time. After the connection was lost for good and made anew, new operations go to the new one, and the old
@@ -14,12 +14,13 @@ use std::sync::Arc;
 use reactor::{Progress, Rest};
 
 use super::Shared;
-use super::completion::{News, Slot};
+use super::completion::{Ended, Slot};
 use super::image::Image;
 use super::request::{Next, Request, is_fenced_out};
 use crate::channel::{Channel, Completion, Operation};
 use crate::device::{DeviceError, Geometry};
 use crate::extent;
+use crate::inbox::Inbox;
 
 struct Era {
     number: u64,
@@ -31,7 +32,7 @@ struct Era {
 pub(super) struct RbdChannel {
     shared: Arc<Shared>,
     geometry: Geometry,
-    news: Arc<News>,
+    ended: Inbox<Ended>,
     slots: Vec<Arc<Slot>>,
     requests: Vec<Option<Request>>,
     free: Vec<u32>,
@@ -39,25 +40,20 @@ pub(super) struct RbdChannel {
     eras: Vec<Era>,
     /// Ended without the library.
     finished: VecDeque<Completion>,
-    is_armed: bool,
-    /// Somebody was about to ring when the CPU was awake already.
-    is_ring_due: bool,
 }
 
 impl RbdChannel {
     pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, queue_depth: u32) -> io::Result<Self> {
-        let news = News::new(queue_depth as usize)?;
+        let ended = Inbox::new(queue_depth as usize)?;
         let (number, image) = shared.current();
         Ok(Self {
-            slots: (0..queue_depth).map(|slot| Slot::new(&shared.ceph, &news, slot)).collect(),
+            slots: (0..queue_depth).map(|slot| Slot::new(&shared.ceph, ended.entrance(), slot)).collect(),
             requests: vec![None; queue_depth as usize],
             free: (0..queue_depth).rev().collect(),
             eras: vec![Era { number, image, outstanding_count: 0 }],
             finished: VecDeque::with_capacity(queue_depth as usize),
-            is_armed: false,
-            is_ring_due: false,
             geometry,
-            news,
+            ended,
             shared,
         })
     }
@@ -143,7 +139,7 @@ impl Channel for RbdChannel {
     fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
         let mut again = false;
-        while let Some((slot, result)) = self.news.next() {
+        while let Some((slot, result)) = self.ended.take() {
             let Some(request) = &mut self.requests[slot as usize] else { unreachable!("one end for each call") };
             match request.advance(result) {
                 Next::Call(_) => {
@@ -168,25 +164,18 @@ impl Channel for RbdChannel {
         if !self.finished.is_empty() {
             return Rest::Poll;
         }
-        if self.is_ring_due {
-            self.is_ring_due = !self.news.take_ring();
-        }
         if self.free.len() == self.slots.len() {
             return Rest::Sleep;
         }
-        self.is_armed = true;
-        self.news.arm()
+        self.ended.arm()
     }
 
     fn disarm(&mut self) {
-        if self.is_armed {
-            self.is_armed = false;
-            self.is_ring_due = self.news.disarm();
-        }
+        self.ended.disarm();
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {
-        Some(self.news.descriptor())
+        Some(self.ended.descriptor())
     }
 }
 

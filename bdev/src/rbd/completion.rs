@@ -1,5 +1,4 @@
-//! Completions on their way from the library's threads to a channel's CPU: a queue without a lock, and an event descriptor that is rung where the CPU
-//! sleeps, by the protocol of [`reactor::doorbell`].
+//! Completions on their way from the library's threads to a channel's CPU.
 //!
 //! # Invariants of the unsafe code
 //! 1. The argument of a completion is a strong count of its [`Slot`], made by `Arc::into_raw`. It goes back once: by the callback, or where the call was refused,
@@ -7,88 +6,26 @@
 //! 2. A completion is released once, by the same.
 
 use std::ffi::c_void;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-
-use crossbeam_queue::ArrayQueue;
-use reactor::{Rest, doorbell};
 
 use super::library::Ceph;
+use crate::inbox::Entrance;
 
-/// What a channel's operations have come to, each a slot's number and a result: bytes, 0, or a negated errno.
-#[derive(Debug)]
-pub(super) struct News {
-    /// Has room for every slot, so that no push can fail: a slot has one call under way at most.
-    ended: ArrayQueue<(u32, i64)>,
-    /// Whether the channel's CPU sleeps.
-    asleep: AtomicU32,
-    eventfd: std::fs::File,
-}
-
-impl News {
-    pub(super) fn new(slot_count: usize) -> io::Result<Arc<Self>> {
-        // SAFETY: no memory is involved.
-        let number = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if number < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a descriptor that was opened just now and has no other owner.
-        let eventfd = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(number) });
-        Ok(Arc::new(Self { ended: ArrayQueue::new(slot_count), asleep: AtomicU32::new(0), eventfd }))
-    }
-
-    /// The channel's CPU: the next.
-    pub(super) fn next(&self) -> Option<(u32, i64)> {
-        self.ended.pop()
-    }
-
-    /// The channel's CPU would sleep.
-    pub(super) fn arm(&self) -> Rest {
-        doorbell::announce(&self.asleep);
-        doorbell::before_last_look();
-        if self.ended.is_empty() { Rest::Sleep } else { Rest::Poll }
-    }
-
-    /// It is awake. Returns whether somebody is about to ring all the same, and has not yet: that ring is to be [taken in](Self::take_ring).
-    pub(super) fn disarm(&self) -> bool {
-        // Whoever takes the word rings, so nobody does if that is this CPU.
-        !doorbell::take(&self.asleep) && !self.take_ring()
-    }
-
-    /// Takes in a ring, if there is one.
-    pub(super) fn take_ring(&self) -> bool {
-        (&self.eventfd).read(&mut [0; 8]).is_ok()
-    }
-
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.eventfd.as_raw_fd()
-    }
-
-    /// Any thread.
-    fn tell(&self, slot: u32, result: i64) {
-        assert!(self.ended.push((slot, result)).is_ok(), "room for every slot");
-        doorbell::after_news();
-        if doorbell::take(&self.asleep) {
-            // EAGAIN, the only failure, means that it has rung already.
-            let _ = (&self.eventfd).write(&1_u64.to_ne_bytes());
-        }
-    }
-}
+/// What a call of a slot has come to: the slot's number, and a count of bytes, 0, or a negated errno.
+pub(super) type Ended = (u32, i64);
 
 /// Where an operation of a channel hears of its call.
 #[derive(Debug)]
 pub(super) struct Slot {
     ceph: Arc<Ceph>,
-    news: Arc<News>,
+    entrance: Arc<Entrance<Ended>>,
     number: u32,
 }
 
 impl Slot {
-    pub(super) fn new(ceph: &Arc<Ceph>, news: &Arc<News>, number: u32) -> Arc<Self> {
-        Arc::new(Self { ceph: Arc::clone(ceph), news: Arc::clone(news), number })
+    pub(super) fn new(ceph: &Arc<Ceph>, entrance: &Arc<Entrance<Ended>>, number: u32) -> Arc<Self> {
+        Arc::new(Self { ceph: Arc::clone(ceph), entrance: Arc::clone(entrance), number })
     }
 
     /// Makes a completion for `begin`, which is heard of through this slot, unless `begin` is refused.
@@ -123,5 +60,5 @@ unsafe extern "C" fn on_completion(completion: *mut c_void, argument: *mut c_voi
     let result = unsafe { (slot.ceph.rbd_aio_get_return_value)(completion) };
     // SAFETY: invariant 2.
     unsafe { (slot.ceph.rbd_aio_release)(completion) };
-    slot.news.tell(slot.number, result as i64);
+    slot.entrance.bring((slot.number, result as i64));
 }

@@ -33,9 +33,14 @@ fn completions_end_the_sleep_of_their_cpu() {
             })
         };
         for round in 0..200_u64 {
-            assert_eq!(driver.channel.arm(), Rest::Sleep, "nothing is outstanding");
-            assert!(!is_readable(&*driver.channel), "{} round {round}", subject.name);
-            driver.channel.disarm();
+            // The ring for a completion that was found awake may come late. It ends one sleep, not every one from then on.
+            let mut is_disturbed = || {
+                assert_eq!(driver.channel.arm(), Rest::Sleep, "nothing is outstanding");
+                let is_disturbed = is_readable(&*driver.channel);
+                driver.channel.disarm();
+                is_disturbed
+            };
+            assert!(!is_disturbed() || !is_disturbed(), "{} round {round}", subject.name);
 
             let kind = [READ, WRITE, WRITE_FORCED, FLUSH][round as usize % 4];
             let (count, data) = if kind == FLUSH { (0, None) } else { (8, Some(data)) };
