@@ -269,6 +269,21 @@ impl News {
     }
 }
 
+/// What a drive says of itself that is its own wherever it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Of its blocks, the same for ever, and of no others anywhere.
+    pub nguid: Option<[u8; 16]>,
+    /// The same, shorter.
+    pub eui64: Option<[u8; 8]>,
+    /// Serial number.
+    pub serial: String,
+    /// Model.
+    pub model: String,
+    /// Revision of its firmware.
+    pub firmware: String,
+}
+
 /// A block device: shared, immutable.
 pub trait Device: Send + Sync + fmt::Debug {
     /// Its name, unique in the target.
@@ -279,6 +294,11 @@ pub trait Device: Send + Sync + fmt::Debug {
 
     /// Size and limits.
     fn geometry(&self) -> Geometry;
+
+    /// Who it is, if it is a drive with a name of its own. A namespace that was given no other identifiers has its.
+    fn identity(&self) -> Option<&Identity> {
+        None
+    }
 
     /// The memory that [`Channel::in_place`] gives pieces of: transports register it once. `None` also where it is that of the device below.
     fn memory(&self) -> Option<Segment> {

@@ -40,13 +40,14 @@ impl Namespace {
         visibility: Option<Arc<Visibility>>,
     ) -> Self {
         let name = spec.device.name();
+        let (own_nguid, own_eui64) = spec.device.identity().map_or((None, None), |drive| (drive.nguid, drive.eui64));
         Self {
             nsid: spec.nsid,
             device,
             geometry: spec.device.geometry(),
             uuid: spec.uuid.unwrap_or_else(|| Self::derived_uuid(subsystem_nqn, name)),
-            nguid: spec.nguid.unwrap_or_else(|| Self::derived_nguid(subsystem_nqn, name)),
-            eui64: spec.eui64,
+            nguid: spec.nguid.or(own_nguid).unwrap_or_else(|| Self::derived_nguid(subsystem_nqn, name)),
+            eui64: spec.eui64.or(own_eui64),
             ana_group: spec.ana_group(),
             visibility,
             standing: None,

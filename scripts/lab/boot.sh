@@ -44,6 +44,39 @@ guest_command() {
     } >"$lab/command"
 }
 
+# guest_drives: what cases of disks need: an NVMe drive in a slot that it can be pulled out of, with a namespace of blocks of 512 bytes, one of 4096, one with
+# metadata and one of zones; and a disk of virtio. They are nothing to the guest until it loads their modules.
+guest_drives() {
+    local name
+    for name in drive-512 drive-4096 drive-metadata drive-zones virtio; do
+        truncate -s 32M "$lab/$name.img"
+        QEMU+=(-drive "if=none,id=$name,file=$lab/$name.img,format=raw,discard=unmap")
+    done
+    QEMU+=(
+        -device "pcie-root-port,id=lab-slot,chassis=1,slot=1"
+        -device "nvme,id=lab-nvme,bus=lab-slot,serial=LAB-DRIVE,mdts=5"
+        -device "nvme-ns,drive=drive-512,bus=lab-nvme,nsid=1,logical_block_size=512,physical_block_size=512,eui64=0x0123456789abcdef"
+        -device "nvme-ns,drive=drive-4096,bus=lab-nvme,nsid=2,logical_block_size=4096,physical_block_size=4096"
+        -device "nvme-ns,drive=drive-metadata,bus=lab-nvme,nsid=3,ms=8"
+        -device "nvme-ns,drive=drive-zones,bus=lab-nvme,nsid=4,zoned=true,zoned.zone_size=1M"
+        -device "virtio-blk-pci,drive=virtio,logical_block_size=512,discard=on,write-zeroes=on"
+        -monitor "unix:$lab/monitor,server=on,wait=off"
+    )
+}
+
+# guest_monitor: gives the emulator the command that the guest has put into /lab/monitor-asks, if there is one.
+guest_monitor() {
+    [ -s "$lab/monitor-asks" ] || return 0
+    perl -MIO::Socket::UNIX -e '
+        my $socket = IO::Socket::UNIX->new($ARGV[0]) or die "$ARGV[0]: $!";
+        sysread($socket, my $greeting, 65536);
+        print $socket "$ARGV[1]\n";
+        $socket->flush;
+        # Until it has been read, and answered.
+        sysread($socket, my $answer, 65536);' "$lab/monitor" "$(cat "$lab/monitor-asks")"
+    rm "$lab/monitor-asks"
+}
+
 # guest_run SECONDS|forever [FILE]: boots, and sets guest_end to how that ended: status (a number), "panicked", "timed out", or "ended" without a word. With a FILE
 # the time begins anew whenever that grows.
 guest_run() {
@@ -83,6 +116,7 @@ guest_watch() {
             wait "$lab_pid" 2>/dev/null || true
             return 124
         fi
+        guest_monitor
         sleep 0.2
     done
     wait "$lab_pid"
@@ -108,4 +142,5 @@ guest_qemu() {
         -fsdev "local,id=machine,path=/,security_model=none,readonly=on,multidevs=remap" -device "virtio-9p-pci,fsdev=machine,mount_tag=machine"
         -fsdev "local,id=lab,path=$lab,security_model=none" -device "virtio-9p-pci,fsdev=lab,mount_tag=lab"
     )
+    guest_drives
 }

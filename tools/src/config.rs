@@ -204,7 +204,9 @@ impl DeviceSection {
             DeviceKind::Fault { base, .. } | DeviceKind::Delay { base, .. } | DeviceKind::Partition { base, .. } => {
                 Some(base)
             }
-            DeviceKind::Memory { .. } | DeviceKind::Null { .. } | DeviceKind::File { .. } => None,
+            DeviceKind::Memory { .. } | DeviceKind::Null { .. } | DeviceKind::File { .. } | DeviceKind::Nvme { .. } => {
+                None
+            }
         }
     }
 
@@ -216,6 +218,7 @@ impl DeviceSection {
             DeviceKind::Memory { .. }
             | DeviceKind::Null { .. }
             | DeviceKind::File { .. }
+            | DeviceKind::Nvme { .. }
             | DeviceKind::Fault { .. }
             | DeviceKind::Delay { .. } => None,
         }
@@ -248,6 +251,15 @@ pub enum DeviceKind {
     /// A file or block device.
     File {
         /// Where, relative to the working directory.
+        path: PathBuf,
+        /// Refuses writes.
+        read_only: bool,
+        /// Operations with the kernel at a time, on each CPU.
+        queue_depth: u32,
+    },
+    /// A local NVMe drive's namespace.
+    Nvme {
+        /// Its generic character device.
         path: PathBuf,
         /// Refuses writes.
         read_only: bool,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use bdev::{Device, FileOptions};
+use bdev::{Device, FileOptions, NvmeOptions};
 use nvmf_core::spec::{
     AuthenticationSpec, ControllerModel, ControllerSpec, NamespaceSpec, Persistence, SubsystemSpec, TargetSpec,
 };
@@ -218,6 +218,12 @@ fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) 
             );
             Arc::new(file)
         }
+        DeviceKind::Nvme { path, read_only, queue_depth } => {
+            let options = NvmeOptions { read_only: *read_only, queue_depth: *queue_depth };
+            let drive = bdev::Nvme::open(name, path, options).with_context(|| where_from(path))?;
+            tracing::info!(device = name, path = %path.display(), identity = ?drive.identity(), "NVMe drive");
+            Arc::new(drive)
+        }
         DeviceKind::Fault { base, seed } => {
             let base = base_of(name, base, others)?;
             tracing::info!(
@@ -420,6 +426,7 @@ fn memory_plan(config: &Config, device_count: u8) -> Result<HugepagePlan> {
         }
         DeviceKind::Null { .. }
         | DeviceKind::File { .. }
+        | DeviceKind::Nvme { .. }
         | DeviceKind::Fault { .. }
         | DeviceKind::Delay { .. }
         | DeviceKind::Partition { .. } => None,

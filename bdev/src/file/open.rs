@@ -5,25 +5,21 @@
 //! 2. Pointers given to a system call point at values that live through it and are as long as it is told.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
 
 use reactor::Arena;
 
 use super::FileOptions;
 use crate::device::{BdevError, Deallocation, Preferred};
+use crate::lock::{lock, open_when_free};
 
 /// Alignment of data where the file system does not say what direct I/O needs.
 const DATA_ALIGNMENT_UNTOLD: usize = 4096;
-
-/// How often, and how far apart, a lock is asked for.
-const LOCK_TRY_COUNT: u32 = 100;
-const LOCK_TRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A file, open and locked.
 pub(super) struct Opened {
@@ -121,32 +117,7 @@ fn preferred(block_len: u32, unit: u64, optimal: u64) -> Preferred {
 }
 
 fn open_with(path: &Path, read_only: bool, flags: i32) -> io::Result<File> {
-    OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)
-}
-
-/// One writer, or any number of readers. A process that was killed may still hold its lock for some milliseconds: its io_uring, which
-/// has the file registered, is taken down after its end. So one that is held is asked for again for a while.
-#[allow(clippy::disallowed_methods, reason = "a device is opened at start-up, or by a thread that may wait")]
-fn lock(file: &File, read_only: bool) -> io::Result<()> {
-    let mut tries_left = LOCK_TRY_COUNT;
-    let locked = loop {
-        let locked = if read_only { file.try_lock_shared() } else { file.try_lock() };
-        tries_left -= 1;
-        if tries_left == 0 || !matches!(locked, Err(TryLockError::WouldBlock)) {
-            break locked;
-        }
-        std::thread::sleep(LOCK_TRY_INTERVAL);
-    };
-    match locked {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            "another process, or another device of this target, uses it",
-        )),
-        // A file system without locks (some network ones) is no reason to refuse.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+    open_when_free(|| OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path))
 }
 
 pub(super) fn check_len(device: &str, len: u64, block_len: u32) -> Result<(), BdevError> {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bdev::{
-    BdevError, Channel, Delay, Device, Fault, File, FileOptions, Gate, Geometry, Latencies, Limits, Memory, Null,
-    Partition, Rates, Throttle,
+    BdevError, Channel, Delay, Device, Fault, File, FileOptions, Gate, Geometry, Latencies, Limits, Memory, Null, Nvme,
+    NvmeOptions, Partition, Rates, Throttle,
 };
 use reactor::Segment;
 
+use crate::driver::{Driver, zeroes};
 use crate::fake_rbd::FakeRbd;
 
 /// Devices of the suite have this many blocks.
@@ -18,6 +19,10 @@ pub(crate) const BLOCK_COUNT: u64 = 1000;
 
 /// Blocks of a partition's base before and behind it.
 const MARGIN: u64 = 24;
+
+/// The environment may name a disk (`/dev/vda`) or a drive (`/dev/ng0n1`), which the suite is run on alone. Its contents are lost. It is opened by each case, so there
+/// has to be one case at a time (`--test-threads 1`).
+const GIVEN: &str = "BDEV_CONTRACT_DEVICE";
 
 /// What is at the bottom of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub(crate) enum Bottom {
         in_memory: bool,
         without_ring: bool,
     },
+    /// What the environment names.
+    Given,
 }
 use Bottom::{File as OnFile, Memory as InMemory, Null as Nothing, Rbd as InCluster};
 
@@ -186,8 +193,27 @@ impl Device for BehindGate {
 
 /// All of them, with blocks of both lengths.
 pub(crate) fn subjects() -> Vec<Subject> {
+    if let Some(path) = std::env::var_os(GIVEN) {
+        return vec![given(path.as_ref())];
+    }
     let stacks = || STACKS.iter().filter(|(bottom, _)| is_possible(*bottom));
     [512, 4096].into_iter().flat_map(|block_len| stacks().map(move |stack| subject(*stack, block_len))).collect()
+}
+
+/// The first blocks of a disk or drive, zeroes.
+fn given(path: &Path) -> Subject {
+    let file = |block_len| File::open("base", path, FileOptions { block_len, ..FileOptions::default() });
+    let base: Arc<dyn Device> = match path.file_name() {
+        Some(name) if name.as_encoded_bytes().starts_with(b"ng") => {
+            Arc::new(Nvme::open("base", path, NvmeOptions::default()).unwrap())
+        }
+        _ => Arc::new(file(512).or_else(|_| file(4096)).unwrap()),
+    };
+    let mut driver = Driver::new(&*base);
+    assert_eq!(driver.run_one(zeroes(false, true), 0, BLOCK_COUNT + 2 * MARGIN, None), Ok(()));
+    let device = Arc::new(Partition::new("part", base, MARGIN, BLOCK_COUNT).unwrap());
+    let name = format!("{} of {}", path.display(), device.geometry().block_len);
+    Subject { name, device, memory: None, bottom: Bottom::Given, layers: &[Part], image: None }
 }
 
 fn is_possible(bottom: Bottom) -> bool {
@@ -201,6 +227,7 @@ fn subject((bottom, layers): (Bottom, &'static [Over]), block_len: u32) -> Subje
     let mut device: Arc<dyn Device> = match bottom {
         InMemory => Arc::new(Memory::new("base", block_len, block_count, false).unwrap()),
         Nothing => Arc::new(Null::new("base", block_len, block_count).unwrap()),
+        Bottom::Given => unreachable!("it is made elsewhere"),
         InCluster => {
             static NUMBER: AtomicU32 = AtomicU32::new(0);
             let image = format!("contract-{}", NUMBER.fetch_add(1, Ordering::Relaxed));

@@ -219,7 +219,7 @@ fn words_are_chosen_from_a_list() {
     );
     assert_eq!(
         errors("\"memory\"", "\"ramdisk\""),
-        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\", \"file\", \"fault\", \"delay\" or \"partition\""
+        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\", \"file\", \"nvme\", \"fault\", \"delay\" or \"partition\""
     );
 }
 
@@ -239,7 +239,7 @@ fn devices_say_what_they_miss_and_what_does_not_belong_to_them() {
     );
     assert_eq!(
         errors("size = \"64MiB\"", "size = 4096\npath = \"x\""),
-        "t.toml:6:8: device \"disk0\": path: only for type \"file\", not for type \"memory\""
+        "t.toml:6:8: device \"disk0\": path: only for types \"file\" and \"nvme\", not for type \"memory\""
     );
     assert_eq!(
         errors("\"memory\"\nsize = \"64MiB\"", "\"file\""),
@@ -267,7 +267,7 @@ fn a_fault_device_is_made_of_one_that_stands_before_it() {
         ),
         (
             format!("{spare}{fault}base = \"spare\"\nblock_size = 4096\n"),
-            format!("t.toml:21:14: {named}block_size: only for devices that are not made of another, not for type \"fault\""),
+            format!("t.toml:21:14: {named}block_size: only for types \"memory\", \"null\" and \"file\" (others have their own), not for type \"fault\""),
         ),
         (
             format!("{spare}base = \"disk0\"\n"),

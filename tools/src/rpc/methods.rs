@@ -154,6 +154,8 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_uring_create", device::URING, Make(device::create_file)),
     ("bdev_uring_delete", &["name"], Begin(device::delete)),
     ("bdev_uring_rescan", &["name"], Begin(device::rescan)),
+    ("bdev_xnvme_create", device::XNVME, Make(device::create_nvme)),
+    ("bdev_xnvme_delete", &["name"], Begin(device::delete)),
     ("framework_get_reactors", &[], Tell(framework::get_reactors)),
     ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], Tell(framework::monitor_turns)),
     ("framework_set_poll_mode", &["mode", "spin_us", "pause_us", "lcore"], Tell(framework::set_poll_mode)),

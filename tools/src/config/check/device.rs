@@ -19,11 +19,11 @@ type Belonging = (&'static str, &'static [&'static str], &'static str);
 
 const BELONGINGS: [Belonging; 12] = [
     ("base", &["fault", "delay", "partition"], "types \"fault\", \"delay\" and \"partition\""),
-    ("block_size", &["memory", "null", "file"], "devices that are not made of another"),
+    ("block_size", &["memory", "null", "file"], "types \"memory\", \"null\" and \"file\" (others have their own)"),
     ("size", &["memory", "null", "partition"], "types \"memory\", \"null\" and \"partition\" (others have their own)"),
-    ("path", &["file"], "type \"file\""),
-    ("read_only", &["file"], "type \"file\""),
-    ("queue_depth", &["file"], "type \"file\""),
+    ("path", &["file", "nvme"], "types \"file\" and \"nvme\""),
+    ("read_only", &["file", "nvme"], "types \"file\" and \"nvme\""),
+    ("queue_depth", &["file", "nvme"], "types \"file\" and \"nvme\""),
     ("offset", &["partition"], "type \"partition\""),
     ("avg_read_latency_us", &["delay"], "type \"delay\""),
     ("p99_read_latency_us", &["delay"], "type \"delay\""),
@@ -33,7 +33,7 @@ const BELONGINGS: [Belonging; 12] = [
 ];
 
 /// Every type.
-const TYPES: [&str; 6] = ["memory", "null", "file", "fault", "delay", "partition"];
+const TYPES: [&str; 7] = ["memory", "null", "file", "nvme", "fault", "delay", "partition"];
 
 pub(super) fn check_devices(sections: Vec<shape::Device>, report: &mut Report<'_>) -> Vec<DeviceSection> {
     let mut devices: Vec<DeviceSection> = Vec::new();
@@ -67,14 +67,20 @@ fn check_device(mut section: shape::Device, others: &[DeviceSection], report: &m
     let kind = match section.kind.get_ref().as_str() {
         "memory" => DeviceKind::Memory { len: check_size(&section, block_len, report) },
         "null" => DeviceKind::Null { len: check_size(&section, block_len, report) },
-        "file" => {
+        kind @ ("file" | "nvme") => {
+            let example = if kind == "file" { "disk.img" } else { "/dev/ng0n1" };
+            let is_file = kind == "file";
             let path = section.path.map(Spanned::into_inner).unwrap_or_else(|| {
-                report.say(Some(kind_span), format!("{} is missing: such as path = \"disk.img\"", named("path")));
+                report.say(Some(kind_span), format!("{} is missing: such as path = \"{example}\"", named("path")));
                 PathBuf::new()
             });
             let read_only = section.read_only.is_some_and(Spanned::into_inner);
             let queue_depth = number(section.queue_depth, &named("queue_depth"), 128, 1..=4096, report);
-            DeviceKind::File { path, read_only, queue_depth }
+            if is_file {
+                DeviceKind::File { path, read_only, queue_depth }
+            } else {
+                DeviceKind::Nvme { path, read_only, queue_depth }
+            }
         }
         "fault" => check_fault(section, others, report),
         "delay" => check_delay(section, others, report),

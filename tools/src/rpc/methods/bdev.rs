@@ -1,6 +1,6 @@
 //! `bdev_…`: devices.
 
-use bdev::Deallocation;
+use bdev::{Deallocation, Identity};
 use nvmf_core::spec::SubsystemSpec;
 use nvmf_core::target::DeviceFacts;
 use serde_json::{Value, json};
@@ -27,12 +27,25 @@ pub(super) fn get_bdevs(view: View<'_>, parameters: &Parameters<'_>) -> Result<V
     }
 }
 
+/// A drive's own names.
+fn identity(identity: &Identity) -> Value {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    json!({ "xnvme": {
+        "serial_number": identity.serial,
+        "model_number": identity.model,
+        "firmware_revision": identity.firmware,
+        "nguid": identity.nguid.map(|nguid| hex(&nguid)),
+        "eui64": identity.eui64.map(|eui64| hex(&eui64)),
+    } })
+}
+
 fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Value {
     let DeviceFacts { device, is_claimed, .. } = facts;
     let geometry = device.geometry();
     let namespace =
         subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).find(|n| n.device.name() == device.name());
     let driver_specific = device.layer().map_or_else(|| json!({}), |layer| layer::describe(layer, device.name()));
+    let driver_specific = device.identity().map_or(driver_specific, identity);
     let uuid = namespace.and_then(|namespace| namespace.uuid).map(|uuid| uuid.to_string());
     let mut facts = json!({
         "name": device.name(),

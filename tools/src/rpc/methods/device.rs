@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::bdev::{Device, FileOptions};
+use ::bdev::{Device, FileOptions, NvmeOptions};
 use nvmf_core::ChangeId;
 use nvmf_core::target::{Amendment, Base};
 use serde_json::{Value, json};
@@ -45,6 +45,7 @@ pub(super) const NULL: &[&str] = &[
 ];
 pub(super) const AIO: &[&str] = &["name", "filename", "block_size", "readonly", "fallocate", "uuid"];
 pub(super) const URING: &[&str] = &["name", "filename", "block_size", "uuid"];
+pub(super) const XNVME: &[&str] = &["name", "filename", "io_mechanism", "conserve_cpu", "uuid"];
 
 pub(super) fn create_malloc(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
     refuse_metadata(parameters)?;
@@ -83,6 +84,31 @@ pub(super) fn create_file(view: View<'_>, parameters: &Parameters<'_>) -> Result
     parameters.boolean("fallocate")?;
     let made_name = name.clone();
     let recipe: Recipe = Box::new(move || open_file(&made_name, &path, block_len, read_only));
+    make(view, parameters, name, None, recipe)
+}
+
+/// SPDK's device on local drives by the kernel's driver is ours on io_uring's passthrough.
+pub(super) fn create_nvme(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
+    let name = needed_name(parameters)?.to_owned();
+    let path = parameters.needed_string("filename", "the path of a drive's generic character device: /dev/ng0n1")?;
+    match parameters.string("io_mechanism")? {
+        None | Some("io_uring_cmd") => {}
+        Some(other) => {
+            let allowed = "io_uring_cmd or left out: bdev_uring_create serves block devices by io_uring";
+            return Err(parameters.refuse("io_mechanism", &json!(other), allowed));
+        }
+    }
+    // Whether SPDK waits for completions by interrupts. Here the target's poll mode decides whether CPUs sleep.
+    if parameters.boolean("conserve_cpu")? == Some(false) {
+        let allowed =
+            "true or left out: completions come by interrupts, and framework_set_poll_mode says whether CPUs sleep";
+        return Err(parameters.refuse("conserve_cpu", &json!(false), allowed));
+    }
+    let (path, made_name) = (PathBuf::from(path), name.clone());
+    let recipe: Recipe = Box::new(move || {
+        let drive = ::bdev::Nvme::open(&made_name, &path, NvmeOptions::default())?;
+        Ok(Arc::new(drive) as Arc<dyn Device>)
+    });
     make(view, parameters, name, None, recipe)
 }
 
