@@ -33,6 +33,7 @@ mod inbox;
 mod layer;
 mod lock;
 mod size;
+mod zeroes;
 
 mod channel;
 mod device;

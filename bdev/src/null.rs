@@ -1,30 +1,28 @@
 //! The null device ("Null disk"): drops what is written, reads as zeroes.
 //!
 //! Reads give zeroes rather than leave the buffer as it was: buffers are shared by all connections, and what is left in one is another
-//! host's data. It costs nothing, since reads are pushed out of one small region of zeroes that stays in the cache.
+//! host's data. It costs nothing, since reads are pushed out of one small region of zeroes that stays in the cache, and which all null devices share.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use reactor::{Arena, Progress, Segment};
+use reactor::{Progress, Segment};
 
 use crate::channel::{Channel, Completion, Operation, OperationKind};
 use crate::device::{BdevError, Deallocation, Device, Geometry};
 use crate::extent;
 use crate::size::Size;
+use crate::zeroes::zeroes;
 
 /// Operations that one channel holds; more stay with the submitter.
 const OUTSTANDING_MAX: usize = 256;
-
-/// Bytes of zeroes that reads are pushed out of: at least the largest transfer that makes sense; longer reads are zeroed by hand.
-const ZEROES_LEN: usize = 1 << 20;
 
 /// A device of any size that holds nothing: what is measured with it is everything but the medium.
 pub struct Null {
     name: String,
     geometry: Geometry,
     size: Size,
-    zeroes: Arena,
+    zeroes: Segment,
 }
 
 impl Null {
@@ -35,9 +33,7 @@ impl Null {
     pub fn new(name: &str, block_len: u32, block_count: u64) -> Result<Self, BdevError> {
         let geometry =
             Geometry { deallocation: Deallocation::Zeroes, ..extent::geometry(name, block_len, block_count)? };
-        let zeroes =
-            Arena::new(ZEROES_LEN, false).map_err(|source| BdevError::Memory { device: name.to_owned(), source })?;
-        Ok(Self { name: name.to_owned(), geometry, size: Size::new(block_count), zeroes })
+        Ok(Self { name: name.to_owned(), geometry, size: Size::new(block_count), zeroes: zeroes(name)? })
     }
 }
 
@@ -61,7 +57,7 @@ impl Device for Null {
     }
 
     fn memory(&self) -> Option<Segment> {
-        Some(self.zeroes.segment())
+        Some(self.zeroes)
     }
 
     fn resize(&self, block_count: u64) -> Result<(), BdevError> {
@@ -69,17 +65,11 @@ impl Device for Null {
         self.size.grow(&self.name, block_count)
     }
 
-    fn retire(&self) {
-        if let Err(error) = self.zeroes.discard() {
-            tracing::warn!(device = self.name, %error, "memory of a deleted device stays with this process");
-        }
-    }
-
     fn open_channel(&self) -> Result<Box<dyn Channel>, BdevError> {
         Ok(Box::new(NullChannel {
             geometry: self.geometry,
             size: self.size.clone(),
-            zeroes: self.zeroes.segment(),
+            zeroes: self.zeroes,
             finished: VecDeque::with_capacity(OUTSTANDING_MAX),
         }))
     }
@@ -126,6 +116,8 @@ impl Channel for NullChannel {
 
 #[cfg(test)]
 mod tests {
+    use reactor::Arena;
+
     use super::*;
 
     #[test]
@@ -158,5 +150,19 @@ mod tests {
         assert_eq!(channel.in_place(77, 32).unwrap().len(), 128 << 10);
         assert_eq!(channel.in_place(0, 257), None);
         assert_eq!(channel.in_place((1 << 20) - 1, 2), None);
+    }
+
+    #[test]
+    fn a_thousand_have_as_much_memory_as_one() {
+        let devices: Vec<Null> =
+            (0..1024).map(|number| Null::new(&number.to_string(), 512, 1 << 30).unwrap()).collect();
+        let shared = devices[0].memory().unwrap();
+        assert!(devices.iter().all(|device| device.memory() == Some(shared)));
+        // What one gives back the others still have.
+        devices[0].retire();
+        let channel = devices[1].open_channel().unwrap();
+        let mut bytes = [1; 512];
+        channel.in_place(0, 1).unwrap().read(0, &mut bytes);
+        assert_eq!(bytes, [0; 512]);
     }
 }

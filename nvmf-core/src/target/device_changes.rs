@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use bdev::{BdevError, Device};
-use reactor::Cpu;
+use reactor::{Cpu, RegionId};
 
 use super::change::{ChangeError, ChangeId, Task, Wait};
 use super::devices::{Base, Claim, DeviceFacts, MadeDevice, Part, RetiredDevice};
@@ -26,6 +26,12 @@ impl Target {
     /// The devices that can be used.
     pub fn devices(&self) -> impl Iterator<Item = DeviceFacts<'_>> {
         self.devices.iter()
+    }
+
+    /// Whether a device has this memory, be it on its way to the CPUs or back. Devices may share some.
+    #[must_use]
+    pub fn has_memory(&self, region: RegionId) -> bool {
+        self.devices.has_memory(region)
     }
 
     /// Keeps `name` for a device that somebody is going to open, and claims the device that it is made of. Done when the device can be used; failed where

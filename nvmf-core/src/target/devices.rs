@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use bdev::{BdevError, Channel, Device, Limits, Statistics, Throttle};
-use reactor::Cpu;
+use reactor::{Cpu, RegionId};
 
 use super::change::ChangeError;
 use crate::limits::DEVICE_COUNT_MAX;
@@ -188,6 +188,12 @@ impl Devices {
             let (statistics, throttle) = (&place.statistics[..], &place.throttle);
             Some(DeviceFacts { device, is_claimed: place.claim.is_some(), statistics, throttle })
         })
+    }
+
+    /// Whether any of them has this memory, whether it can be used yet, still, or not.
+    pub(super) fn has_memory(&self, region: RegionId) -> bool {
+        let devices = self.places.iter().flatten().filter_map(|place| place.device.as_ref());
+        devices.filter_map(|device| device.memory()).any(|memory| memory.region() == region)
     }
 
     /// A CPU's ways into those that are there from the start. May make system calls.

@@ -11,6 +11,8 @@
 //! | [`Arriving`] | the registrations that were begun with it |
 //! | [`Leaving`] | the deregistrations; and a registration that had been begun, which is ended then |
 //!
+//! Memory that several block devices share is registered with the first of them, and stays so until the last has gone.
+//!
 //! An RDMA device that is not there registers it when it is back, as it does all memory ([`super::reopening`]).
 
 use std::collections::VecDeque;
@@ -148,7 +150,10 @@ impl<P: Provider> Control<P> {
     pub fn next_retired(&mut self, turn: &mut Turn<'_, Message<P>>) -> Option<RetiredDevice> {
         while let Some(retired) = self.core.next_retired() {
             let region = retired.device.memory().map(|segment| segment.region());
-            let tickets = region.map(|region| self.deregister(turn, region)).unwrap_or_default();
+            let tickets = region
+                .filter(|region| !self.is_shared(*region))
+                .map(|region| self.deregister(turn, region))
+                .unwrap_or_default();
             if tickets.is_empty() {
                 self.memories.gone.push_back(retired);
             } else {
@@ -156,6 +161,12 @@ impl<P: Provider> Control<P> {
             }
         }
         self.memories.gone.pop_front()
+    }
+
+    /// Whether a device that is there, or is to be, has this memory: some devices share theirs.
+    fn is_shared(&self, region: RegionId) -> bool {
+        let is_it = |arriving: &Arriving| arriving.segment.region() == region;
+        self.core.has_memory(region) || self.memories.arriving.iter().any(is_it)
     }
 
     /// Begins the end of a region's registrations: what they end with.

@@ -91,3 +91,34 @@ fn the_rdma_device_may_go_and_come_meanwhile() {
     assert_eq!(bench.provider.take_calls(), ["reopen", "register", "register", "register"]);
     assert_eq!((bench.take_heard(), bench.row("rdma_regions_registered")), (vec!["refit".to_owned()], 3));
 }
+
+/// Null devices share their zeroes: one that goes leaves them to those that stay.
+#[test]
+fn memory_that_another_device_has_too_stays_registered() {
+    let mut bench = Bench::new();
+    // One that is made too late does not become a device, and is given back at once.
+    let arrive = |bench: &mut Bench, name: &'static str, device: Arc<dyn Device>, is_whole: bool| {
+        bench.run(move |control, turn| {
+            let change = control.begin_device(turn, name, None).unwrap();
+            if !is_whole {
+                control.device_made(turn, change, Err("too late".into()));
+            }
+            let channels = vec![device.open_channel().unwrap()];
+            control.device_made(turn, change, Ok(MadeDevice { device, channels }));
+        });
+    };
+    let retire = |bench: &mut Bench| {
+        bench.run(|control, turn| drop(control.next_retired(turn)));
+        bench.provider.take_calls()
+    };
+    let null = |name| -> Arc<dyn Device> { Arc::new(bdev::Null::new(name, 512, 8).unwrap()) };
+    arrive(&mut bench, "stays", null("stays"), true);
+    registered(&mut bench, true);
+    bench.provider.take_calls();
+    arrive(&mut bench, "goes", null("goes"), false);
+    assert_eq!(retire(&mut bench), Vec::<String>::new());
+
+    arrive(&mut bench, "alone", Arc::new(bdev::Memory::new("alone", 512, 8, false).unwrap()), false);
+    registered(&mut bench, true);
+    assert_eq!(retire(&mut bench), ["register", "deregister"]);
+}
