@@ -44,11 +44,11 @@ guest_command() {
     } >"$lab/command"
 }
 
-# guest_drives: what cases of disks need: an NVMe drive in a slot that it can be pulled out of, with a namespace of blocks of 512 bytes, one of 4096, one with
-# metadata and one of zones; and a disk of virtio. They are nothing to the guest until it loads their modules.
+# guest_drives: what cases of disks need: an NVMe drive with a namespace of blocks of 512 bytes, one of 4096, one with metadata and one of zones; another that can
+# be pulled out of its slot; and a disk of virtio. They are nothing to the guest until it loads their modules.
 guest_drives() {
     local name
-    for name in drive-512 drive-4096 drive-metadata drive-zones virtio; do
+    for name in drive-512 drive-4096 drive-metadata drive-zones drive-pulled virtio; do
         truncate -s 32M "$lab/$name.img"
         QEMU+=(-drive "if=none,id=$name,file=$lab/$name.img,format=raw,discard=unmap")
     done
@@ -59,6 +59,8 @@ guest_drives() {
         -device "nvme-ns,drive=drive-4096,bus=lab-nvme,nsid=2,logical_block_size=4096,physical_block_size=4096"
         -device "nvme-ns,drive=drive-metadata,bus=lab-nvme,nsid=3,ms=8"
         -device "nvme-ns,drive=drive-zones,bus=lab-nvme,nsid=4,zoned=true,zoned.zone_size=1M"
+        -device "pcie-root-port,id=lab-slot-2,chassis=2,slot=2"
+        -device "nvme,id=lab-pulled,bus=lab-slot-2,serial=LAB-PULLED,drive=drive-pulled"
         -device "virtio-blk-pci,drive=virtio,logical_block_size=512,discard=on,write-zeroes=on"
         -monitor "unix:$lab/monitor,server=on,wait=off"
     )

@@ -72,11 +72,21 @@ host_queue_count() { echo $(($(cat "/sys/class/nvme/$1/queue_count") - 1)); }
 # host_all_gone: every controller of the host, whatever its state. True when there is none left.
 host_all_gone() {
     local controller
+    drives_down
     for controller in /sys/class/nvme/nvme*; do
         [ -e "$controller" ] || continue
         timeout 60 nvme disconnect -d "${controller##*/}" >/dev/null 2>&1
     done
     [ -z "$(host_controllers)" ]
+}
+
+# drives_down: the machine's own drives are nobody's.
+drives_down() {
+    local drive
+    for drive in /sys/bus/pci/drivers/nvme/*:*; do
+        [ ! -e "$drive" ] || echo "${drive##*/}" >/sys/bus/pci/drivers/nvme/unbind
+    done
+    rmmod nvme 2>/dev/null || true
 }
 
 host_controllers() { ls /sys/class/nvme 2>/dev/null | tr '\n' ' '; }

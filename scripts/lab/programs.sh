@@ -1,7 +1,7 @@
 # Sourced by scripts/kernel-lab: builds what the wanted cases run.
 
 # programs_ready: exports where the guest finds nvmf-tgt and nvmf-perf: LAB_BIN, and built with AddressSanitizer LAB_BIN_ASAN; and where the disk is that
-# power cuts need: LAB_VOLATILE_DISK. Who sets these has built them.
+# power cuts need: LAB_VOLATILE_DISK; where the contract suite is: LAB_CONTRACT. Who sets these has built them.
 programs_ready() {
     local base=${CARGO_TARGET_DIR:-target}
     case $base in /*) ;; *) base=$PWD/$base ;; esac
@@ -19,6 +19,11 @@ programs_ready() {
         need_cargo
         cargo build --locked -p bdev --example volatile-disk
         LAB_VOLATILE_DISK=$base/debug/examples/volatile-disk
+    fi
+    if programs_are_wanted_by "drive-contract@*" && [ -z "${LAB_CONTRACT:-}" ]; then
+        need_cargo
+        LAB_CONTRACT=$(cargo test --locked -p bdev --test contract --no-run --message-format json | jq -r 'select(.executable != null and .target.name == "contract").executable')
+        export LAB_CONTRACT
     fi
     if programs_are_wanted asan; then
         if [ -z "${LAB_BIN_ASAN:-}" ]; then
