@@ -1,20 +1,22 @@
 //! A file's channel through a thread of its own, for processes that may not use io_uring: simple, correct, slower (one call at a time, one more copy).
+//!
+//! An operation whose turn has not come can be cancelled, and one that is being done ends with the call that the thread is in.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::Thread;
 
 use crossbeam_queue::ArrayQueue;
-use reactor::{Progress, Rest};
+use reactor::{Handle, Progress, Rest, Slab};
 
 use super::Shared;
 use super::request::{Call, Next, Refused, Request};
 use crate::channel::{Channel, Completion, Operation};
-use crate::device::Geometry;
+use crate::device::{DeviceError, Geometry};
 use crate::extent;
 use crate::inbox::{Entrance, Inbox};
 use crate::size::Size;
@@ -26,29 +28,64 @@ const BUFFER_LEN: usize = 1 << 20;
 pub(super) struct WorkerChannel {
     geometry: Geometry,
     size: Size,
-    completions: Inbox<Completion>,
+    /// The tokens of operations that the thread has.
+    tokens: Slab<u64>,
+    completions: Inbox<Done>,
+    /// Ended without the thread.
+    finished: VecDeque<Completion>,
     orders: Arc<Orders>,
     worker: Thread,
-    outstanding_count: usize,
+}
+
+/// What the thread is to do.
+struct Job {
+    handle: Handle<u64>,
+    request: Request,
+}
+
+/// What it has done.
+struct Done {
+    handle: Handle<u64>,
+    result: Result<(), DeviceError>,
 }
 
 /// What the thread is told.
 struct Orders {
     /// Has room for every outstanding operation, so that no push can fail.
-    requests: ArrayQueue<Request>,
+    jobs: ArrayQueue<Job>,
+    /// For each slot of the channel the generation that need not be done any more. Relaxed: it is a wish, which may be read too late.
+    cancelled: Box<[AtomicU32]>,
     closed: AtomicBool,
+}
+
+impl Orders {
+    fn is_cancelled(&self, handle: Handle<u64>) -> bool {
+        self.cancelled[handle.index()].load(Ordering::Relaxed) == handle.generation()
+    }
 }
 
 impl WorkerChannel {
     pub(super) fn new(shared: Arc<Shared>, geometry: Geometry, size: Size, queue_depth: u32) -> io::Result<Self> {
         let completions = Inbox::new(queue_depth as usize)?;
-        let orders =
-            Arc::new(Orders { requests: ArrayQueue::new(queue_depth as usize), closed: AtomicBool::new(false) });
+        let orders = Arc::new(Orders {
+            jobs: ArrayQueue::new(queue_depth as usize),
+            // No slot has a generation 0.
+            cancelled: (0..queue_depth).map(|_| AtomicU32::new(0)).collect(),
+            closed: AtomicBool::new(false),
+        });
         let (theirs, entrance) = (Arc::clone(&orders), Arc::clone(completions.entrance()));
         let thread = std::thread::Builder::new()
             .name("bdev-file".to_owned())
             .spawn(move || work(&shared, &theirs, &entrance))?;
-        Ok(Self { geometry, size, completions, orders, worker: thread.thread().clone(), outstanding_count: 0 })
+        Ok(Self {
+            geometry,
+            size,
+            tokens: Slab::new(queue_depth as usize),
+            completions,
+            finished: VecDeque::with_capacity(queue_depth as usize),
+            orders,
+            worker: thread.thread().clone(),
+        })
     }
 }
 
@@ -56,18 +93,20 @@ impl Channel for WorkerChannel {
     fn submit(&mut self, _now_ns: u64, operations: &mut VecDeque<Operation>) {
         self.geometry.block_count = self.size.now();
         let mut sent = false;
-        while self.outstanding_count < self.completions.capacity()
+        while self.outstanding_count() < self.completions.capacity()
             && let Some(operation) = operations.pop_front()
         {
-            self.outstanding_count += 1;
             match extent::extent(&self.geometry, &operation) {
                 Ok(extent) => {
                     let request = Request::new(&operation, extent, Refused::default(), self.geometry.deallocation);
-                    assert!(self.orders.requests.push(request).is_ok(), "room for every outstanding operation");
+                    let Ok(handle) = self.tokens.insert(operation.token) else {
+                        unreachable!("fewer operations than slots");
+                    };
+                    assert!(self.orders.jobs.push(Job { handle, request }).is_ok(), "room for every operation");
                     sent = true;
                 }
                 Err(error) => {
-                    self.completions.entrance().bring(Completion { token: operation.token, result: Err(error) });
+                    self.finished.push_back(Completion { token: operation.token, result: Err(error) });
                 }
             }
         }
@@ -78,19 +117,31 @@ impl Channel for WorkerChannel {
 
     fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
-        while let Some(completion) = self.completions.take() {
-            self.outstanding_count -= 1;
-            completions.push(completion);
+        completions.extend(self.finished.drain(..));
+        while let Some(Done { handle, result }) = self.completions.take() {
+            let token = self.tokens.remove(handle).expect("each job is done once");
+            completions.push(Completion { token, result });
         }
         Progress::busy_if(completions.len() > had_len)
     }
 
+    fn cancel(&mut self, token: u64) -> bool {
+        let Some((handle, _)) = self.tokens.iter().find(|(_, of_slot)| **of_slot == token) else {
+            return false;
+        };
+        self.orders.cancelled[handle.index()].store(handle.generation(), Ordering::Relaxed);
+        true
+    }
+
     fn outstanding_count(&self) -> usize {
-        self.outstanding_count
+        self.tokens.len() + self.finished.len()
     }
 
     fn arm(&mut self) -> Rest {
-        if self.outstanding_count == 0 {
+        if !self.finished.is_empty() {
+            return Rest::Poll;
+        }
+        if self.tokens.is_empty() {
             return Rest::Sleep;
         }
         self.completions.arm()
@@ -114,23 +165,35 @@ impl Drop for WorkerChannel {
 }
 
 /// The thread: one operation after the other, until the channel is gone.
-fn work(shared: &Shared, orders: &Orders, completions: &Entrance<Completion>) {
+fn work(shared: &Shared, orders: &Orders, completions: &Entrance<Done>) {
     let mut buffer = vec![0; BUFFER_LEN];
     let mut refused = Refused::default();
     while !orders.closed.load(Ordering::Acquire) {
-        let Some(mut request) = orders.requests.pop() else {
+        let Some(Job { handle, request }) = orders.jobs.pop() else {
             // A wake-up between the look and the sleep is kept by the thread's token.
             std::thread::park();
             continue;
         };
-        let result = loop {
-            let outcome = perform(&shared.file, request.call(), &mut buffer);
-            if let Next::Done(result) = request.advance(outcome, &mut refused) {
-                break result;
-            }
-        };
-        completions.bring(Completion { token: request.token, result });
+        let result = run(&shared.file, request, || orders.is_cancelled(handle), &mut buffer, &mut refused);
+        completions.bring(Done { handle, result });
     }
+}
+
+/// Does an operation, call by call, as long as somebody wants it.
+fn run(
+    file: &std::fs::File,
+    mut request: Request,
+    is_cancelled: impl Fn() -> bool,
+    buffer: &mut [u8],
+    refused: &mut Refused,
+) -> Result<(), DeviceError> {
+    while !is_cancelled() {
+        let outcome = perform(file, request.call(), buffer);
+        if let Next::Done(result) = request.advance(outcome, refused) {
+            return result;
+        }
+    }
+    Err(DeviceError::Cancelled)
 }
 
 /// Makes one call. Returns what the kernel would: a count, or a negated errno.
@@ -179,4 +242,55 @@ fn sync_if(file: &std::fs::File, durable: bool, len: usize) -> io::Result<usize>
         file.sync_data()?;
     }
     Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::channel::OperationKind;
+    use crate::device::Deallocation;
+    use crate::extent::Extent;
+
+    #[test]
+    fn what_has_not_begun_is_never_done_and_what_has_ends_with_its_call() {
+        let path = std::env::temp_dir().join(format!("bdev-worker-{}", std::process::id()));
+        let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.write_all_at(&[0xEE; 4096], 0).unwrap();
+        let kind = OperationKind::WriteZeroes { deallocate: false, force_unit_access: false };
+        let operation = Operation { token: 1, host: 0, kind, start_block: 0, block_count: 8, data: None };
+        // Written 1024 bytes at a time.
+        let mut refused = Refused { zero_range: true, punch_hole: true };
+        let mut zeroed_after = |call_count: u32| {
+            let request = Request::new(&operation, Extent { offset: 0, len: 4096 }, refused, Deallocation::Zeroes);
+            let left = Cell::new(call_count);
+            let is_cancelled = || left.replace(left.get().saturating_sub(1)) == 0;
+            let result = run(&file, request, is_cancelled, &mut [0; 1024], &mut refused);
+            let mut bytes = [0; 4096];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            (result, bytes.iter().filter(|byte| **byte == 0).count())
+        };
+        assert_eq!(zeroed_after(0), (Err(DeviceError::Cancelled), 0));
+        assert_eq!(zeroed_after(2), (Err(DeviceError::Cancelled), 2048));
+        assert_eq!(zeroed_after(4), (Ok(()), 4096));
+    }
+
+    #[test]
+    fn a_wish_is_of_one_operation_and_not_of_the_next_in_its_slot() {
+        let mut tokens: Slab<u64> = Slab::new(1);
+        let orders = Orders {
+            jobs: ArrayQueue::new(1),
+            cancelled: Box::new([AtomicU32::new(0)]),
+            closed: AtomicBool::new(false),
+        };
+        let first = tokens.insert(7).unwrap();
+        assert!(!orders.is_cancelled(first));
+        orders.cancelled[0].store(first.generation(), Ordering::Relaxed);
+        assert!(orders.is_cancelled(first));
+        tokens.remove(first);
+        let second = tokens.insert(8).unwrap();
+        assert!(!orders.is_cancelled(second));
+    }
 }
