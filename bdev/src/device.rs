@@ -61,12 +61,12 @@ pub struct Preferred {
     pub deallocate: u32,
 }
 
-/// Blocks of one write that is seen wholly or not at all, at least 1.
+/// Blocks of one write that is seen wholly or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Atomic {
-    /// By reads and writes at the same time.
+    /// By reads and writes at the same time. At least 1.
     pub write: u32,
-    /// After power was lost.
+    /// After power was lost. 0: not even one block, since the disk below has smaller ones. NVMe has no word for that: hosts are told 1.
     pub power_fail: u32,
 }
 

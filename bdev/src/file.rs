@@ -105,6 +105,7 @@ impl File {
             read_only: options.read_only,
             deallocation: opened.deallocation,
             preferred: opened.preferred,
+            atomic: opened.atomic,
             ..extent::geometry(name, options.block_len, opened.len / u64::from(options.block_len))?
         };
         let zeroes =

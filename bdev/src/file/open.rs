@@ -15,7 +15,7 @@ use std::path::Path;
 use reactor::Arena;
 
 use super::FileOptions;
-use crate::device::{BdevError, Deallocation, Preferred};
+use crate::device::{Atomic, BdevError, Deallocation, Preferred};
 use crate::lock::{lock, open_when_free};
 
 /// Alignment of data where the file system does not say what direct I/O needs.
@@ -29,6 +29,7 @@ pub(super) struct Opened {
     pub(super) data_alignment: usize,
     pub(super) deallocation: Deallocation,
     pub(super) preferred: Preferred,
+    pub(super) atomic: Atomic,
 }
 
 /// Opens `path`. `try_direct` is false for channels that cannot keep direct I/O's alignment.
@@ -83,7 +84,17 @@ pub(super) fn open(device: &str, path: &Path, options: FileOptions, try_direct: 
         (Deallocation::Zeroes, preferred(options.block_len, unit, unit))
     };
     let direct = data_alignment.is_some();
-    Ok(Opened { file, len, direct, data_alignment: data_alignment.unwrap_or(1), deallocation, preferred })
+    let atomic = Atomic { write: 1, power_fail: whole_blocks(options.block_len, physical_len(&file)) };
+    if atomic.power_fail == 0 && !options.read_only {
+        tracing::warn!(
+            device,
+            path = %path.display(),
+            block_len = options.block_len,
+            "a loss of power may leave a part of a block written, as the disk below is not known to write whole blocks of this size: \
+             a block size of 512 has no such blocks"
+        );
+    }
+    Ok(Opened { file, len, direct, data_alignment: data_alignment.unwrap_or(1), deallocation, preferred, atomic })
 }
 
 /// Bytes of a block device's own blocks: it reads and writes nothing smaller.
@@ -92,6 +103,28 @@ fn logical_block_len(file: &File) -> Option<u32> {
     // SAFETY: invariant 2: the call writes one 32-bit number.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::BLKSSZGET, &raw mut len) };
     (result == 0).then_some(len)
+}
+
+/// Bytes that the disk below writes wholly or not at all: those of its physical block [Linux, `Documentation/ABI/stable/sysfs-block`,
+/// `queue/physical_block_size`]. `None`: there is no disk, or none that says.
+fn physical_len(file: &File) -> Option<u64> {
+    let metadata = file.metadata().ok()?;
+    let device = if metadata.file_type().is_block_device() { metadata.rdev() } else { metadata.dev() };
+    let disk = Path::new("/sys/dev/block").join(format!("{}:{}", libc::major(device), libc::minor(device)));
+    // A partition that begins within a physical block has blocks that lie in two.
+    if std::fs::read_to_string(disk.join("alignment_offset")).is_ok_and(|text| text.trim() != "0") {
+        return None;
+    }
+    // A partition has its disk's, which is the directory above it.
+    let text = ["queue", "../queue"]
+        .iter()
+        .find_map(|queue| std::fs::read_to_string(disk.join(queue).join("physical_block_size")).ok())?;
+    text.trim().parse().ok()
+}
+
+/// Whether the disk does a block in one piece: 1, or 0. Where it does not say it has sectors of 512 bytes: less no disk does. Two blocks may lie in two of its.
+fn whole_blocks(block_len: u32, physical_len: Option<u64>) -> u32 {
+    u32::from(physical_len.unwrap_or(512).max(512) >= u64::from(block_len))
 }
 
 /// What a block device says of itself.
@@ -175,6 +208,12 @@ mod tests {
         assert_eq!(preferred(4096, 512, 0), of(1, 1), "less than a block is a block");
         assert_eq!(preferred(512, 4096, 6144), of(8, 8), "the best size is a multiple of the smallest");
         assert_eq!(preferred(512, u64::MAX, u64::MAX), of(1, 1));
+    }
+
+    #[test]
+    fn a_block_that_the_disk_writes_in_parts_may_be_torn() {
+        assert_eq!([None, Some(512), Some(4096), Some(16384)].map(|len| whole_blocks(4096, len)), [0, 0, 1, 1]);
+        assert_eq!([None, Some(0), Some(512), Some(4096)].map(|len| whole_blocks(512, len)), [1, 1, 1, 1]);
     }
 
     #[test]

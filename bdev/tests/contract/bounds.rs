@@ -37,7 +37,7 @@ fn what_a_device_says_of_its_blocks_is_possible() {
     for subject in subjects() {
         let geometry = subject.device.geometry();
         let (preferred, atomic) = (geometry.preferred, geometry.atomic);
-        assert!(preferred.write > 0 && preferred.deallocate > 0 && atomic.write > 0 && atomic.power_fail > 0);
+        assert!(preferred.write > 0 && preferred.deallocate > 0 && atomic.write > 0);
         assert!(preferred.write_optimal.is_multiple_of(preferred.write) && preferred.write_optimal > 0);
         assert!(atomic.power_fail <= atomic.write);
         assert!(geometry.operation_block_count_max > 0 && geometry.data_alignment.is_power_of_two());
