@@ -68,6 +68,8 @@ case_drive_gone() {
     local nsid drive reader io
     target_up
     drives_up
+    # Once in a boot.
+    wait_for "the drive that is pulled out" drive_generic LAB-PULLED 1
     drive=$(drive_generic LAB-PULLED 1)
     rpc_is '"pulled"' bdev_xnvme_create "{\"name\": \"pulled\", \"filename\": \"$drive\"}"
     nsid=$(disk_namespace pulled)
@@ -96,7 +98,6 @@ case_drive_gone() {
 drives_up() {
     modprobe nvme
     wait_for "the drive" drive_generic LAB-DRIVE 2
-    wait_for "the drive that is pulled out" drive_generic LAB-PULLED 1
 }
 
 # drive_generic SERIAL NSID: names a namespace's character device.
