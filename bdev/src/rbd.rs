@@ -43,8 +43,6 @@ use crate::size::Size;
 const ALLOCATION_LEN: u64 = 4096;
 /// Bytes whose deallocation is worth while: librbd's own granularity [librbd, `rbd_discard_granularity_bytes`].
 const DEALLOCATION_LEN: u64 = 64 << 10;
-/// How long a client that the lock was taken from is locked out, unless the settings say otherwise: a year. Ceph's hour is less than a machine may be stopped for.
-const BLOCKLIST_EXPIRE_S: u64 = 365 * 24 * 3600;
 /// How long an image that was let go of has until it is opened again all the same.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a lock is taken from one owner after the other.
@@ -240,11 +238,16 @@ impl Rbd {
     }
 
     /// Asks the cluster whether the lock is still held, where it should be, and what the image may be used for then.
-    #[must_use]
     pub fn check_standing(&self) -> Standing {
         let image = self.shared.current().1;
-        if image.standing() == Standing::Holder && !matches!(image.holds_lock(), Ok(true)) {
-            image.lose();
+        if image.standing() == Standing::Holder {
+            match image.holds_lock() {
+                Ok(true) => {}
+                Ok(false) => image.lose(),
+                Err(error) if error.raw_os_error() == Some(request::BLOCKLISTED) => image.lose(),
+                // Who does not answer has not said that it is gone: what is begun waits, as on any image.
+                Err(error) => tracing::debug!(device = self.name, %error, "the lock cannot be looked at"),
+            }
         }
         image.standing()
     }
@@ -342,13 +345,10 @@ fn open_image(name: &str, connection: &Connection, options: &RbdOptions) -> Resu
         Connection::Own(ceph, cluster) => {
             let mut cluster = cluster.clone();
             if options.fenced {
-                let has_expiry = cluster.settings.iter().any(|(key, _)| key.ends_with("expire_seconds"));
                 // Not to be left to a configuration file: without it, the lock would be taken from a client that goes on writing.
                 cluster.settings.push(("rbd_blocklist_on_break_lock".to_owned(), "true".to_owned()));
-                if !has_expiry {
-                    let expiry = BLOCKLIST_EXPIRE_S.to_string();
-                    cluster.settings.push(("rbd_blocklist_expire_seconds".to_owned(), expiry));
-                }
+                // With any other time librbd 16.2 cannot take the lock at all (EINVAL): this is Ceph's own default.
+                cluster.settings.push(("rbd_blocklist_expire_seconds".to_owned(), "0".to_owned()));
             }
             Cluster::connect(name, ceph, cluster)?
         }

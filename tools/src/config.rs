@@ -204,9 +204,11 @@ impl DeviceSection {
             DeviceKind::Fault { base, .. } | DeviceKind::Delay { base, .. } | DeviceKind::Partition { base, .. } => {
                 Some(base)
             }
-            DeviceKind::Memory { .. } | DeviceKind::Null { .. } | DeviceKind::File { .. } | DeviceKind::Nvme { .. } => {
-                None
-            }
+            DeviceKind::Memory { .. }
+            | DeviceKind::Null { .. }
+            | DeviceKind::File { .. }
+            | DeviceKind::Nvme { .. }
+            | DeviceKind::Rbd(_) => None,
         }
     }
 
@@ -219,6 +221,7 @@ impl DeviceSection {
             | DeviceKind::Null { .. }
             | DeviceKind::File { .. }
             | DeviceKind::Nvme { .. }
+            | DeviceKind::Rbd(_)
             | DeviceKind::Fault { .. }
             | DeviceKind::Delay { .. } => None,
         }
@@ -266,6 +269,8 @@ pub enum DeviceKind {
         /// Operations with the kernel at a time, on each CPU.
         queue_depth: u32,
     },
+    /// An image of a Ceph cluster.
+    Rbd(RbdSection),
     /// Another device, with faults that are injected.
     Fault {
         /// The other: it stands before this one.
@@ -291,6 +296,29 @@ pub enum DeviceKind {
         /// Bytes. `None`: all from there on.
         len: Option<u64>,
     },
+}
+
+/// An image of a Ceph cluster, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RbdSection {
+    /// Its pool.
+    pub pool: String,
+    /// Its name.
+    pub image: String,
+    /// Its namespace in the pool.
+    pub namespace: Option<String>,
+    /// A snapshot of it.
+    pub snapshot: Option<String>,
+    /// Ceph's configuration file, relative to the working directory.
+    pub conf: Option<PathBuf>,
+    /// Ceph's user, without `client.`.
+    pub user: Option<String>,
+    /// Refuses writes.
+    pub read_only: bool,
+    /// It is used only under its exclusive lock.
+    pub fenced: bool,
+    /// Operations with the library at a time, on each CPU.
+    pub queue_depth: u32,
 }
 
 /// An NVM subsystem.

@@ -5,6 +5,7 @@
 mod access;
 mod devices;
 mod facts;
+mod images;
 mod lookout;
 mod refusals;
 mod server;
@@ -16,23 +17,27 @@ mod listener;
 
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 
 use bdev::News;
+use nvmf_core::ChangeId;
 use nvmf_core::target::Amendment;
 use reactor::{Cpu, Program, Progress, Rest, Turn};
 use transport_rdma::target::{Change, Control, Message};
 use transport_rdma::verbs::Provider;
 
 use access::Access;
-pub use devices::Recipe;
 use devices::{DeviceWorker, Outcome};
+pub use devices::{Recipe, Work};
 pub use facts::Facts;
+use images::Images;
 pub use listener::{ListenError, Listener, Service};
 use lookout::{LOOK_NS, Lookout};
 use refusals::Refusals;
 use server::Server;
 use watch::{Sighting, Watch};
 
+use crate::clusters::Clusters;
 use crate::keeper::{Keeper, Outcome as Kept};
 use crate::keyring::Keyring;
 use crate::log::Log;
@@ -90,6 +95,8 @@ pub struct ControlProgram<P: Provider> {
     epoll: Epoll,
     worker: DeviceWorker,
     watch: Watch,
+    clusters: Clusters,
+    images: Images,
     server: Server,
     keeper: Keeper,
     shutdown_deadline_ns: u64,
@@ -144,6 +151,8 @@ impl<P: Provider> ControlProgram<P> {
             epoll,
             worker,
             watch,
+            clusters: Clusters::default(),
+            images: Images::default(),
             server,
             keeper: parts.keeper,
             shutdown_deadline_ns: parts.shutdown_deadline_ns,
@@ -176,7 +185,7 @@ impl<P: Provider> ControlProgram<P> {
     fn serve(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
         let now_ns = turn.now_ns();
         let (control, facts, lookout, log) = (&mut self.control, &self.facts, &self.lookout, &self.log);
-        let (worker, keyring, state) = (&self.worker, &self.keyring, self.keeper.state());
+        let (worker, keyring, state, clusters) = (&self.worker, &self.keyring, self.keeper.state(), &self.clusters);
         let mut answer =
             |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, deferred: &mut Vec<Deferred>| {
                 match service {
@@ -184,7 +193,8 @@ impl<P: Provider> ControlProgram<P> {
                         let mut target = Access { control, turn, worker };
                         let reactors = &facts.reactors;
                         let target = &mut target;
-                        let view = methods::View { target, reactors, log, keyring, state, transport_type: "RDMA" };
+                        let transport_type = "RDMA";
+                        let view = methods::View { target, reactors, log, keyring, clusters, state, transport_type };
                         methods::perform(view, method, parameters)
                     }),
                     Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
@@ -205,11 +215,36 @@ impl<P: Provider> ControlProgram<P> {
 
     /// Devices that were made, or not.
     fn take_devices(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        while let Some(Outcome { change, result }) = self.worker.next_outcome() {
-            if let Ok(made) = &result {
-                self.watch.add(&made.device);
+        while let Some(outcome) = self.worker.next_outcome() {
+            match outcome {
+                Outcome::Made { change, result } => {
+                    if let Ok(made) = &result {
+                        self.watch.add(&made.device);
+                    }
+                    self.control.device_made(turn, change, result);
+                }
+                Outcome::Worked { change, device, result } => self.take_work(turn, change, device, result),
             }
-            self.control.device_made(turn, change, result);
+        }
+    }
+
+    /// Something about devices was done, or not.
+    fn take_work(
+        &mut self,
+        turn: &mut Turn<'_, Message<P>>,
+        change: Option<ChangeId>,
+        device: Option<String>,
+        result: Result<(), String>,
+    ) {
+        if let Some(name) = device.filter(|_| result.is_ok()) {
+            // It may be larger; that it has gone in the meantime is nobody's mistake.
+            let rescan = Change::Amend(Amendment::RescanDevice { name });
+            if let Err(error) = self.control.change(turn, rescan) {
+                tracing::debug!(%error, "a device is not looked at again");
+            }
+        }
+        if let Some(change) = change {
+            self.control.work_done(turn, change, result);
         }
     }
 
@@ -270,7 +305,20 @@ impl<P: Provider> ControlProgram<P> {
     /// Looks after the reactors, and does so again in a while.
     fn look(&mut self, turn: &mut Turn<'_, Message<P>>) {
         self.lookout.look(&self.facts.reactors, turn.now_ns());
+        self.look_at_images(turn);
         turn.arm(turn.now_ns() + LOOK_NS, LOOK_TIMER);
+    }
+
+    /// What the locks of images mean for hosts.
+    fn look_at_images(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let core = self.control.core();
+        let devices: Vec<_> = core.devices().map(|facts| Arc::clone(facts.device)).collect();
+        let subsystems: Vec<_> = core.subsystems().collect();
+        for amendment in self.images.look(&devices, &subsystems, &self.worker) {
+            if let Err(error) = self.control.change(turn, Change::Amend(amendment)) {
+                tracing::warn!(%error, "hosts are not told what became of an image's lock");
+            }
+        }
     }
 
     /// Connections may have come, gone, or been refused. While the target drains all are refused, which has been said.

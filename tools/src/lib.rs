@@ -6,6 +6,7 @@
 //! | [`control`] | the program of the control plane's reactor: signals, connections of RPC and metrics, shutdown |
 //! | [`rpc`], [`metrics`] | what is answered on the two: bytes in, bytes out |
 //! | [`reactors`] | the mesh's reactors, as people name, watch and switch them |
+//! | [`clusters`] | connections to Ceph clusters that devices share |
 //! | [`keyring`], `workers` | keys of hosts; threads that compute for authentications |
 //! | [`config`], [`log`] | the configuration file; the log |
 //! | [`poll_mode`] | words for what a CPU does when there is nothing to do |
@@ -22,6 +23,7 @@ pub mod rpc;
 
 pub mod reactors;
 
+pub mod clusters;
 pub mod keeper;
 pub mod keyring;
 mod workers;

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bdev::{Device, FileOptions, NvmeOptions};
@@ -21,7 +22,8 @@ use transport_rdma::target::{Assembled, BuildError, Message, PlacementRule, Targ
 use transport_rdma::verbs::Provider;
 
 use crate::config::{
-    Config, DeviceKind, DeviceSection, NamespaceSection, PlacementSection, ReactorSection, Size, SubsystemSection,
+    Config, DeviceKind, DeviceSection, NamespaceSection, PlacementSection, RbdSection, ReactorSection, Size,
+    SubsystemSection,
 };
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
 use crate::fabric::{self, Fabric};
@@ -68,6 +70,11 @@ pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
     };
     tracing::info!("ready");
     runtime.join();
+    if !bdev::wait_until_closed(CLOSE_PATIENCE) {
+        tracing::warn!(
+            "a Ceph cluster does not close an image: its lock and its watch stay until the cluster misses them"
+        );
+    }
     tracing::info!("ended");
     Ok(())
 }
@@ -193,6 +200,9 @@ fn listen(config: &Config) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
+/// How long clusters have to close images at the end.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
 fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) -> Result<Arc<dyn Device>> {
     let (name, block_len) = (section.name.as_str(), section.block_len);
     let block_count = |len: u64| len / u64::from(block_len);
@@ -224,6 +234,7 @@ fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) 
             tracing::info!(device = name, path = %path.display(), identity = ?drive.identity(), "NVMe drive");
             Arc::new(drive)
         }
+        DeviceKind::Rbd(section) => Arc::new(open_rbd(name, block_len, section)?),
         DeviceKind::Fault { base, seed } => {
             let base = base_of(name, base, others)?;
             tracing::info!(
@@ -264,6 +275,27 @@ fn base_of(name: &str, base: &str, others: &[Arc<dyn Device>]) -> Result<Arc<dyn
         Some(base) => Ok(Arc::clone(base)),
         None => bail!("device {name} has no base \"{base}\""),
     }
+}
+
+fn open_rbd(name: &str, block_len: u32, section: &RbdSection) -> Result<bdev::Rbd> {
+    let options = bdev::RbdOptions {
+        namespace: section.namespace.clone(),
+        snapshot: section.snapshot.clone(),
+        block_len,
+        read_only: section.read_only,
+        fenced: section.fenced,
+        queue_depth: section.queue_depth,
+        ..bdev::RbdOptions::new(&section.pool, &section.image)
+    };
+    let cluster = bdev::ClusterOptions {
+        config_file: section.conf.clone(),
+        user: section.user.clone(),
+        ..bdev::ClusterOptions::default()
+    };
+    let connection = bdev::Connection::Own(bdev::Ceph::load(name)?, cluster);
+    let rbd = bdev::Rbd::open(name, connection, options)?;
+    tracing::info!(device = name, image = rbd.options().path(), standing = ?rbd.standing(), "rbd device");
+    Ok(rbd)
 }
 
 /// Relative paths are the most likely mistake with files.
@@ -427,6 +459,7 @@ fn memory_plan(config: &Config, device_count: u8) -> Result<HugepagePlan> {
         DeviceKind::Null { .. }
         | DeviceKind::File { .. }
         | DeviceKind::Nvme { .. }
+        | DeviceKind::Rbd(_)
         | DeviceKind::Fault { .. }
         | DeviceKind::Delay { .. }
         | DeviceKind::Partition { .. } => None,

@@ -76,6 +76,23 @@ impl Target {
         self.changes.fail(change, why);
     }
 
+    /// Somebody does something about devices that takes time: an answer waits for it, and nothing else. Done when [`Self::work_done`] says so.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn begin_work(&mut self) -> Result<ChangeId, ChangeError> {
+        self.may_change()?;
+        Ok(self.changes.begin_with(Task::Publish, Wait::Making))
+    }
+
+    /// What [`Self::begin_work`] stands for has ended, or failed, and why.
+    pub fn work_done(&mut self, change: ChangeId, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.changes.go_on(change, Task::Publish),
+            Err(why) => self.changes.fail(change, why),
+        }
+    }
+
     /// The device goes, and with it the namespace that is made of it. Done when no CPU has anything of it any more.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod authentication;
 mod device;
 mod placement;
+mod rbd;
 mod referral;
 mod subsystem;
 mod target;

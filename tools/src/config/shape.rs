@@ -116,6 +116,13 @@ pub(super) struct Device {
     pub(super) avg_write_latency_us: Option<Spanned<i64>>,
     pub(super) p99_write_latency_us: Option<Spanned<i64>>,
     pub(super) seed: Option<Spanned<i64>>,
+    pub(super) pool: Option<Spanned<String>>,
+    pub(super) image: Option<Spanned<String>>,
+    pub(super) namespace: Option<Spanned<String>>,
+    pub(super) snapshot: Option<Spanned<String>>,
+    pub(super) conf: Option<Spanned<PathBuf>>,
+    pub(super) user: Option<Spanned<String>>,
+    pub(super) fenced: Option<Spanned<bool>>,
     pub(super) limits: Option<DeviceLimits>,
 }
 

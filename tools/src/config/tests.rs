@@ -219,7 +219,7 @@ fn words_are_chosen_from_a_list() {
     );
     assert_eq!(
         errors("\"memory\"", "\"ramdisk\""),
-        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\", \"file\", \"nvme\", \"fault\", \"delay\" or \"partition\""
+        "t.toml:4:8: device \"disk0\": type is \"ramdisk\": \"memory\", \"null\", \"file\", \"nvme\", \"rbd\", \"fault\", \"delay\" or \"partition\""
     );
 }
 
@@ -248,6 +248,42 @@ fn devices_say_what_they_miss_and_what_does_not_belong_to_them() {
 }
 
 #[test]
+fn an_rbd_device_names_its_image_and_others_do_not() {
+    let with = |more: &str| parse(&format!("{SMALLEST}[[device]]\nname = \"ceph\"\ntype = \"rbd\"\n{more}"));
+    let devices = with("pool = \"rbd\"\nimage = \"a\"\nconf = \"c.conf\"\nfenced = true\n").unwrap().devices;
+    let section = RbdSection {
+        pool: "rbd".to_owned(),
+        image: "a".to_owned(),
+        namespace: None,
+        snapshot: None,
+        conf: Some("c.conf".into()),
+        user: None,
+        read_only: false,
+        fenced: true,
+        queue_depth: 128,
+    };
+    assert_eq!(devices[1].kind, DeviceKind::Rbd(section));
+    for (text, error) in [
+        ("pool = \"rbd\"\n", "t.toml:15:8: device \"ceph\": image is missing: such as image = \"image0\""),
+        ("pool = \"rbd\"\nimage = \"\"\n", "t.toml:17:9: device \"ceph\": image is \"\": a name"),
+        (
+            "pool = \"rbd\"\nimage = \"a\"\nsnapshot = \"s\"\nfenced = true\n",
+            "t.toml:19:10: device \"ceph\": fenced is true: false for what takes no writes: it has no lock",
+        ),
+        (
+            "pool = \"rbd\"\nimage = \"a\"\npath = \"x\"\n",
+            "t.toml:18:8: device \"ceph\": path: only for types \"file\" and \"nvme\", not for type \"rbd\"",
+        ),
+    ] {
+        assert_eq!(with(text).unwrap_err(), error, "{text}");
+    }
+    assert_eq!(
+        errors("size = \"64MiB\"", "size = 4096\nfenced = true"),
+        "t.toml:6:10: device \"disk0\": fenced: only for type \"rbd\", not for type \"memory\""
+    );
+}
+
+#[test]
 fn a_fault_device_is_made_of_one_that_stands_before_it() {
     let with = |more: &str| parse(&format!("{SMALLEST}{more}")).map(|config| config.devices);
     let fault = "[[device]]\nname = \"faulty\"\ntype = \"fault\"\n";
@@ -267,7 +303,7 @@ fn a_fault_device_is_made_of_one_that_stands_before_it() {
         ),
         (
             format!("{spare}{fault}base = \"spare\"\nblock_size = 4096\n"),
-            format!("t.toml:21:14: {named}block_size: only for types \"memory\", \"null\" and \"file\" (others have their own), not for type \"fault\""),
+            format!("t.toml:21:14: {named}block_size: only for types \"memory\", \"null\", \"file\" and \"rbd\" (others have their own), not for type \"fault\""),
         ),
         (
             format!("{spare}base = \"disk0\"\n"),

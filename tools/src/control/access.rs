@@ -8,7 +8,7 @@ use reactor::Turn;
 use transport_rdma::target::{Change, Control, ControlError, Message, PlacementError, PlacementRule};
 use transport_rdma::verbs::Provider;
 
-use super::devices::{DeviceWorker, Recipe};
+use super::devices::{DeviceWorker, Recipe, Work};
 use crate::rpc::methods::TargetAccess;
 
 /// See the module.
@@ -42,6 +42,12 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
     fn make_device(&mut self, name: &str, base: Option<Base<'_>>, recipe: Recipe) -> Result<ChangeId, ControlError> {
         let change = self.control.begin_device(self.turn, name, base)?;
         self.worker.make(change, recipe);
+        Ok(change)
+    }
+
+    fn work(&mut self, device: Option<String>, work: Work) -> Result<ChangeId, ControlError> {
+        let change = self.control.begin_work(self.turn)?;
+        self.worker.work(Some(change), device, work);
         Ok(change)
     }
 

@@ -12,6 +12,9 @@ use bdev::Device;
 use nvmf_core::ChangeId;
 use nvmf_core::target::{MadeDevice, RetiredDevice};
 
+/// Does something about devices that takes time: called on a thread of its own.
+pub type Work = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
+
 /// Opens a device: called on the thread.
 pub type Recipe = Box<dyn FnOnce() -> anyhow::Result<Arc<dyn Device>> + Send>;
 
@@ -21,16 +24,21 @@ enum Order {
     Retire(RetiredDevice),
 }
 
-/// A device that was made, or why not.
-pub(super) struct Outcome {
-    pub(super) change: ChangeId,
-    pub(super) result: Result<MadeDevice, String>,
+/// What has come to its end.
+pub(super) enum Outcome {
+    /// A device that was made, or why not.
+    Made { change: ChangeId, result: Result<MadeDevice, String> },
+    /// Something that was done, or why not. `change` is none where nobody waits for it.
+    Worked { change: Option<ChangeId>, device: Option<String>, result: Result<(), String> },
 }
 
 /// The thread, as the control plane reaches it. It ends when this is dropped.
 pub(super) struct DeviceWorker {
     orders: Sender<Order>,
     outcomes: Receiver<Outcome>,
+    /// For the threads of single works.
+    done: Sender<Outcome>,
+    rings: UnixStream,
     /// Readable when there is an outcome.
     bell: UnixStream,
 }
@@ -43,9 +51,31 @@ impl DeviceWorker {
         rings.set_nonblocking(true)?;
         let (orders, theirs) = channel();
         let (done, outcomes) = channel();
-        let work = move || work(cpu_count, &theirs, &done, &rings);
+        let (to_thread, rings_of_thread) = (done.clone(), rings.try_clone()?);
+        let work = move || work(cpu_count, &theirs, &to_thread, &rings_of_thread);
         std::thread::Builder::new().name("devices".to_owned()).spawn(work)?;
-        Ok(Self { orders, outcomes, bell })
+        Ok(Self { orders, outcomes, done, rings, bell })
+    }
+
+    /// Has something done on a thread of its own, so that a cluster that does not answer keeps nobody but who asked. The outcome comes later; `device` may
+    /// have another size by then.
+    pub(super) fn work(&self, change: Option<ChangeId>, device: Option<String>, work: Work) {
+        let done = self.done.clone();
+        let spawned = self.rings.try_clone().and_then(|mut rings| {
+            let device = device.clone();
+            std::thread::Builder::new().name("device-work".to_owned()).spawn(move || {
+                let result = work().map_err(|error| format!("{error:#}"));
+                if done.send(Outcome::Worked { change, device, result }).is_ok() {
+                    // A full pair is read soon.
+                    let _ = rings.write(&[1]);
+                }
+            })
+        });
+        if let Err(error) = spawned {
+            let result = Err(format!("no thread to do it: {error}"));
+            let _ = self.done.send(Outcome::Worked { change, device, result });
+            let _ = (&self.rings).write(&[1]);
+        }
     }
 
     /// Has a device opened. The outcome comes later.
@@ -83,7 +113,7 @@ fn work(cpu_count: u16, orders: &Receiver<Order>, done: &Sender<Outcome>, mut ri
         match order {
             Order::Make { change, recipe } => {
                 let result = make(cpu_count, recipe).map_err(|error| format!("{error:#}"));
-                if done.send(Outcome { change, result }).is_err() {
+                if done.send(Outcome::Made { change, result }).is_err() {
                     return;
                 }
                 // A full pair is read soon.

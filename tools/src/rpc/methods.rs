@@ -14,6 +14,7 @@ pub mod namespace;
 mod nvmf;
 mod placement;
 mod qos;
+mod rbd;
 mod referral;
 pub mod subsystem;
 mod thread;
@@ -29,7 +30,8 @@ use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule
 
 use super::parameters::Parameters;
 use super::{Outcome, RpcError};
-pub use crate::control::Recipe;
+use crate::clusters::Clusters;
+pub use crate::control::{Recipe, Work};
 use crate::keeper::StateDirectory;
 use crate::keyring::Keyring;
 use crate::log::Log;
@@ -60,6 +62,12 @@ pub trait TargetAccess {
     /// # Errors
     /// Why it is refused.
     fn make_device(&mut self, name: &str, base: Option<Base<'_>>, recipe: Recipe) -> Result<ChangeId, ControlError>;
+
+    /// Has something done that takes time. `device` may be larger afterwards.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn work(&mut self, device: Option<String>, work: Work) -> Result<ChangeId, ControlError>;
 
     /// The controllers of a subsystem. `None`: there is no such subsystem.
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>>;
@@ -105,6 +113,8 @@ pub struct View<'a> {
     pub log: &'a Log,
     /// Keys.
     pub keyring: &'a RefCell<Keyring>,
+    /// Ceph clusters.
+    pub clusters: &'a Clusters,
     /// Where namespaces that name no file of their own keep their reservations.
     pub state: Option<&'a StateDirectory>,
     /// NVMe's transport type: `RDMA`.
@@ -148,6 +158,14 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_null_create", device::NULL, Make(device::create_null)),
     ("bdev_null_delete", &["name"], Begin(device::delete)),
     ("bdev_null_resize", &["name", "new_size"], Begin(device::resize_null)),
+    ("bdev_rbd_acquire_lock", &["name"], Begin(rbd::acquire_lock)),
+    ("bdev_rbd_create", rbd::CREATE, Make(rbd::create)),
+    ("bdev_rbd_delete", &["name"], Begin(rbd::delete)),
+    ("bdev_rbd_get_clusters_info", &["name"], Tell(rbd::get_clusters_info)),
+    ("bdev_rbd_register_cluster", rbd::REGISTER, Make(rbd::register_cluster)),
+    ("bdev_rbd_release_lock", &["name"], Begin(rbd::release_lock)),
+    ("bdev_rbd_resize", &["name", "new_size"], Begin(rbd::resize)),
+    ("bdev_rbd_unregister_cluster", &["name"], Begin(rbd::unregister_cluster)),
     ("bdev_set_qos_limit", qos::SET, Tell(qos::set_limit)),
     ("bdev_split_create", layer::SPLIT, MakeSeveral(layer::create_split)),
     ("bdev_split_delete", &["base_bdev"], MakeSeveral(layer::delete_split)),

@@ -70,6 +70,14 @@ impl<'a> Parameters<'a> {
         strings.map(Some).ok_or_else(|| self.refuse(name, value, "a list of strings"))
     }
 
+    /// An object of strings, by any names.
+    pub(super) fn texts(&self, name: &str) -> Result<Option<Vec<(String, String)>>, RpcError> {
+        let Some(value) = self.values.and_then(|values| values.get(name)) else { return Ok(None) };
+        let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let texts = value.as_object().and_then(|values| values.iter().map(pair).collect());
+        texts.map(Some).ok_or_else(|| self.refuse(name, value, "an object whose values are strings"))
+    }
+
     /// A string that has to be there.
     pub(super) fn needed_string(&self, name: &str, allowed: &str) -> Result<&'a str, RpcError> {
         self.string(name)?.ok_or_else(|| self.missing(name, allowed))

@@ -70,7 +70,8 @@ pub(crate) struct Target {
     child: Mutex<Child>,
     directory: PathBuf,
     metrics: SocketAddr,
-    _turn: MutexGuard<'static, ()>,
+    /// None where another that the test has started has it.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Target {
@@ -81,6 +82,16 @@ impl Target {
     /// Starts one whose configuration is changed before.
     pub(crate) fn start_with(name: &str, change: impl FnOnce(String) -> String) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in_turn(name, Some(turn), change)
+    }
+
+    /// The same, beside one that the test has started: a fabric of its own, so that addresses may be the same.
+    #[allow(dead_code, reason = "for the test of images that two targets serve")]
+    pub(crate) fn start_beside(&self, name: &str, change: impl FnOnce(String) -> String) -> Self {
+        Self::start_in_turn(name, None, change)
+    }
+
+    fn start_in_turn(name: &str, turn: Option<MutexGuard<'static, ()>>, change: impl FnOnce(String) -> String) -> Self {
         let directory = std::env::temp_dir().join(format!("quiesce-test-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let image: Vec<u8> = (0..8 * 1024 * 1024_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
+use super::rbd;
 use super::value::{number, quoted};
 use crate::config::report::Report;
 use crate::config::{DeviceKind, DeviceSection, shape};
@@ -19,11 +20,15 @@ type Belonging = (&'static str, &'static [&'static str], &'static str);
 
 const BELONGINGS: [Belonging; 12] = [
     ("base", &["fault", "delay", "partition"], "types \"fault\", \"delay\" and \"partition\""),
-    ("block_size", &["memory", "null", "file"], "types \"memory\", \"null\" and \"file\" (others have their own)"),
+    (
+        "block_size",
+        &["memory", "null", "file", "rbd"],
+        "types \"memory\", \"null\", \"file\" and \"rbd\" (others have their own)",
+    ),
     ("size", &["memory", "null", "partition"], "types \"memory\", \"null\" and \"partition\" (others have their own)"),
     ("path", &["file", "nvme"], "types \"file\" and \"nvme\""),
-    ("read_only", &["file", "nvme"], "types \"file\" and \"nvme\""),
-    ("queue_depth", &["file", "nvme"], "types \"file\" and \"nvme\""),
+    ("read_only", &["file", "nvme", "rbd"], "types \"file\", \"nvme\" and \"rbd\""),
+    ("queue_depth", &["file", "nvme", "rbd"], "types \"file\", \"nvme\" and \"rbd\""),
     ("offset", &["partition"], "type \"partition\""),
     ("avg_read_latency_us", &["delay"], "type \"delay\""),
     ("p99_read_latency_us", &["delay"], "type \"delay\""),
@@ -33,7 +38,7 @@ const BELONGINGS: [Belonging; 12] = [
 ];
 
 /// Every type.
-const TYPES: [&str; 7] = ["memory", "null", "file", "nvme", "fault", "delay", "partition"];
+const TYPES: [&str; 8] = ["memory", "null", "file", "nvme", "rbd", "fault", "delay", "partition"];
 
 pub(super) fn check_devices(sections: Vec<shape::Device>, report: &mut Report<'_>) -> Vec<DeviceSection> {
     let mut devices: Vec<DeviceSection> = Vec::new();
@@ -82,6 +87,7 @@ fn check_device(mut section: shape::Device, others: &[DeviceSection], report: &m
                 DeviceKind::Nvme { path, read_only, queue_depth }
             }
         }
+        "rbd" => DeviceKind::Rbd(rbd::check(&name, section, report)),
         "fault" => check_fault(section, others, report),
         "delay" => check_delay(section, others, report),
         "partition" => check_partition(section, others, report),
@@ -112,6 +118,10 @@ fn check_belongings(section: &shape::Device, report: &mut Report<'_>) {
                 format!("device \"{}\": {field}: only for {others}, not for type \"{kind}\"", section.name.get_ref());
             report.say(Some(span), text);
         }
+    }
+    for (field, span) in rbd::spans(section).into_iter().filter(|_| kind != "rbd") {
+        let name = section.name.get_ref();
+        report.say(Some(span), format!("device \"{name}\": {field}: only for type \"rbd\", not for type \"{kind}\""));
     }
 }
 

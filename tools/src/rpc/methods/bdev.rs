@@ -5,7 +5,7 @@ use nvmf_core::spec::SubsystemSpec;
 use nvmf_core::target::DeviceFacts;
 use serde_json::{Value, json};
 
-use super::{View, layer, qos};
+use super::{View, layer, qos, rbd};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
@@ -44,8 +44,12 @@ fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Val
     let geometry = device.geometry();
     let namespace =
         subsystems.iter().flat_map(|subsystem| &subsystem.namespaces).find(|n| n.device.name() == device.name());
-    let driver_specific = device.layer().map_or_else(|| json!({}), |layer| layer::describe(layer, device.name()));
-    let driver_specific = device.identity().map_or(driver_specific, identity);
+    let driver_specific = match (device.layer(), device.identity(), device.as_rbd()) {
+        (Some(layer), _, _) => layer::describe(layer, device.name()),
+        (None, Some(known), _) => identity(known),
+        (None, None, Some(rbd)) => rbd::describe(rbd),
+        (None, None, None) => json!({}),
+    };
     let uuid = namespace.and_then(|namespace| namespace.uuid).map(|uuid| uuid.to_string());
     let mut facts = json!({
         "name": device.name(),

@@ -182,7 +182,7 @@ fn size(parameters: &Parameters<'_>) -> Result<(u32, u64), RpcError> {
     Ok((block_len, block_count.ok_or_else(|| parameters.missing("num_blocks", "the number of blocks"))?))
 }
 
-fn block_len(parameters: &Parameters<'_>) -> Result<Option<u32>, RpcError> {
+pub(super) fn block_len(parameters: &Parameters<'_>) -> Result<Option<u32>, RpcError> {
     match parameters.number("block_size")? {
         None => Ok(None),
         Some(512) => Ok(Some(512)),
@@ -212,7 +212,7 @@ fn refuse_metadata(parameters: &Parameters<'_>) -> Result<(), RpcError> {
 }
 
 /// As SPDK names them.
-fn free_name(view: &View<'_>, stem: &str) -> String {
+pub(super) fn free_name(view: &View<'_>, stem: &str) -> String {
     let devices = view.target.devices();
     let is_taken = |name: &String| devices.iter().any(|facts| facts.device.name() == name);
     (0_u32..).map(|number| format!("{stem}{number}")).find(|name| !is_taken(name)).unwrap_or_default()

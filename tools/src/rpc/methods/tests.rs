@@ -65,6 +65,12 @@ impl TargetAccess for Fake {
         Ok(a_change())
     }
 
+    fn work(&mut self, device: Option<String>, _work: Work) -> Result<ChangeId, ControlError> {
+        // Not done: it asks a cluster.
+        self.changes.push(format!("work on {device:?}"));
+        Ok(a_change())
+    }
+
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {
         let host_id = *b"\x27\xda\xd5\x28\x63\x68\x41\xc3\x82\xd3\x0b\x95\x6b\x49\x02\x5d";
         (nqn == NQN).then(|| vec![ControllerFacts { id: 7, host_nqn: HOST, host_id }])
@@ -189,7 +195,9 @@ fn with_target<R>(
     let (log, _layer) = log::tests::detached();
     let keyring = RefCell::default();
     let keyring = &keyring;
-    let result = check(View { target: &mut target, reactors, log: &log, keyring, state: None, transport_type: "RDMA" });
+    let (clusters, log, target_view) = (&Clusters::default(), &log, &mut target);
+    let view = View { target: target_view, reactors, log, keyring, clusters, state: None, transport_type: "RDMA" };
+    let result = check(view);
     (result, target.changes)
 }
 
@@ -404,8 +412,8 @@ fn limits_take_spdks_parameters_and_more() {
     let reactors = reactors::tests::idle();
     let described = with_view(&reactors, |mut view| {
         let mut ask = |method, parameters: &Value| {
-            let View { target, reactors, log, keyring, state, transport_type } = &mut view;
-            let view = View { target: &mut **target, reactors, log, keyring, state: *state, transport_type };
+            let View { target, reactors, log, keyring, clusters, state, transport_type } = &mut view;
+            let view = View { target: &mut **target, reactors, log, keyring, clusters, state: *state, transport_type };
             match super::perform(view, method, Some(parameters)) {
                 Ok(Outcome::Done(value)) => value,
                 other => panic!("{other:?}"),
@@ -587,9 +595,9 @@ fn placement_is_told_and_set_by_the_cpus_numbers() {
 fn log_levels_are_set_by_our_words_and_spdks() {
     let reactors = reactors::tests::idle();
     with_view(&reactors, |view| {
-        let View { target, reactors, log, keyring, state, transport_type } = view;
+        let View { target, reactors, log, keyring, clusters, state, transport_type } = view;
         let mut call = |method: &str, parameters: Value| {
-            let view = View { target: &mut *target, reactors, log, keyring, state, transport_type };
+            let view = View { target: &mut *target, reactors, log, keyring, clusters, state, transport_type };
             perform(view, method, Some(&parameters))
         };
         assert_eq!(call("log_get_level", Value::Null).unwrap(), "INFO");

@@ -198,6 +198,23 @@ impl<P: Provider> Control<P> {
         }
     }
 
+    /// Somebody does something about devices that takes time: [`Self::work_done`].
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn begin_work(&mut self, turn: &mut Turn<'_, Message<P>>) -> Result<ChangeId, ControlError> {
+        let change = self.core.begin_work()?;
+        self.answers.push(PendingAnswer { change, listeners: Vec::new(), is_done: false });
+        self.core.poll(turn);
+        Ok(change)
+    }
+
+    /// It has ended, or failed.
+    pub fn work_done(&mut self, turn: &mut Turn<'_, Message<P>>, change: ChangeId, result: Result<(), String>) {
+        self.core.work_done(change, result);
+        self.core.poll(turn);
+    }
+
     /// Why a change that is done came to nothing, if it did. Once.
     pub fn take_failure(&mut self, change: ChangeId) -> Option<String> {
         self.core.take_failure(change)
