@@ -106,6 +106,72 @@ case_disk_errors() {
     losetup -d "$loop"
 }
 
+declare_case disk-flaky 150 day "a disk that fails everything for a while (dm-flakey), and is well again; ext4 that is full under a file, and has room again: another namespace goes on" plain
+case_disk_flaky() {
+    local loop flaky full part=/run/lab/part said=/run/lab/said io at reader
+    target_up
+    modprobe -a dm-mod dm-flakey ext4
+    disk_loop_up 512 16M
+    loop=$disk_loop
+    disk_mapper_up flaky "0 32768 linear $loop 0"
+    mkdir -p /run/lab/ext4
+    rm -f /run/lab/ext4.img
+    truncate -s 8M /run/lab/ext4.img
+    mkfs.ext4 -q -F -b 4096 -O ^has_journal /run/lab/ext4.img
+    mount -o loop /run/lab/ext4.img /run/lab/ext4
+    truncate -s 32M /run/lab/ext4/image
+    rpc_is '"flaky"' bdev_uring_create "{\"name\": \"flaky\", \"filename\": \"$disk_mapper\", \"block_size\": 512}"
+    rpc_is '"ext4"' bdev_uring_create '{"name": "ext4", "filename": "/run/lab/ext4/image", "block_size": 4096}'
+    flaky=$(disk_namespace flaky) full=$(disk_namespace ext4)
+    host_connect 10.9.0.1 $our_nqn -i 2
+    host_namespace $our_nqn 1
+    io_begin "$host_disk"
+
+    host_namespace $our_nqn "$flaky"
+    head -c 4096 /dev/urandom >$part
+    nvme write "$host_disk" -n "$flaky" -s 0 -c 7 -z 4096 -d $part
+    # Under commands: what has begun goes one way or the other.
+    fio --name=flaky --filename="$host_disk" --allow_file_create=0 --ioengine=libaio --direct=1 --rw=randrw --bs=4k --iodepth=4 --offset=1M --size=2M --time_based --runtime=100 \
+        --eta=never --output=/run/lab/flaky &
+    reader=$!
+    disk_mapper_is flaky "0 32768 flakey $loop 0 0 3600"
+    if wait $reader; then
+        fail "reads and writes of a disk that fails everything went well"
+    fi
+    for ((at = 0; at < 3; at++)); do
+        disk_ends_with 'unrecovered read error' nvme read "$host_disk" -n "$flaky" -s 0 -c 7 -z 4096 -d $said
+        disk_ends_with 'write.*fault\|write data could not be' nvme write "$host_disk" -n "$flaky" -s 8 -c 7 -z 4096 -d $part
+    done
+    io_goes_on
+    disk_mapper_is flaky "0 32768 linear $loop 0"
+    nvme read "$host_disk" -n "$flaky" -s 0 -c 7 -z 4096 -d $said
+    cmp $part $said
+    verified "$host_disk" --rw=randwrite --bs=4k --iodepth=4 --size=1m --fsync=16
+
+    host_namespace $our_nqn "$full"
+    head -c 64k /dev/urandom >$part
+    for ((at = 0; at < 256; at++)); do
+        nvme write "$host_disk" -n "$full" -s $((at * 16)) -c 15 -z 65536 -d $part >$said 2>&1 || break
+    done
+    [ "$at" -lt 256 ] || fail "16 MiB went into ext4 of 8 MiB"
+    grep -qi 'capacity' $said || fail "ext4 that is full ended with: $(cat $said)"
+    # What has room goes on: what was written is written again, and read.
+    nvme write "$host_disk" -n "$full" -s 0 -c 15 -z 65536 -d $part
+    nvme flush "$host_disk" -n "$full"
+    nvme read "$host_disk" -n "$full" -s 0 -c 15 -z 65536 -d $said
+    cmp $part $said
+    io_goes_on
+    nvme dsm "$host_disk" -n "$full" -d 1 -s 0 -b 512
+    nvme write "$host_disk" -n "$full" -s $((at * 16)) -c 15 -z 65536 -d $part
+    io_ends
+    host_disconnect "$host_controller"
+    rpc_is true bdev_uring_delete '{"name": "flaky"}'
+    rpc_is true bdev_uring_delete '{"name": "ext4"}'
+    wait_for "ext4 is let go of" umount /run/lab/ext4
+    wait_for "the mapper is let go of" dmsetup remove --noudevsync flaky
+    losetup -d "$loop"
+}
+
 # disk_loop_up BLOCK_LEN SIZE: sets disk_loop to a loop device.
 disk_loop_up() {
     modprobe loop
@@ -122,6 +188,13 @@ disk_mapper_up() {
     printf '%s\n' "$@" | dmsetup create --noudevsync "$name"
     disk_mapper=/dev/dm-$(dmsetup info -c --noheadings -o minor "$name" | tr -d ' ')
     wait_for "$disk_mapper" test -b "$disk_mapper"
+}
+
+# disk_mapper_is NAME LINE: it is that from now on.
+disk_mapper_is() {
+    dmsetup suspend --noudevsync --noflush "$1"
+    dmsetup load "$1" --table "$2"
+    dmsetup resume --noudevsync "$1"
 }
 
 disk_namespace() { rpc nvmf_subsystem_add_ns "{\"nqn\": \"$our_nqn\", \"namespace\": {\"bdev_name\": \"$1\"}}"; }
