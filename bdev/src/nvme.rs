@@ -23,13 +23,15 @@ mod generic;
 mod command;
 mod identify;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reactor::{Arena, Segment};
 
-use crate::channel::Channel;
-use crate::device::{BdevError, Device, Geometry, Identity, News};
+use crate::channel::{Channel, Operation, OperationKind};
+use crate::device::{BdevError, Device, DeviceError, Geometry, Identity, News};
 use crate::extent;
 use crate::size::Size;
 use generic::Generic;
@@ -40,6 +42,10 @@ const ZEROES_LEN: usize = 256 << 10;
 
 /// Alignment of memory that the driver needs no copy for: NVMe's own, of data pointers [NVMe Base 2.0, 4.1.1].
 const DATA_ALIGNMENT: usize = 4;
+
+/// How often, and how far apart, the end of a first read is looked for: longer than the kernel lets a drive take, which is 30 s and as much for a reset.
+const FIRST_READ_LOOK_COUNT: u32 = 120_000;
+const FIRST_READ_LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How a drive is used.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +145,7 @@ impl Nvme {
     }
 
     /// Reads a block to see that passthrough works: kernels before 5.19 have none, and some containers refuse it.
+    #[allow(clippy::disallowed_methods, reason = "a device is opened at start-up, or by a thread that may wait")]
     fn try_read(&self) -> Result<(), BdevError> {
         let failed = |source| BdevError::File {
             device: self.name.clone(),
@@ -149,25 +156,26 @@ impl Nvme {
         let mut channel = self.open_channel()?;
         let arena = Arena::new(self.geometry.block_len as usize, false);
         let arena = arena.map_err(|source| BdevError::Memory { device: self.name.clone(), source })?;
-        let read = crate::channel::Operation {
+        let read = Operation {
             token: 0,
             host: 0,
-            kind: crate::channel::OperationKind::Read,
+            kind: OperationKind::Read,
             start_block: 0,
             block_count: 1,
             data: Some(arena.segment().part(0, self.geometry.block_len as usize)),
         };
         let mut completions = Vec::new();
-        channel.submit(0, &mut std::collections::VecDeque::from([read]));
-        while completions.is_empty() {
+        channel.submit(0, &mut VecDeque::from([read]));
+        for _ in 0..FIRST_READ_LOOK_COUNT {
             channel.poll(0, &mut completions);
-            std::thread::yield_now();
+            match completions.first().map(|completion| completion.result) {
+                None => std::thread::sleep(FIRST_READ_LOOK_INTERVAL),
+                // A bad block is no reason to refuse the others.
+                Some(Ok(()) | Err(DeviceError::ReadFault)) => return Ok(()),
+                Some(Err(error)) => return Err(failed(std::io::Error::other(error.name()))),
+            }
         }
-        match completions[0].result {
-            // A bad block is no reason to refuse the others.
-            Ok(()) | Err(crate::device::DeviceError::ReadFault) => Ok(()),
-            Err(error) => Err(failed(std::io::Error::other(error.name()))),
-        }
+        Err(failed(std::io::Error::from(std::io::ErrorKind::TimedOut)))
     }
 }
 

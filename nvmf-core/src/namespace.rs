@@ -100,6 +100,47 @@ impl NamespaceSpec {
 mod tests {
     use super::*;
 
+    /// A drive with names of its own.
+    #[derive(Debug)]
+    struct Drive(bdev::Null, bdev::Identity);
+
+    impl bdev::Device for Drive {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+
+        fn product(&self) -> &'static str {
+            self.0.product()
+        }
+
+        fn geometry(&self) -> Geometry {
+            self.0.geometry()
+        }
+
+        fn identity(&self) -> Option<&bdev::Identity> {
+            Some(&self.1)
+        }
+
+        fn open_channel(&self) -> Result<Box<dyn bdev::Channel>, bdev::BdevError> {
+            self.0.open_channel()
+        }
+    }
+
+    #[test]
+    fn a_drives_own_names_are_its_namespaces_unless_it_was_given_others() {
+        let named = |own: bdev::Identity, given: Option<[u8; 16]>| {
+            let drive = Drive(bdev::Null::new("d", 512, 8).unwrap(), own);
+            let spec = NamespaceSpec { nguid: given, ..NamespaceSpec::new(1, Arc::new(drive)) };
+            let namespace = Namespace::new("nqn.a", &spec, DeviceIndex(0), None);
+            (namespace.nguid, namespace.eui64)
+        };
+        let own = bdev::Identity { nguid: Some([7; 16]), eui64: Some([3; 8]), ..bdev::Identity::default() };
+        assert_eq!(named(own.clone(), None), ([7; 16], Some([3; 8])));
+        assert_eq!(named(own, Some([9; 16])), ([9; 16], Some([3; 8])));
+        let derived = Namespace::derived_nguid("nqn.a", "d");
+        assert_eq!(named(bdev::Identity::default(), None), (derived, None));
+    }
+
     #[test]
     fn derived_names_survive_a_restart() {
         let first = Namespace::derived_uuid("nqn.a", "disk");

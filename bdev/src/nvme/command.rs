@@ -36,7 +36,7 @@ pub(super) enum Command {
 
 /// Makes the kernel's structure. `memory` is a command's data, where it has any.
 pub(super) fn encode(nsid: u32, command: Command, memory: Option<Segment>) -> [u8; LEN] {
-    // [NVM Command Set 1.0, 3.1, Figure 22] and, for Flush, [NVMe Base 2.0, 7].
+    // [NVM Command Set 1.0, 3.2] and, for Flush, [NVMe Base 2.0, 7].
     let (opcode, start, count, flags) = match command {
         Command::Flush => (0x00, 0, 0, 0),
         Command::Write { start, count, durable, .. } | Command::WriteOfZeroes { start, count, durable } => {

@@ -18,7 +18,7 @@ pub(super) fn device_error(result: i32, kind: OperationKind) -> Result<(), Devic
     }
 }
 
-/// [NVMe Base 2.0, 3.3.3.2.1 to 3.3.3.2.4] and [NVM Command Set 1.0, 3.1].
+/// [NVMe Base 2.0, 3.3.3.2.1 to 3.3.3.2.4].
 fn of_status(status: u32, kind: OperationKind) -> DeviceError {
     let fault = if kind == OperationKind::Read { DeviceError::ReadFault } else { DeviceError::WriteFault };
     match status {

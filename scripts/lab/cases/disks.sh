@@ -106,7 +106,7 @@ case_disk_errors() {
     losetup -d "$loop"
 }
 
-declare_case disk-flaky 150 day "a disk that fails everything for a while (dm-flakey), and is well again; ext4 that is full under a file, and has room again: another namespace goes on" plain
+declare_case disk-flaky 240 day "a disk that fails everything for a while (dm-flakey), and is well again; ext4 that is full under a file, and has room again: another namespace goes on" plain
 case_disk_flaky() {
     local loop flaky full part=/run/lab/part said=/run/lab/said io at reader
     target_up

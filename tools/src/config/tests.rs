@@ -242,6 +242,18 @@ fn devices_say_what_they_miss_and_what_does_not_belong_to_them() {
         "t.toml:6:8: device \"disk0\": path: only for types \"file\" and \"nvme\", not for type \"memory\""
     );
     assert_eq!(
+        errors("\"memory\"\nsize = \"64MiB\"", "\"nvme\"\npath = \"/dev/ng0n1\"\nblock_size = 512"),
+        "t.toml:6:14: device \"disk0\": block_size: only for types \"memory\", \"null\" and \"file\" (others have their own), not for type \"nvme\""
+    );
+    assert_eq!(
+        errors("\"memory\"\nsize = \"64MiB\"", "\"nvme\""),
+        "t.toml:4:8: device \"disk0\": path is missing: such as path = \"/dev/ng0n1\""
+    );
+    let drive =
+        SMALLEST.replacen("\"memory\"\nsize = \"64MiB\"", "\"nvme\"\npath = \"/dev/ng0n1\"\nqueue_depth = 7", 1);
+    let drive = &parse(&drive).unwrap().devices[0];
+    assert_eq!(drive.kind, DeviceKind::Nvme { path: "/dev/ng0n1".into(), read_only: false, queue_depth: 7 });
+    assert_eq!(
         errors("\"memory\"\nsize = \"64MiB\"", "\"file\""),
         "t.toml:4:8: device \"disk0\": path is missing: such as path = \"disk.img\""
     );

@@ -749,6 +749,16 @@ fn devices_and_namespaces_take_spdks_parameters() {
             "bdev_null_create: md_size is 8, and should be 0 or left out: these devices have none",
         ),
         (
+            "bdev_xnvme_create",
+            json!({ "name": "n", "filename": "/dev/ng0n1", "io_mechanism": "libaio" }),
+            "bdev_xnvme_create: io_mechanism is \"libaio\", and should be io_uring_cmd or left out: bdev_uring_create serves block devices by io_uring",
+        ),
+        (
+            "bdev_xnvme_create",
+            json!({ "name": "n", "filename": "/dev/ng0n1", "conserve_cpu": false }),
+            "bdev_xnvme_create: conserve_cpu is false, and should be true or left out: completions come by interrupts, and framework_set_poll_mode says whether CPUs sleep",
+        ),
+        (
             "nvmf_subsystem_add_ns",
             json!({ "nqn": NQN, "namespace": { "bdev_name": "spare", "eui64": "12" } }),
             "nvmf_subsystem_add_ns: namespace: eui64 is \"12\", and should be 16 hexadecimal digits",
