@@ -116,7 +116,7 @@ case_disk_flaky() {
     disk_mapper_up flaky "0 32768 linear $loop 0"
     mkdir -p /run/lab/ext4
     rm -f /run/lab/ext4.img
-    truncate -s 8M /run/lab/ext4.img
+    truncate -s 4M /run/lab/ext4.img
     mkfs.ext4 -q -F -b 4096 -O ^has_journal /run/lab/ext4.img
     mount -o loop /run/lab/ext4.img /run/lab/ext4
     truncate -s 32M /run/lab/ext4/image
@@ -149,20 +149,20 @@ case_disk_flaky() {
     verified "$host_disk" --rw=randwrite --bs=4k --iodepth=4 --size=1m --fsync=16
 
     host_namespace $our_nqn "$full"
-    head -c 64k /dev/urandom >$part
-    for ((at = 0; at < 256; at++)); do
-        nvme write "$host_disk" -n "$full" -s $((at * 16)) -c 15 -z 65536 -d $part >$said 2>&1 || break
+    head -c 128k /dev/urandom >$part
+    for ((at = 0; at < 64; at++)); do
+        nvme write "$host_disk" -n "$full" -s $((at * 32)) -c 31 -z 131072 -d $part >$said 2>&1 || break
     done
-    [ "$at" -lt 256 ] || fail "16 MiB went into ext4 of 8 MiB"
+    [ "$at" -lt 64 ] || fail "8 MiB went into ext4 of 4 MiB"
     grep -qi 'capacity' $said || fail "ext4 that is full ended with: $(cat $said)"
     # What has room goes on: what was written is written again, and read.
-    nvme write "$host_disk" -n "$full" -s 0 -c 15 -z 65536 -d $part
+    nvme write "$host_disk" -n "$full" -s 0 -c 31 -z 131072 -d $part
     nvme flush "$host_disk" -n "$full"
-    nvme read "$host_disk" -n "$full" -s 0 -c 15 -z 65536 -d $said
+    nvme read "$host_disk" -n "$full" -s 0 -c 31 -z 131072 -d $said
     cmp $part $said
     io_goes_on
     nvme dsm "$host_disk" -n "$full" -d 1 -s 0 -b 512
-    nvme write "$host_disk" -n "$full" -s $((at * 16)) -c 15 -z 65536 -d $part
+    nvme write "$host_disk" -n "$full" -s $((at * 32)) -c 31 -z 131072 -d $part
     io_ends
     host_disconnect "$host_controller"
     rpc_is true bdev_uring_delete '{"name": "flaky"}'
