@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use bdev::{Latencies, Limits};
 use nvmf_core::auth::{GroupSet, HashSet};
-use nvmf_core::spec::{AnaSpec, ControllerModel, HostLimits, ReferralSpec};
+use nvmf_core::spec::{AnaSpec, ControllerModel, ControllerSpec, HostLimits, ReferralSpec};
 use reactor::PollMode;
 use transport_rdma::target::Origin;
 use uuid::Uuid;
@@ -181,6 +181,23 @@ pub struct TransportSection {
     pub shared_receive_count: u32,
     /// Where the software fabric keeps its sockets.
     pub runtime_dir: Option<PathBuf>,
+}
+
+impl Default for TransportSection {
+    fn default() -> Self {
+        let controller = ControllerSpec::default();
+        Self {
+            provider: ProviderKind::Auto,
+            device: None,
+            queue_depth: controller.queue_depth_max,
+            admin_queue_depth: controller.admin_queue_depth_max,
+            io_queue_count_max: controller.io_queue_count_max,
+            in_capsule_len: controller.in_capsule_len,
+            transfer_len_max: controller.transfer_len_max,
+            shared_receive_count: 0,
+            runtime_dir: None,
+        }
+    }
 }
 
 /// A block device.

@@ -186,20 +186,23 @@ impl<P: Provider> ControlProgram<P> {
         let now_ns = turn.now_ns();
         let (control, facts, lookout, log) = (&mut self.control, &self.facts, &self.lookout, &self.log);
         let (worker, keyring, state, clusters) = (&self.worker, &self.keyring, self.keeper.state(), &self.clusters);
-        let mut answer =
-            |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, deferred: &mut Vec<Deferred>| {
-                match service {
-                    Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
-                        let mut target = Access { control, turn, worker };
-                        let reactors = &facts.reactors;
-                        let target = &mut target;
-                        let transport_type = "RDMA";
-                        let view = methods::View { target, reactors, log, keyring, clusters, state, transport_type };
-                        methods::perform(view, method, parameters)
-                    }),
-                    Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
-                }
-            };
+        let mut answer = |service: Service,
+                          incoming: &mut Vec<u8>,
+                          outgoing: &mut Vec<u8>,
+                          deferred: &mut Vec<Deferred>| {
+            match service {
+                Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
+                    let mut target = Access { control, turn, worker };
+                    let (reactors, transport) = (&facts.reactors, &facts.transport);
+                    let target = &mut target;
+                    let transport_type = "RDMA";
+                    let view =
+                        methods::View { target, reactors, log, keyring, clusters, state, transport, transport_type };
+                    methods::perform(view, method, parameters)
+                }),
+                Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
+            }
+        };
         self.server.take(&self.epoll, token, now_ns, &mut answer);
     }
 

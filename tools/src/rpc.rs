@@ -7,6 +7,7 @@
 //! request has a limit, what is no JSON ends the connection after an answer, and everything else is answered and the connection goes on.
 
 pub mod methods;
+mod neutral;
 mod parameters;
 
 use nvmf_core::ChangeId;

@@ -147,6 +147,7 @@ where
     let facts = Facts {
         reactors,
         queue_pair_count_max: config.target.queue_pair_count_max,
+        transport: config.transport.clone(),
         directory: control.core().directory(),
     };
     let shutdown_deadline_ns = u64::from(config.target.shutdown_deadline_s) * 1_000_000_000;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nvmf_core::host::HostIdentity;
 use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Cpu, Progress, ReactorOptions, RuntimeBuilder, Simulation, SimulationOptions};
-use tools::config::{LogFormat, LogSection, ReactorSection};
+use tools::config::{LogFormat, LogSection, ReactorSection, TransportSection};
 use tools::control::{ControlParts, ControlProgram, Facts};
 use tools::keyring::Keyring;
 use tools::reactors::Reactors;
@@ -64,6 +64,7 @@ fn a_target_to_be_ended() {
     let builder: RuntimeBuilder<()> =
         RuntimeBuilder::new(&[ReactorOptions::yielding(), ReactorOptions::sleeping()], 16).unwrap();
     let facts = Facts {
+        transport: TransportSection::default(),
         reactors: Reactors::of(&builder, &ReactorSection::Floating(1), vec![0]),
         queue_pair_count_max: 16,
         directory: control.core().directory(),

@@ -12,7 +12,7 @@ mod value;
 use std::ops::Range;
 
 use nvmf_core::limits::{ADMIN_QUEUE_DEPTH_MIN, IO_QUEUE_COUNT_MAX, TRANSFER_LEN_MAX, TRANSFER_LEN_MIN};
-use nvmf_core::spec::{ControllerSpec, HostLimits};
+use nvmf_core::spec::HostLimits;
 use toml::Spanned;
 
 use super::log_level::{LOG_LEVELS, log_filter};
@@ -123,11 +123,11 @@ fn check_log(section: shape::Log, report: &mut Report<'_>) -> LogSection {
 }
 
 fn check_transport(section: shape::Transport, report: &mut Report<'_>) -> TransportSection {
-    let defaults = ControllerSpec::default();
+    let defaults = TransportSection::default();
     let provider = choice(
         section.provider,
         "transport.provider",
-        ProviderKind::Auto,
+        defaults.provider,
         &[("auto", ProviderKind::Auto), ("soft", ProviderKind::Soft), ("ibv", ProviderKind::Ibv)],
         report,
     );
@@ -163,11 +163,11 @@ fn check_transport(section: shape::Transport, report: &mut Report<'_>) -> Transp
     TransportSection {
         provider,
         device: section.device,
-        queue_depth: number(section.queue_depth, "transport.queue_depth", defaults.queue_depth_max, 2..=1024, report),
+        queue_depth: number(section.queue_depth, "transport.queue_depth", defaults.queue_depth, 2..=1024, report),
         admin_queue_depth: number(
             section.admin_queue_depth,
             "transport.admin_queue_depth",
-            defaults.admin_queue_depth_max,
+            defaults.admin_queue_depth,
             // NVMe over Fabrics 1.1, 3.3: an admin queue has at least 32 entries.
             ADMIN_QUEUE_DEPTH_MIN..=1024,
             report,

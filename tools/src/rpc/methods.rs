@@ -18,6 +18,7 @@ mod rbd;
 mod referral;
 pub mod subsystem;
 mod thread;
+mod transport;
 
 use std::cell::RefCell;
 
@@ -31,6 +32,7 @@ use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule
 use super::parameters::Parameters;
 use super::{Outcome, RpcError};
 use crate::clusters::Clusters;
+use crate::config::TransportSection;
 pub use crate::control::{Recipe, Work};
 use crate::keeper::StateDirectory;
 use crate::keyring::Keyring;
@@ -117,6 +119,8 @@ pub struct View<'a> {
     pub clusters: &'a Clusters,
     /// Where namespaces that name no file of their own keep their reservations.
     pub state: Option<&'a StateDirectory>,
+    /// The transport, as it was configured.
+    pub transport: &'a TransportSection,
     /// NVMe's transport type: `RDMA`.
     pub transport_type: &'a str,
 }
@@ -201,6 +205,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
         ],
         Begin(subsystem::create_subsystem),
     ),
+    ("nvmf_create_transport", transport::CREATE, Tell(transport::create)),
     ("nvmf_delete_subsystem", &["nqn", "tgt_name"], Begin(subsystem::delete_subsystem)),
     ("nvmf_discovery_add_referral", referral::PARAMETERS, Begin(referral::add)),
     ("nvmf_discovery_get_referrals", &["tgt_name"], Tell(referral::get)),
@@ -208,6 +213,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("nvmf_get_host_limits", &[], Tell(host_limits::get_host_limits)),
     ("nvmf_get_placement", &[], Tell(placement::get_placement)),
     ("nvmf_get_subsystems", &["nqn", "tgt_name"], Tell(nvmf::get_subsystems)),
+    ("nvmf_get_transports", &["trtype", "tgt_name"], Tell(transport::get_transports)),
     ("nvmf_ns_add_host", &["nqn", "nsid", "host", "tgt_name"], Begin(namespace::add_host)),
     ("nvmf_ns_remove_host", &["nqn", "nsid", "host", "tgt_name"], Begin(namespace::remove_host)),
     ("nvmf_set_config", &["dhchap_digests", "dhchap_dhgroups"], Begin(keyring::set_config)),
@@ -241,6 +247,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ),
     ("nvmf_subsystem_set_ns_ana_group", &["nqn", "nsid", "anagrpid", "tgt_name"], Begin(namespace::set_ana_group)),
     ("rpc_get_methods", &["current", "include_aliases"], Tell(rpc_get_methods)),
+    ("spdk_get_version", &[], Tell(get_version)),
     ("thread_get_pollers", &[], Tell(thread::get_pollers)),
     ("thread_get_stats", &[], Tell(thread::get_stats)),
 ];
@@ -266,6 +273,20 @@ fn rpc_get_methods(_: View<'_>, parameters: &Parameters<'_>) -> Result<Value, Rp
     parameters.boolean("current")?;
     parameters.boolean("include_aliases")?;
     Ok(METHODS.iter().map(|(name, _, _)| json!(name)).collect())
+}
+
+/// Our own version, in the shape of SPDK's.
+fn get_version(_: View<'_>, _: &Parameters<'_>) -> Result<Value, RpcError> {
+    let number = |text: &str| text.parse::<u32>().unwrap_or(0);
+    Ok(json!({
+        "version": concat!("Quiesce v", env!("CARGO_PKG_VERSION")),
+        "fields": {
+            "major": number(env!("CARGO_PKG_VERSION_MAJOR")),
+            "minor": number(env!("CARGO_PKG_VERSION_MINOR")),
+            "patch": number(env!("CARGO_PKG_VERSION_PATCH")),
+            "suffix": env!("CARGO_PKG_VERSION_PRE"),
+        },
+    }))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::RpcError;
+use super::{RpcError, neutral};
 
 /// The parameters of one request: known names only.
 pub(super) struct Parameters<'a> {
@@ -25,7 +25,18 @@ impl<'a> Parameters<'a> {
             Some(Value::Object(values)) => Some(values),
             Some(_) => return Err(RpcError::parameters(format!("{method} takes an object"))),
         };
-        let unknown = values.and_then(|values| values.keys().find(|name| !allowed.contains(&name.as_str())));
+        let mut unknown = None;
+        for (name, value) in values.into_iter().flatten().filter(|(name, _)| !allowed.contains(&name.as_str())) {
+            match neutral::of(&method, name) {
+                Some(neutral) if neutral == *value => {}
+                Some(neutral) => {
+                    let what = "is of SPDK's and asks for what this target does not have";
+                    let message = format!("{method}: {name} is {value}, which {what}: give {neutral}, or leave it out");
+                    return Err(RpcError::parameters(message));
+                }
+                None => unknown = Some(name),
+            }
+        }
         match unknown {
             Some(name) if allowed.is_empty() => {
                 Err(RpcError::parameters(format!("{method} takes none, and {name:?} was given")))

@@ -13,6 +13,7 @@ use crate::config::ReactorSection;
 use crate::{log, reactors};
 
 mod fuzz;
+mod spdk;
 
 /// A target of one subsystem with one controller, which takes every change down.
 struct Fake {
@@ -195,8 +196,10 @@ fn with_target<R>(
     let (log, _layer) = log::tests::detached();
     let keyring = RefCell::default();
     let keyring = &keyring;
-    let (clusters, log, target_view) = (&Clusters::default(), &log, &mut target);
-    let view = View { target: target_view, reactors, log, keyring, clusters, state: None, transport_type: "RDMA" };
+    let (clusters, transport) = (&Clusters::default(), &TransportSection::default());
+    let (log, target_view) = (&log, &mut target);
+    let view =
+        View { target: target_view, reactors, log, keyring, clusters, state: None, transport, transport_type: "RDMA" };
     let result = check(view);
     (result, target.changes)
 }
@@ -389,8 +392,9 @@ fn refusals_have_spdks_codes_and_our_words() {
     assert!(code == -32603 && text.contains("wait until nvmf_delete_subsystem has been answered"), "{code} {text}");
     assert_eq!(refused(E::SubsystemThere { nqn: nqn() }.into()).0, -32603);
     assert_eq!(refused(ControlError::AddressEnds { address }).0, -32603);
-    let error = change("nvmf_create_subsystem", json!({ "nqn": "nqn.x", "passthrough": true }), None).unwrap_err();
-    assert!(error.message.contains("nvmf_create_subsystem has no \"passthrough\"; it takes nqn"), "{error:?}");
+    let error =
+        change("nvmf_create_subsystem", json!({ "nqn": "nqn.x", "max_discard_size_kib": true }), None).unwrap_err();
+    assert!(error.message.contains("nvmf_create_subsystem has no \"max_discard_size_kib\"; it takes nqn"), "{error:?}");
 }
 
 #[test]
@@ -412,8 +416,17 @@ fn limits_take_spdks_parameters_and_more() {
     let reactors = reactors::tests::idle();
     let described = with_view(&reactors, |mut view| {
         let mut ask = |method, parameters: &Value| {
-            let View { target, reactors, log, keyring, clusters, state, transport_type } = &mut view;
-            let view = View { target: &mut **target, reactors, log, keyring, clusters, state: *state, transport_type };
+            let View { target, reactors, log, keyring, clusters, state, transport, transport_type } = &mut view;
+            let view = View {
+                target: &mut **target,
+                reactors,
+                log,
+                keyring,
+                clusters,
+                state: *state,
+                transport,
+                transport_type,
+            };
             match super::perform(view, method, Some(parameters)) {
                 Ok(Outcome::Done(value)) => value,
                 other => panic!("{other:?}"),
@@ -595,9 +608,10 @@ fn placement_is_told_and_set_by_the_cpus_numbers() {
 fn log_levels_are_set_by_our_words_and_spdks() {
     let reactors = reactors::tests::idle();
     with_view(&reactors, |view| {
-        let View { target, reactors, log, keyring, clusters, state, transport_type } = view;
+        let View { target, reactors, log, keyring, clusters, state, transport, transport_type } = view;
         let mut call = |method: &str, parameters: Value| {
-            let view = View { target: &mut *target, reactors, log, keyring, clusters, state, transport_type };
+            let view =
+                View { target: &mut *target, reactors, log, keyring, clusters, state, transport, transport_type };
             perform(view, method, Some(&parameters))
         };
         assert_eq!(call("log_get_level", Value::Null).unwrap(), "INFO");
