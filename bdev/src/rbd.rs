@@ -7,7 +7,7 @@
 //! | [`completion`] | the way from the library's threads back to the CPU |
 //! | [`image`] | an open image, and its lock |
 //! | [`cluster`], [`library`] | a connection; the functions that are called |
-//! | [`closing`] | threads that close, which takes time |
+//! | [`closing`], [`exit`] | threads that close, which takes time; what the end of the process does about them |
 //!
 //! An image that several targets serve is *fenced*: a target begins operations only while it holds the image's exclusive lock, which is given to nobody who
 //! asks. Whoever takes it from a holder that does not let go has the cluster lock that client out first ([`Rbd::acquire_lock`]): what the former holder has
@@ -17,13 +17,17 @@ mod channel;
 
 mod request;
 
-mod closing;
 mod image;
 
 mod completion;
 
 mod cluster;
+
 mod library;
+
+mod exit;
+
+mod closing;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

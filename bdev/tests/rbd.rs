@@ -306,3 +306,37 @@ fn what_cannot_be_opened_is_refused_with_the_way_out() {
     assert!(error.starts_with("disk0: librados-nowhere.so.2 cannot be used: "), "{error}");
     assert!(error.ends_with("install it (Debian: `apt-get install librados2`)"), "{error}");
 }
+
+/// What the process of the test below does.
+const ENDS_WITH: &str = "QUIESCE_TEST_ENDS_WITH";
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "an operation ends after its device was let go of")]
+fn a_process_ends_in_order_with_images_that_are_open_or_being_closed() {
+    if let Ok(how) = std::env::var(ENDS_WITH) {
+        let fake = FakeRbd::load();
+        let device = fake.device("ends", 512, BLOCK_COUNT);
+        let mut channel = device.open_channel().unwrap();
+        if how == "open" {
+            std::mem::forget((channel, device));
+            std::process::exit(7);
+        }
+        fake.hold("ends", true);
+        submit(&mut *channel, operation(1, WRITE, 0, memory(1)));
+        drop(channel);
+        drop(device);
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            fake.hold("ends", false);
+        });
+        std::thread::sleep(Duration::from_millis(if how == "closing" { 290 } else { 400 }));
+        std::process::exit(7);
+    }
+    for how in ["open", "closing", "closed"] {
+        let myself = std::env::current_exe().unwrap();
+        let name = "a_process_ends_in_order_with_images_that_are_open_or_being_closed";
+        let output = std::process::Command::new(myself).args([name, "--exact"]).env(ENDS_WITH, how).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(7), "{how}: {} {said}", output.status);
+    }
+}

@@ -18,8 +18,17 @@ struct Closing {
 /// `thread` closes `image`.
 pub(super) fn add(image: String, thread: JoinHandle<()>) {
     let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    threads.retain(|closing| !closing.thread.is_finished());
+    join_finished(&mut threads);
     threads.push(Closing { image, thread });
+}
+
+/// Joined, not only let go of: a thread that has finished may still be in destructors of its own, which a library has put there.
+fn join_finished(threads: &mut Vec<Closing>) {
+    for closing in threads.extract_if(.., |closing| closing.thread.is_finished()) {
+        if closing.thread.join().is_err() {
+            tracing::error!(image = closing.image, "closing it has panicked");
+        }
+    }
 }
 
 /// Waits until `image` is closed wherever it was let go of, or all are, but not longer than `patience`. Returns whether that is so.
@@ -29,7 +38,7 @@ pub(super) fn wait(image: Option<&str>, patience: Duration) -> bool {
     loop {
         let is_busy = {
             let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-            threads.retain(|closing| !closing.thread.is_finished());
+            join_finished(&mut threads);
             threads.iter().any(|closing| image.is_none_or(|image| image == closing.image))
         };
         if !is_busy || left.is_zero() {

@@ -58,6 +58,7 @@ impl Cluster {
         // SAFETY: invariant 3.
         let created = unsafe { (ceph.rados_create)(&raw mut rados, user.as_deref().map_or(ptr::null(), CStr::as_ptr)) };
         check(created).map_err(failed("rados_create", None))?;
+        super::exit::client_made();
         let cluster = Self { ceph: Arc::clone(ceph), rados, options: options.clone() };
         // Blocks that are cached here go stale when another machine writes them; who wants it says so in the file.
         cluster.set(name, "rbd_cache", "false")?;
@@ -122,5 +123,6 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // SAFETY: invariant 1. Shutting down what never was connected is allowed.
         unsafe { (self.ceph.rados_shutdown)(self.rados) };
+        super::exit::client_gone();
     }
 }

@@ -110,6 +110,7 @@ impl Ceph {
             librados: open(librados).map_err(refused(librados, "librados2"))?,
             librbd: open(librbd).map_err(refused(librbd, "librbd1"))?,
         };
+        super::exit::register();
         Ok(Arc::new(Self::find(&opened).map_err(refused(librbd, "librbd1 of Ceph 16 or later"))?))
     }
 }
