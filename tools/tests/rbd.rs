@@ -200,8 +200,18 @@ fn clusters_are_registered_shared_and_forgotten() {
 #[ignore = "needs a Ceph cluster: scripts/ceph-test"]
 fn a_target_that_was_stopped_in_its_writes_cannot_write_once_another_has_the_image() {
     rbd("create --size 16M rbd/shared");
-    let first = start("rbd-first", "shared", "fenced = true");
-    let second = first.start_beside("rbd-second", |text| configuration(&text, "shared", "fenced = true"));
+    // One subsystem as far as hosts can see.
+    let as_one = |text: String, cntlids: &str| {
+        let names = "uuid = \"6f1b2c4e-9d0a-4c55-8a3e-0c1d2e3f4a5b\"\nnguid = \"00112233445566778899aabbccddeeff\"";
+        configuration(&text, "shared", "fenced = true")
+            .replace(
+                "ana_reporting = true",
+                &format!("ana_reporting = true\nshared = true\nserial = \"SHARED\"\n{cntlids}"),
+            )
+            .replace("nsid = 1", &format!("nsid = 1\n{names}"))
+    };
+    let first = Target::start_with("rbd-first", |text| as_one(text, "min_cntlid = 1\nmax_cntlid = 1000"));
+    let second = first.start_beside("rbd-second", |text| as_one(text, "min_cntlid = 1001\nmax_cntlid = 2000"));
     assert_eq!((lock(&first), lock(&second)), ("held".to_owned(), "not held".to_owned()));
     assert!(wait_for(PATIENCE, || ana_state(&second) == "inaccessible"));
     assert_eq!(ana_state(&first), "optimized");
