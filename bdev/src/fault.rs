@@ -7,7 +7,7 @@
 //! | [`channel`] | one CPU's way through it |
 //!
 //! Rules and uncorrectable blocks are behind a lock that all channels take: this device is not for measuring. Nothing here has a clock or a thread. An
-//! operation is delayed by a number of polls; one that is stalled ends when [`Fault::release_stalled`] is called. A CPU that has either does
+//! operation is delayed by a number of polls; one that is stalled goes on when [`Fault::release_stalled`] is called, or when its time, told by the turns, is over. A CPU that has either does
 //! not sleep. What is injected is gone with the process, uncorrectable blocks too.
 
 mod channel;

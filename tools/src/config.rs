@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bdev::{Latencies, Limits};
+use bdev::{Latencies, Limits, Rule};
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{AnaSpec, ControllerModel, ControllerSpec, HostLimits, ReferralSpec};
 use reactor::PollMode;
@@ -294,6 +294,8 @@ pub enum DeviceKind {
         base: String,
         /// Decides what chance does.
         seed: u64,
+        /// What goes wrong from the start, oldest first.
+        rules: Vec<Rule>,
     },
     /// Another device, slower.
     Delay {

@@ -24,6 +24,8 @@ pub mod rpc;
 pub mod reactors;
 
 pub mod clusters;
+
+mod injection;
 pub mod keeper;
 pub mod keyring;
 mod workers;

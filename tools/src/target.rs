@@ -236,14 +236,17 @@ fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) 
             Arc::new(drive)
         }
         DeviceKind::Rbd(section) => Arc::new(open_rbd(name, block_len, section)?),
-        DeviceKind::Fault { base, seed } => {
+        DeviceKind::Fault { base, seed, rules } => {
             let base = base_of(name, base, others)?;
             tracing::info!(
                 device = name,
                 base = base.name(),
-                "fault device: bdev_error_inject_error says what goes wrong"
+                rule_count = rules.len(),
+                "fault device: bdev_error_inject_error says what else goes wrong"
             );
-            Arc::new(bdev::Fault::new(name, base, *seed))
+            let fault = bdev::Fault::new(name, base, *seed);
+            rules.iter().for_each(|rule| fault.inject(rule.clone()));
+            Arc::new(fault)
         }
         DeviceKind::Delay { base, latencies, seed } => {
             Arc::new(bdev::Delay::new(name, base_of(name, base, others)?, *latencies, *seed)?)

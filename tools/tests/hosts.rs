@@ -8,6 +8,7 @@ mod hosts {
     mod authentication;
     mod discovery;
     mod faults;
+    mod layers;
     mod namespaces;
     pub(crate) mod processes;
     mod reactors;

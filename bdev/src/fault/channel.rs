@@ -23,12 +23,19 @@ pub(super) struct FaultChannel {
     passed: Passed<Begun>,
     /// Each with the polls that it still waits.
     delayed: VecDeque<(u32, Operation)>,
-    /// Each with the releases that there had been.
-    stalled: VecDeque<(u64, Operation)>,
+    stalled: VecDeque<Stalled>,
     /// There was no room for them.
     refused: VecDeque<Operation>,
     finished: VecDeque<Completion>,
     completions: Vec<Completion>,
+    now_ns: u64,
+}
+
+/// Begun when there has been another release, or its time has come.
+struct Stalled {
+    release_count: u64,
+    until_ns: u64,
+    operation: Operation,
 }
 
 /// What the base has, or is about to.
@@ -52,6 +59,7 @@ impl FaultChannel {
             refused: VecDeque::new(),
             finished: VecDeque::new(),
             completions: Vec::new(),
+            now_ns: 0,
         }
     }
 
@@ -72,9 +80,14 @@ impl FaultChannel {
             Some(Effect::Unforce) => self.begin(&mut shared, unforced(&operation), None),
             Some(Effect::Lose | Effect::Tear) => self.begin(&mut shared, operation, None),
             Some(Effect::Delay { poll_count }) => self.delayed.push_back((poll_count, operation)),
-            Some(Effect::Stall) => self.stalled.push_back((shared.release_count, operation)),
+            Some(Effect::Stall) => self.stall(&shared, u64::MAX, operation),
+            Some(Effect::StallFor { ns }) => self.stall(&shared, self.now_ns.saturating_add(ns), operation),
             Some(Effect::Refuse) => self.refused.push_back(operation),
         }
+    }
+
+    fn stall(&mut self, shared: &Shared, until_ns: u64, operation: Operation) {
+        self.stalled.push_back(Stalled { release_count: shared.release_count, until_ns, operation });
     }
 
     /// No rule is in its way any more.
@@ -149,14 +162,20 @@ impl FaultChannel {
                 self.begin(&mut shared, operation, None);
             }
         }
-        while let Some((_, operation)) = self.stalled.pop_front_if(|(at, _)| *at < shared.release_count) {
-            self.begin(&mut shared, operation, None);
+        for _ in 0..self.stalled.len() {
+            let Some(stalled) = self.stalled.pop_front() else { break };
+            if stalled.release_count < shared.release_count || stalled.until_ns <= self.now_ns {
+                self.begin(&mut shared, stalled.operation, None);
+            } else {
+                self.stalled.push_back(stalled);
+            }
         }
     }
 }
 
 impl Channel for FaultChannel {
     fn submit(&mut self, now_ns: u64, operations: &mut VecDeque<Operation>) {
+        self.now_ns = now_ns;
         while self.outstanding_count() < OUTSTANDING_MAX
             && let Some(operation) = operations.pop_front()
         {
@@ -167,6 +186,7 @@ impl Channel for FaultChannel {
 
     fn poll(&mut self, now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
+        self.now_ns = now_ns;
         self.resume();
         forward(&mut *self.base, now_ns, &mut self.forward);
         let mut ended = std::mem::take(&mut self.completions);
@@ -193,7 +213,7 @@ impl Channel for FaultChannel {
         }
         let held_count = self.held_count();
         self.delayed.retain(|(_, operation)| operation.token != token);
-        self.stalled.retain(|(_, operation)| operation.token != token);
+        self.stalled.retain(|stalled| stalled.operation.token != token);
         self.refused.retain(|operation| operation.token != token);
         let is_held = self.held_count() < held_count;
         if is_held {

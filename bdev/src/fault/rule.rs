@@ -45,6 +45,11 @@ pub enum Effect {
     },
     /// It is begun when the stalled ones are released.
     Stall,
+    /// The same, but after so long at the latest.
+    StallFor {
+        /// How long.
+        ns: u64,
+    },
     /// There is no room for it now: it comes before the rules again at the next poll.
     Refuse,
 }

@@ -320,3 +320,29 @@ fn a_disk_can_lie_about_what_is_durable() {
     after(None);
     assert_eq!(after(Some(Rule::always(Affected::Flush, Effect::Lose))), [forced, zeroes(true)]);
 }
+
+#[test]
+fn a_stall_ends_when_its_time_is_over() {
+    let mut rig = rig(1);
+    rig.device.inject(Rule { count: Some(1), ..Rule::always(Affected::Read, Effect::StallFor { ns: 1000 }) });
+    rig.submit(READ, 0, 1);
+    let mut completions = Vec::new();
+    for now_ns in [0, 500, 999] {
+        rig.channel.poll(now_ns, &mut completions);
+        assert_eq!((completions.len(), rig.channel.arm()), (0, Rest::Poll), "{now_ns}");
+        rig.channel.disarm();
+    }
+    rig.channel.poll(1000, &mut completions);
+    rig.channel.poll(1000, &mut completions);
+    assert_eq!(completions, [Completion { token: 7, result: Ok(()) }]);
+
+    // Released before that, and cancelled.
+    rig.device.inject(Rule::always(Affected::Read, Effect::StallFor { ns: u64::MAX }));
+    rig.submit(READ, 0, 1);
+    assert_eq!(rig.poll(), None);
+    rig.device.release_stalled();
+    assert_eq!((0..3).find_map(|_| rig.poll()), Some(Ok(())));
+    rig.submit(READ, 0, 1);
+    assert!(rig.channel.cancel(7));
+    assert_eq!(rig.poll(), Some(Err(DeviceError::Cancelled)));
+}

@@ -124,6 +124,22 @@ pub(super) struct Device {
     pub(super) user: Option<Spanned<String>>,
     pub(super) fenced: Option<Spanned<bool>>,
     pub(super) limits: Option<DeviceLimits>,
+    pub(super) fault: Option<Spanned<Vec<DeviceFault>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceFault {
+    pub(super) io_type: Spanned<String>,
+    pub(super) error_type: Spanned<String>,
+    pub(super) num: Option<Spanned<i64>>,
+    pub(super) queue_depth: Option<Spanned<i64>>,
+    pub(super) one_in: Option<Spanned<i64>>,
+    pub(super) start_block: Option<Spanned<i64>>,
+    pub(super) num_blocks: Option<Spanned<i64>>,
+    pub(super) corrupt_offset: Option<Spanned<i64>>,
+    pub(super) corrupt_value: Option<Spanned<i64>>,
+    pub(super) pending_us: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize)]

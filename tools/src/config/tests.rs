@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bdev::{Affected, Effect};
+
 use super::*;
 
 mod fuzz;
@@ -296,12 +298,52 @@ fn an_rbd_device_names_its_image_and_others_do_not() {
 }
 
 #[test]
+fn what_goes_wrong_from_the_start() {
+    let devices = |rule: &str| {
+        let spare = "[[device]]\nname = \"spare\"\ntype = \"null\"\nsize = \"1G\"\n";
+        let fault = "[[device]]\nname = \"faulty\"\ntype = \"fault\"\nbase = \"spare\"\nseed = 7\n";
+        parse(&format!("{SMALLEST}{spare}{fault}[[device.fault]]\n{rule}")).map(|config| config.devices)
+    };
+    let rules = |rule: &str| match &devices(rule).unwrap()[2].kind {
+        DeviceKind::Fault { seed: 7, rules, .. } => rules.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        rules("io_type = \"write\"\nerror_type = \"torn\"\none_in = 10\nstart_block = 8\nnum_blocks = 4"),
+        [Rule { one_in: 10, blocks: Some(8..12), ..Rule::always(Affected::Write, Effect::Tear) }]
+    );
+    assert_eq!(
+        rules("io_type = \"read\"\nerror_type = \"pending\"\npending_us = 5\nnum = 3\nqueue_depth = 2"),
+        [Rule { count: Some(3), outstanding_min: 2, ..Rule::always(Affected::Read, Effect::StallFor { ns: 5000 }) }]
+    );
+    assert_eq!(rules("io_type = \"all\"\nerror_type = \"failure\"").len(), 4);
+    let faulty = "device \"faulty\": fault.";
+    for (rule, error) in [
+        (
+            "io_type = \"reed\"\nerror_type = \"torn\"",
+            "t.toml:23:11: {}io_type is \"reed\": \"read\", \"write\", \"unmap\", \"flush\" or \"all\"",
+        ),
+        (
+            "io_type = \"read\"\nerror_type = \"fail\"",
+            "t.toml:24:14: {}error_type is \"fail\": \"failure\", \"pending\", \"nomem\", \"corrupt_data\", \"lost\", \"torn\" or \"unforced\"",
+        ),
+        (
+            "io_type = \"read\"\nerror_type = \"corrupt_data\"",
+            "t.toml:24:14: {}corrupt_value is missing: 1 to 255: the bits of the byte that are turned over",
+        ),
+        ("io_type = \"read\"\nerror_type = \"torn\"\nnum = 0", "t.toml:25:7: {}num is 0: 1 to 4294967295"),
+    ] {
+        assert_eq!(devices(rule).unwrap_err().to_string(), error.replace("{}", faulty));
+    }
+}
+
+#[test]
 fn a_fault_device_is_made_of_one_that_stands_before_it() {
     let with = |more: &str| parse(&format!("{SMALLEST}{more}")).map(|config| config.devices);
     let fault = "[[device]]\nname = \"faulty\"\ntype = \"fault\"\n";
     let spare = "[[device]]\nname = \"spare\"\ntype = \"null\"\nsize = \"1G\"\n";
     let devices = with(&format!("{spare}{fault}base = \"spare\"\n")).unwrap();
-    assert_eq!(devices[2].kind, DeviceKind::Fault { base: "spare".to_owned(), seed: 0 });
+    assert_eq!(devices[2].kind, DeviceKind::Fault { base: "spare".to_owned(), seed: 0, rules: Vec::new() });
     let named = "device \"faulty\": ";
     for (text, error) in [
         (fault.to_owned(), format!("t.toml:15:8: {named}base is missing: the name of a device that stands before this one")),

@@ -1,5 +1,6 @@
 //! Devices: names that are unique, and what each type takes.
 
+mod fault;
 mod layer;
 mod limits;
 
@@ -12,13 +13,14 @@ use super::rbd;
 use super::value::{number, quoted};
 use crate::config::report::Report;
 use crate::config::{DeviceKind, DeviceSection, shape};
+use fault::check_rules;
 use layer::{check_delay, check_fault, check_partition};
 use limits::check_limits;
 
 /// A key that only some types have: the types, and how a person says that.
 type Belonging = (&'static str, &'static [&'static str], &'static str);
 
-const BELONGINGS: [Belonging; 12] = [
+const BELONGINGS: [Belonging; 13] = [
     ("base", &["fault", "delay", "partition"], "types \"fault\", \"delay\" and \"partition\""),
     (
         "block_size",
@@ -34,6 +36,7 @@ const BELONGINGS: [Belonging; 12] = [
     ("p99_read_latency_us", &["delay"], "type \"delay\""),
     ("avg_write_latency_us", &["delay"], "type \"delay\""),
     ("p99_write_latency_us", &["delay"], "type \"delay\""),
+    ("fault", &["fault"], "type \"fault\""),
     ("seed", &["fault", "delay"], "types \"fault\" and \"delay\""),
 ];
 
@@ -88,7 +91,10 @@ fn check_device(mut section: shape::Device, others: &[DeviceSection], report: &m
             }
         }
         "rbd" => DeviceKind::Rbd(rbd::check(&name, section, report)),
-        "fault" => check_fault(section, others, report),
+        "fault" => {
+            let rules = check_rules(&name, section.fault.take(), report);
+            check_fault(section, others, rules, report)
+        }
         "delay" => check_delay(section, others, report),
         "partition" => check_partition(section, others, report),
         other => {
@@ -138,6 +144,7 @@ fn span_of(section: &shape::Device, field: &str) -> Option<Range<usize>> {
         "p99_read_latency_us" => section.p99_read_latency_us.as_ref().map(Spanned::span),
         "avg_write_latency_us" => section.avg_write_latency_us.as_ref().map(Spanned::span),
         "p99_write_latency_us" => section.p99_write_latency_us.as_ref().map(Spanned::span),
+        "fault" => section.fault.as_ref().map(Spanned::span),
         "seed" => section.seed.as_ref().map(Spanned::span),
         _ => None,
     }

@@ -5,15 +5,17 @@
 //! a host over fabrics, and when the device is deleted or the target ends; `nomem` is tried again at the CPU's next turn, since no layer above queues it; and an
 //! error type is not asked for where everything is cleared. Three error types are ours: `torn` (of a write only the first half is done), `lost` (a write or a flush is not done, and succeeds) and `unforced`
 //! (a write's FUA is not heeded), which make a disk that a power cut finds out. So are `one_in` (by chance, of a seed that the configuration may give), `start_block` and
-//! `num_blocks` (only what touches these).
+//! `num_blocks` (only what touches these), and `pending_us`,
+//! after which what is `pending` goes on by itself.
 
 use std::sync::Arc;
 
-use ::bdev::{Affected, Device, DeviceError, Effect, Fault, Layer, Rule};
+use ::bdev::{Affected, Device, Fault, Layer, Rule};
 use nvmf_core::ChangeId;
 use serde_json::{Value, json};
 
 use super::{Recipe, View, device};
+use crate::injection::{self, Details, ERRORS, PENDING_US_MAX};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
@@ -28,15 +30,7 @@ pub(super) const INJECT: &[&str] = &[
     "one_in",
     "start_block",
     "num_blocks",
-];
-
-/// What `io_type` can be but `clear`.
-const KINDS: [(&str, &[Affected]); 5] = [
-    ("read", &[Affected::Read]),
-    ("write", &[Affected::Write]),
-    ("unmap", &[Affected::Deallocate]),
-    ("flush", &[Affected::Flush]),
-    ("all", &[Affected::Read, Affected::Write, Affected::Deallocate, Affected::Flush]),
+    "pending_us",
 ];
 
 /// Nothing that these rules say is left to chance.
@@ -67,7 +61,7 @@ pub(super) fn inject(view: View<'_>, parameters: &Parameters<'_>) -> Result<Valu
     let Some(Layer::Fault(fault)) = device.layer() else { return Err(RpcError::no_such("bdev", device.name())) };
     let kinds = "\"read\", \"write\", \"unmap\", \"flush\", \"all\" or \"clear\"";
     let kind = parameters.needed_string("io_type", kinds)?;
-    let effect = effect(parameters, kind == "clear")?;
+    let (error, details) = error_of(parameters, kind == "clear")?;
     let count = parameters.number_in("num", 0..=u64::from(u32::MAX))?.unwrap_or(1);
     let outstanding_min = parameters.number("queue_depth")?.unwrap_or(0);
     let one_in = parameters.number_in("one_in", 1..=u64::from(u32::MAX))?.unwrap_or(1);
@@ -83,61 +77,40 @@ pub(super) fn inject(view: View<'_>, parameters: &Parameters<'_>) -> Result<Valu
         fault.release_stalled();
         return Ok(json!(true));
     }
-    let Some((_, affected)) = KINDS.iter().find(|(name, _)| *name == kind) else {
+    let Some(affected) = injection::affected(kind) else {
         return Err(parameters.refuse("io_type", &json!(kind), kinds));
     };
-    for affected in *affected {
+    for affected in affected {
         let count = Some(u32::try_from(count).unwrap_or(u32::MAX));
         let blocks = blocks.clone();
-        fault.set(Rule { count, outstanding_min, one_in, blocks, ..Rule::always(*affected, effect.of(*affected)) });
+        if let Some(effect) = injection::effect(error, details, *affected) {
+            fault.set(Rule { count, outstanding_min, one_in, blocks, ..Rule::always(*affected, effect) });
+        }
     }
     Ok(json!(true))
 }
 
-/// What `error_type` asks for.
-#[derive(Clone, Copy)]
-enum Injected {
-    Failure,
-    Other(Effect),
-}
-
-impl Injected {
-    /// A failure is said in the words of the operation that it befalls.
-    fn of(self, affected: Affected) -> Effect {
-        match (self, affected) {
-            (Self::Other(effect), _) => effect,
-            (Self::Failure, Affected::Read) => Effect::Fail(DeviceError::ReadFault),
-            (Self::Failure, Affected::Write) => Effect::Fail(DeviceError::WriteFault),
-            (Self::Failure, Affected::Flush | Affected::Deallocate | Affected::All) => {
-                Effect::Fail(DeviceError::Internal)
-            }
-        }
-    }
-}
-
-fn effect(parameters: &Parameters<'_>, is_optional: bool) -> Result<Injected, RpcError> {
-    let types = "\"failure\", \"pending\", \"nomem\", \"corrupt_data\", \"lost\", \"torn\" or \"unforced\"";
+/// Which `error_type` it is, and its numbers.
+fn error_of<'p>(parameters: &'p Parameters<'_>, is_optional: bool) -> Result<(&'p str, Details), RpcError> {
     let name = match parameters.string("error_type")? {
         Some(name) => name,
         None if is_optional => "failure",
-        None => return Err(parameters.missing("error_type", types)),
+        None => return Err(parameters.missing("error_type", ERRORS)),
     };
-    let offset = parameters.number("corrupt_offset")?.unwrap_or(0);
     let flip = parameters.number_in("corrupt_value", 0..=u64::from(u8::MAX))?.unwrap_or(0);
-    Ok(match name {
-        "failure" => Injected::Failure,
-        "pending" => Injected::Other(Effect::Stall),
-        "nomem" => Injected::Other(Effect::Refuse),
-        "corrupt_data" if flip == 0 && !is_optional => {
-            let allowed = "1 to 255: the byte of the data at corrupt_offset is combined with it by exclusive or";
-            return Err(parameters.refuse("corrupt_value", &json!(0), allowed));
-        }
-        "torn" => Injected::Other(Effect::Tear),
-        "lost" => Injected::Other(Effect::Lose),
-        "unforced" => Injected::Other(Effect::Unforce),
-        "corrupt_data" => Injected::Other(Effect::Corrupt { offset, flip: u8::try_from(flip).unwrap_or(u8::MAX) }),
-        other => return Err(parameters.refuse("error_type", &json!(other), types)),
-    })
+    let details = Details {
+        corrupt_offset: parameters.number("corrupt_offset")?.unwrap_or(0),
+        corrupt_value: u8::try_from(flip).unwrap_or(u8::MAX),
+        pending_us: parameters.number_in("pending_us", 1..=PENDING_US_MAX)?,
+    };
+    if injection::effect(name, details, Affected::All).is_none() {
+        return Err(parameters.refuse("error_type", &json!(name), ERRORS));
+    }
+    if name == "corrupt_data" && flip == 0 && !is_optional {
+        let allowed = "1 to 255: the byte of the data at corrupt_offset is combined with it by exclusive or";
+        return Err(parameters.refuse("corrupt_value", &json!(0), allowed));
+    }
+    Ok((name, details))
 }
 
 /// The fault device of this name.

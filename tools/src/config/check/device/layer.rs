@@ -1,6 +1,6 @@
 //! Devices that are made of another.
 
-use bdev::{Latencies, Limits};
+use bdev::{Latencies, Limits, Rule};
 use toml::Spanned;
 
 use crate::config::check::value::{number, quoted};
@@ -11,11 +11,16 @@ use crate::config::{DeviceKind, DeviceSection, shape};
 /// A day: more is a mistake in the unit.
 const LATENCY_US_MAX: i64 = 86_400_000_000;
 
-pub(super) fn check_fault(section: shape::Device, others: &[DeviceSection], report: &mut Report<'_>) -> DeviceKind {
+pub(super) fn check_fault(
+    section: shape::Device,
+    others: &[DeviceSection],
+    rules: Vec<Rule>,
+    report: &mut Report<'_>,
+) -> DeviceKind {
     let base = check_base(&section, report, others);
     check_unused(&section, &base, others, report);
     let seed = check_seed(section, report);
-    DeviceKind::Fault { base, seed }
+    DeviceKind::Fault { base, seed, rules }
 }
 
 pub(super) fn check_delay(section: shape::Device, others: &[DeviceSection], report: &mut Report<'_>) -> DeviceKind {
