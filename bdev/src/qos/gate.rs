@@ -107,6 +107,8 @@ impl Gate {
         let Some(shared) = unlocked(self.throttle.shared.try_lock()) else { return };
         // Not changed but with the lock held.
         self.seen = self.throttle.state.load(Ordering::Relaxed);
+        // Whoever sees the change first: what is taken from here on may have to wait, and a poll must not pass it by.
+        self.is_open = false;
         self.others.clear();
         self.others.extend(shared.seats.iter().filter(|seat| !Arc::ptr_eq(seat, &self.seat)).map(Arc::clone));
         if self.limits != shared.limits {

@@ -385,3 +385,24 @@ fn gates_that_go_leave_nothing_behind() {
     let shared = world.throttle.lock();
     assert_eq!(shared.seats.len(), 1);
 }
+
+#[test]
+fn a_limit_that_a_submission_sees_first_holds() {
+    let memory = Memory::new("m", 512, 100, false).unwrap();
+    let throttle = Arc::new(Throttle::default());
+    let mut gate = Gate::new(memory.open_channel().unwrap(), Arc::clone(&throttle), 512);
+    throttle.set(device(operations(1000)));
+    let kind = OperationKind::WriteZeroes { deallocate: false, force_unit_access: false };
+    let operation = |token| Operation { token, host: 1, kind, start_block: 0, block_count: 1, data: None };
+    let mut operations: VecDeque<Operation> = (0..64).map(operation).collect();
+    let mut completions = Vec::new();
+    gate.submit(SECOND, &mut operations);
+    gate.poll(SECOND, &mut completions);
+    assert_eq!(gate.in_place(3, 1), None);
+    let at_once = completions.len();
+    assert!(at_once < 20, "{at_once} at once of a burst of 10 ms");
+    for ms in 1..100 {
+        gate.poll(SECOND + ms * 1_000_000, &mut completions);
+    }
+    assert_eq!(completions.len(), 64, "nothing waits for ever");
+}
