@@ -245,7 +245,7 @@ fn devices_say_what_they_miss_and_what_does_not_belong_to_them() {
     );
     assert_eq!(
         errors("\"memory\"\nsize = \"64MiB\"", "\"nvme\"\npath = \"/dev/ng0n1\"\nblock_size = 512"),
-        "t.toml:6:14: device \"disk0\": block_size: only for types \"memory\", \"null\" and \"file\" (others have their own), not for type \"nvme\""
+        "t.toml:6:14: device \"disk0\": block_size: only for types \"memory\", \"null\", \"file\" and \"rbd\" (others have their own), not for type \"nvme\""
     );
     assert_eq!(
         errors("\"memory\"\nsize = \"64MiB\"", "\"nvme\""),
