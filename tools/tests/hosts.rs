@@ -9,6 +9,7 @@ mod hosts {
     mod discovery;
     mod faults;
     mod layers;
+    mod limits;
     mod namespaces;
     pub(crate) mod processes;
     mod reactors;

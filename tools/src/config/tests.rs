@@ -304,9 +304,10 @@ fn what_goes_wrong_from_the_start() {
         let fault = "[[device]]\nname = \"faulty\"\ntype = \"fault\"\nbase = \"spare\"\nseed = 7\n";
         parse(&format!("{SMALLEST}{spare}{fault}[[device.fault]]\n{rule}")).map(|config| config.devices)
     };
-    let rules = |rule: &str| match &devices(rule).unwrap()[2].kind {
-        DeviceKind::Fault { seed: 7, rules, .. } => rules.clone(),
-        other => panic!("{other:?}"),
+    let rules = |rule: &str| {
+        let kind = &devices(rule).unwrap()[2].kind;
+        let DeviceKind::Fault { seed: 7, rules, .. } = kind else { panic!("{kind:?}") };
+        rules.clone()
     };
     assert_eq!(
         rules("io_type = \"write\"\nerror_type = \"torn\"\none_in = 10\nstart_block = 8\nnum_blocks = 4"),
