@@ -1,4 +1,4 @@
-//! `nvmf-tgt`, in parts: what its program is made of; and `nvmf-sim`, which runs the same target in a simulation.
+//! `nvmf-tgt`, in parts: what its program is made of; `nvmf-ctl`, its control tool; and `nvmf-sim`, which runs the same target in a simulation.
 //!
 //! | part | what it is |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | [`poll_mode`] | words for what a CPU does when there is nothing to do |
 //! | [`machine`] | what this machine offers: CPUs, memory, RDMA devices |
 //! | [`system`] | system calls that the standard library has not |
+//! | [`ctl`] | `nvmf-ctl`, the control tool |
 //! | [`sim`] | `nvmf-sim`, the simulator |
 
 pub mod target;
@@ -39,4 +40,5 @@ pub mod fabric;
 pub mod machine;
 mod system;
 
+pub mod ctl;
 pub mod sim;
