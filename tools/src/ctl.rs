@@ -12,6 +12,7 @@ mod listener;
 mod namespace;
 mod subsystem;
 mod target;
+mod top;
 
 pub mod answer;
 mod client;
@@ -92,6 +93,11 @@ enum Command {
     /// What the target's log shows.
     #[command(subcommand)]
     Log(target::LogCommand),
+    /// What CPUs, namespaces, hosts and queue pairs do now.
+    ///
+    /// Rates are of the last interval. Latencies are those of the device below a namespace; reads out of a device's own memory take it no time, and have none. Busy is the share of time in
+    /// turns that found something to do; a CPU that polls and finds nothing is in POLL%.
+    Top(top::Top),
     /// Calls a method by its name, and prints its result.
     Rpc {
         /// The method, such as nvmf_get_subsystems; `nvmf-ctl target methods` lists them.
@@ -119,8 +125,8 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
     match arguments.perform() {
+        Ok(answer) if answer == Answer::default() => ExitCode::SUCCESS,
         Ok(answer) if arguments.json => print(&format!("{:#}\n", answer.json)),
-        Ok(answer) if answer.text.is_empty() => ExitCode::SUCCESS,
         Ok(answer) => print(&format!("{}\n", answer.text)),
         Err(trouble) => {
             eprintln!("nvmf-ctl: {trouble}");
@@ -156,6 +162,10 @@ impl Arguments {
             Command::Referral(command) => command.perform(&mut self.client()?),
             Command::Key(command) => command.perform(&mut self.client()?),
             Command::Log(command) => command.perform(&mut self.client()?),
+            Command::Top(top) => {
+                top.perform(&mut self.client()?, self.json)?;
+                Ok(Answer::default())
+            }
             Command::Rpc { method, parameters } => {
                 let parameters = read_parameters(parameters.as_deref())?;
                 let result = self.client()?.call(method, &parameters)?;

@@ -102,6 +102,12 @@ fn who_is_connected_and_what_devices_did_is_told() {
     let stats = ctl.says(&["device", "stats", "memory"]);
     let reads = stats.lines().nth(1).and_then(|line| line.split_whitespace().nth(1));
     assert!(reads.is_some_and(|reads| reads != "0"), "{stats}");
+    let top = ctl.json(&["top", "--once", "-i", "0.2"]);
+    let of = |list: &str| top[list].as_array().unwrap().clone();
+    assert_eq!((&of("namespaces")[0]["nsid"], of("hosts").len(), of("cpus").len()), (&json!(1), 1, 1), "{top}");
+    assert!(of("namespaces")[0]["iops"].as_u64().unwrap() > 0 && of("hosts")[0]["iops"].as_u64().unwrap() > 0, "{top}");
+    assert!(of("qpairs").iter().any(|qpair| qpair["iops"].as_u64().unwrap() > 0 && qpair["cpu"] == 0), "{top}");
+    assert!(ctl.says(&["top", "--once", "-i", "0.1"]).contains("BUSY%"));
     let reactors = ctl.says(&["target", "reactors"]);
     assert!(reactors.contains("adaptive"), "{reactors}");
     drop(host);
@@ -175,6 +181,7 @@ fn mistakes_are_told_with_the_way_out_and_have_their_status() {
         (2, &["device", "limits", "memory", "--bandwidth", "1000"], "whole number of MiB"),
         (2, &["device", "limits", "memory", "--each-host"], "add --iops"),
         (2, &["placement", "set", "cpu0"], "WHO=CPUS"),
+        (2, &["top", "-i", "0"], "from 0.1 to 3600"),
         (2, &["subsytem", "list"], "a similar subcommand exists: 'subsystem'"),
         (2, &["target", "poll-mode", "--cpu", "0"], "<MODE>"),
     ] {

@@ -28,6 +28,14 @@ pub struct QpairFacts {
     pub listener: SocketAddr,
     /// Where it came from.
     pub peer: SocketAddr,
+    /// Commands fetched that read, and the bytes that they bring.
+    pub read_count: u64,
+    /// See `read_count`.
+    pub read_bytes: u64,
+    /// Commands fetched that write, and the bytes that they take.
+    pub write_count: u64,
+    /// See `write_count`.
+    pub written_bytes: u64,
 }
 
 impl Target {
@@ -58,6 +66,10 @@ impl Target {
                     stage: header.stage(),
                     listener: header.listener,
                     peer: header.peer,
+                    read_count: header.read_count.value(),
+                    read_bytes: header.read_bytes.value(),
+                    write_count: header.write_count.value(),
+                    written_bytes: header.written_bytes.value(),
                 });
             }
         }

@@ -3,8 +3,8 @@
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq)]
+/// See the module. The default is that all has been said.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     /// The result as the target gave it.
     pub json: Value,

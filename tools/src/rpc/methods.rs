@@ -5,6 +5,7 @@ mod bdev;
 mod device;
 mod fault;
 mod framework;
+mod histogram;
 mod host_limits;
 mod iostat;
 mod keyring;
@@ -157,6 +158,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_error_inject_error", fault::INJECT, Tell(fault::inject)),
     ("bdev_get_bdevs", &["name", "timeout"], Tell(bdev::get_bdevs)),
     ("bdev_get_iostat", &["name", "per_channel"], Tell(iostat::get_iostat)),
+    ("bdev_get_latency_histogram", &["name"], Tell(histogram::get_histogram)),
     ("bdev_malloc_create", device::MALLOC, Make(device::create_malloc)),
     ("bdev_malloc_delete", &["name"], Begin(device::delete)),
     ("bdev_null_create", device::NULL, Make(device::create_null)),

@@ -99,6 +99,10 @@ pub(super) fn get_qpairs(view: View<'_>, parameters: &Parameters<'_>) -> Result<
             "hostnqn": qpair.host_nqn,
             "listen_address": describe_address(&qpair.listener, view.transport_type),
             "peer_address": describe_address(&qpair.peer, view.transport_type),
+            "num_read_ops": qpair.read_count,
+            "bytes_read": qpair.read_bytes,
+            "num_write_ops": qpair.write_count,
+            "bytes_written": qpair.written_bytes,
         })
     };
     Ok(qpairs.iter().map(describe).collect())

@@ -86,6 +86,10 @@ impl TargetAccess for Fake {
             stage,
             listener: "127.0.0.1:4420".parse().unwrap(),
             peer: "127.0.0.1:50000".parse().unwrap(),
+            read_count: 3,
+            read_bytes: 4096,
+            write_count: 1,
+            written_bytes: 512,
         };
         (nqn == NQN).then(|| vec![qpair(0, QpairStage::Admin), qpair(1, QpairStage::Draining)])
     }
@@ -277,6 +281,7 @@ fn listeners_controllers_and_qpairs_have_spdks_shape() {
         json!({
             "cntlid": 7, "qid": 0, "state": "enabled", "thread": "nvmf_tgt_poll_group_000", "hostnqn": HOST,
             "listen_address": address("4420"), "peer_address": address("50000"),
+            "num_read_ops": 3, "bytes_read": 4096, "num_write_ops": 1, "bytes_written": 512,
         })
     );
     assert_eq!(
