@@ -6,15 +6,18 @@
 
 mod check;
 mod log_level;
+mod merge;
 mod report;
 mod shape;
 mod size;
+mod steps;
+mod write;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use bdev::{Latencies, Limits, Rule};
+use bdev::{ClusterOptions, Latencies, Limits, Rule};
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{AnaSpec, ControllerModel, ControllerSpec, HostLimits, ReferralSpec};
 use reactor::PollMode;
@@ -23,8 +26,11 @@ use uuid::Uuid;
 
 pub use check::serial_number;
 pub use log_level::{LOG_LEVELS, log_filter};
+pub use merge::merge;
 pub use report::{ConfigError, Problem};
 pub use size::Size;
+pub use steps::{SUBSYSTEMS, Step, Way, mebibytes, of_subsystem, to_spdk, way, whole};
+pub use write::{table, to_toml};
 
 /// What one thing may hold its CPU for before it is reported.
 pub const TURN_LIMIT_US: RangeInclusive<u64> = 1..=10_000_000;
@@ -33,7 +39,7 @@ pub const TURN_LIMIT_US: RangeInclusive<u64> = 1..=10_000_000;
 pub const STALL_LIMIT_MS: RangeInclusive<u64> = 1000..=3_600_000;
 
 /// A whole configuration, checked in itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// CPUs and memory.
     pub target: TargetSection,
@@ -45,6 +51,8 @@ pub struct Config {
     pub log: LogSection,
     /// How hosts reach the target.
     pub transport: TransportSection,
+    /// Connections to Ceph clusters that devices share.
+    pub clusters: Vec<ClusterSection>,
     /// Block devices, in the file's order.
     pub devices: Vec<DeviceSection>,
     /// Subsystems, in the file's order.
@@ -62,7 +70,7 @@ pub struct Config {
 }
 
 /// CPUs and memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetSection {
     /// The reactors that poll.
     pub reactors: ReactorSection,
@@ -82,6 +90,8 @@ pub struct TargetSection {
     pub shutdown_deadline_s: u32,
     /// Where each namespace has a file for its reservations.
     pub state_directory: Option<PathBuf>,
+    /// Whether what requests change is kept there, and holds again at the next start.
+    pub saves_changes: bool,
 }
 
 /// Where the reactors that poll run.
@@ -132,7 +142,7 @@ pub struct LimitsSection {
 }
 
 /// Logging.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSection {
     /// The lowest level that is shown, or a filter by module.
     pub level: String,
@@ -161,7 +171,7 @@ pub enum ProviderKind {
 }
 
 /// How hosts reach the target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportSection {
     /// Which RDMA.
     pub provider: ProviderKind,
@@ -201,7 +211,7 @@ impl Default for TransportSection {
 }
 
 /// A block device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceSection {
     /// Its name.
     pub name: String,
@@ -214,6 +224,12 @@ pub struct DeviceSection {
 }
 
 impl DeviceSection {
+    /// One without limits.
+    #[must_use]
+    pub fn new(name: &str, block_len: u32, kind: DeviceKind) -> Self {
+        Self { name: name.to_owned(), block_len, kind, limits: Limits::default() }
+    }
+
     /// The device that it is made of.
     #[must_use]
     pub fn base(&self) -> Option<&String> {
@@ -328,10 +344,8 @@ pub struct RbdSection {
     pub namespace: Option<String>,
     /// A snapshot of it.
     pub snapshot: Option<String>,
-    /// Ceph's configuration file, relative to the working directory.
-    pub conf: Option<PathBuf>,
-    /// Ceph's user, without `client.`.
-    pub user: Option<String>,
+    /// How its cluster is reached.
+    pub cluster: RbdCluster,
     /// Refuses writes.
     pub read_only: bool,
     /// It is used only under its exclusive lock.
@@ -340,8 +354,26 @@ pub struct RbdSection {
     pub queue_depth: u32,
 }
 
+/// A connection to a Ceph cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RbdCluster {
+    /// The image's own.
+    Own(ClusterOptions),
+    /// One that has this name, which images share.
+    Shared(String),
+}
+
+/// A connection to a Ceph cluster that images share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSection {
+    /// Its name.
+    pub name: String,
+    /// How it is reached.
+    pub options: ClusterOptions,
+}
+
 /// An NVM subsystem.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubsystemSection {
     /// NVMe qualified name.
     pub nqn: String,
@@ -374,7 +406,7 @@ pub struct SubsystemSection {
 }
 
 /// A key's name and file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySection {
     /// Its name.
     pub name: String,
@@ -383,7 +415,7 @@ pub struct KeySection {
 }
 
 /// The keys of a host of a subsystem, by their names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostKeySection {
     /// The host's NQN.
     pub host: String,
@@ -394,7 +426,7 @@ pub struct HostKeySection {
 }
 
 /// A namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceSection {
     /// The device's name.
     pub device: String,

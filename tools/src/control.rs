@@ -3,11 +3,14 @@
 //! Owns all of these; sleeps on one epoll instance that watches them. Nothing here waits.
 
 mod access;
+mod desk;
 mod devices;
 mod facts;
 mod images;
 mod lookout;
 mod refusals;
+mod saving;
+mod script;
 mod server;
 mod watch;
 
@@ -26,23 +29,27 @@ use reactor::{Cpu, Program, Progress, Rest, Turn};
 use transport_rdma::target::{Change, Control, Message};
 use transport_rdma::verbs::Provider;
 
-use access::Access;
+use desk::Desk;
+pub use devices::Work;
 use devices::{DeviceWorker, Outcome};
-pub use devices::{Recipe, Work};
 pub use facts::Facts;
 use images::Images;
 pub use listener::{ListenError, Listener, Service};
 use lookout::{LOOK_NS, Lookout};
 use refusals::Refusals;
+use saving::Saving;
 use server::Server;
 use watch::{Sighting, Watch};
 
-use crate::clusters::Clusters;
+use crate::config::Step;
 use crate::keeper::{Keeper, Outcome as Kept};
 use crate::keyring::Keyring;
 use crate::log::Log;
+use crate::opening::Means;
+use crate::present::Asked;
 use crate::rpc::{Deferred, methods};
-use crate::system::{Epoll, Interest};
+use crate::saved::SavedFile;
+use crate::system::{Epoll, Interest, Signal};
 use crate::workers::{WORKER_COUNT, Workers};
 use crate::{metrics, rpc};
 
@@ -80,25 +87,32 @@ pub struct ControlParts<P: Provider> {
     pub shutdown_deadline_ns: u64,
     /// Who writes reservations to files.
     pub keeper: Keeper,
+    /// What devices are opened with.
+    pub means: Means,
+    /// What it was started with.
+    pub asked: Asked,
+    /// Where what requests change is kept.
+    pub saved: Option<SavedFile>,
+    /// Calls that it starts with.
+    pub first: Vec<Step>,
 }
 
 /// The control plane.
 pub struct ControlProgram<P: Provider> {
-    control: Control<P>,
-    facts: Facts,
-    log: Log,
-    keyring: RefCell<Keyring>,
+    desk: Desk<P>,
+    saving: Option<Saving>,
     workers: Workers,
     refusals: Refusals,
     lookout: Lookout,
     signals: crate::target::Signals,
     epoll: Epoll,
-    worker: DeviceWorker,
     watch: Watch,
-    clusters: Clusters,
     images: Images,
     server: Server,
-    keeper: Keeper,
+    /// Calls that the target starts with.
+    first: Vec<Step>,
+    /// Is done when they are.
+    first_change: Option<ChangeId>,
     shutdown_deadline_ns: u64,
     stage: Stage,
     is_ticking: bool,
@@ -139,22 +153,31 @@ impl<P: Provider> ControlProgram<P> {
         for facts in parts.control.core().devices() {
             watch.add(facts.device);
         }
-        Ok(Self {
+        let lookout = Lookout::new(&parts.facts.reactors);
+        let desk = Desk {
             control: parts.control,
-            lookout: Lookout::new(&parts.facts.reactors),
             facts: parts.facts,
             log: parts.log,
             keyring: RefCell::new(parts.keyring),
+            worker,
+            keeper: parts.keeper,
+            means: parts.means,
+            asked: parts.asked,
+            script: None,
+        };
+        Ok(Self {
+            desk,
+            saving: parts.saved.map(Saving::new),
+            lookout,
             workers,
             refusals: Refusals::default(),
             signals: parts.signals,
             epoll,
-            worker,
             watch,
-            clusters: Clusters::default(),
             images: Images::default(),
             server,
-            keeper: parts.keeper,
+            first: parts.first,
+            first_change: None,
             shutdown_deadline_ns: parts.shutdown_deadline_ns,
             stage: Stage::Serving,
             is_ticking: false,
@@ -166,41 +189,46 @@ impl<P: Provider> ControlProgram<P> {
 
     fn take_signals(&mut self, turn: &mut Turn<'_, Message<P>>) {
         while let Some(signal) = self.signals.next() {
-            match self.stage {
-                Stage::Serving => {
-                    tracing::info!(signal, "shutting down: no new connections, the others are drained");
+            match (self.stage, signal) {
+                (Stage::Serving, Signal::Reload) => self.reload(turn),
+                (Stage::Serving, Signal::End(name)) => {
+                    tracing::info!(signal = name, "shutting down: no new connections, the others are drained");
                     self.stage = Stage::Draining { since_ns: turn.now_ns() };
                     turn.arm(turn.now_ns() + self.shutdown_deadline_ns, DEADLINE_TIMER);
-                    self.control.begin_shutdown(turn);
+                    self.desk.control.begin_shutdown(turn);
                 }
-                Stage::Draining { .. } => {
-                    tracing::warn!(signal, "a second signal: the target ends at once, undrained");
+                (Stage::Draining { .. }, Signal::End(name)) => {
+                    tracing::warn!(signal = name, "a second signal: the target ends at once, undrained");
                     self.abandon();
                 }
-                Stage::Left => {}
+                (Stage::Draining { .. }, Signal::Reload) | (Stage::Left, _) => {}
             }
+        }
+    }
+
+    /// SIGHUP: as `reload_config` does. What comes to nothing later is said when it does.
+    fn reload(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        tracing::info!("SIGHUP: the configuration file is read again");
+        if let Err(error) = self.desk.with_view(turn, |view| methods::perform(view, "reload_config", None)) {
+            tracing::error!("the target stays as it is: {}", error.message);
         }
     }
 
     fn serve(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
         let now_ns = turn.now_ns();
-        let (control, facts, lookout, log) = (&mut self.control, &self.facts, &self.lookout, &self.log);
-        let (worker, keyring, state, clusters) = (&self.worker, &self.keyring, self.keeper.state(), &self.clusters);
+        let (desk, lookout, saving) = (&mut self.desk, &self.lookout, &mut self.saving);
         let mut answer = |service: Service,
                           incoming: &mut Vec<u8>,
                           outgoing: &mut Vec<u8>,
                           deferred: &mut Vec<Deferred>| {
             match service {
                 Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
-                    let mut target = Access { control, turn, worker };
-                    let (reactors, transport) = (&facts.reactors, &facts.transport);
-                    let target = &mut target;
-                    let transport_type = "RDMA";
-                    let view =
-                        methods::View { target, reactors, log, keyring, clusters, state, transport, transport_type };
-                    methods::perform(view, method, parameters)
+                    if let Some(saving) = saving {
+                        saving.note();
+                    }
+                    desk.with_view(turn, |view| methods::perform(view, method, parameters))
                 }),
-                Service::Metrics => metrics::answer(incoming, outgoing, || facts.samples(control, lookout)),
+                Service::Metrics => metrics::answer(incoming, outgoing, || desk.facts.samples(&desk.control, lookout)),
             }
         };
         self.server.take(&self.epoll, token, now_ns, &mut answer);
@@ -208,23 +236,28 @@ impl<P: Provider> ControlProgram<P> {
 
     /// Has the keeper do what the target asks for. Writes first: what is read has been written.
     fn order_of_keeper(&mut self) {
-        while let Some(write) = self.control.next_reservation_write() {
-            self.keeper.keep(write);
+        while let Some(write) = self.desk.control.next_reservation_write() {
+            self.desk.keeper.keep(write);
         }
-        while let Some(read) = self.control.next_reservation_read() {
-            self.keeper.find(read);
+        while let Some(read) = self.desk.control.next_reservation_read() {
+            self.desk.keeper.find(read);
         }
     }
 
     /// Devices that were made, or not.
     fn take_devices(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        while let Some(outcome) = self.worker.next_outcome() {
+        while let Some(outcome) = self.desk.worker.next_outcome() {
             match outcome {
-                Outcome::Made { change, result } => {
+                Outcome::Made { change, section, result } => {
                     if let Ok(made) = &result {
                         self.watch.add(&made.device);
+                        self.desk.asked.add(*section);
+                        let core = self.desk.control.core();
+                        self.desk.asked.forget(|name| {
+                            core.devices().any(|facts| facts.device.name() == name) || name == made.device.name()
+                        });
                     }
-                    self.control.device_made(turn, change, result);
+                    self.desk.control.device_made(turn, change, result);
                 }
                 Outcome::Worked { change, device, result } => self.take_work(turn, change, device, result),
             }
@@ -242,12 +275,12 @@ impl<P: Provider> ControlProgram<P> {
         if let Some(name) = device.filter(|_| result.is_ok()) {
             // It may be larger; that it has gone in the meantime is nobody's mistake.
             let rescan = Change::Amend(Amendment::RescanDevice { name });
-            if let Err(error) = self.control.change(turn, rescan) {
+            if let Err(error) = self.desk.control.change(turn, rescan) {
                 tracing::debug!(%error, "a device is not looked at again");
             }
         }
         if let Some(change) = change {
-            self.control.work_done(turn, change, result);
+            self.desk.control.work_done(turn, change, result);
         }
     }
 
@@ -265,13 +298,15 @@ impl<P: Provider> ControlProgram<P> {
                 }
                 News::Gone { why } => {
                     // What is made of it goes first; it is seen again.
-                    let Some(name) = self.control.core().topmost_device(&device).map(str::to_owned) else { continue };
+                    let Some(name) = self.desk.control.core().topmost_device(&device).map(str::to_owned) else {
+                        continue;
+                    };
                     tracing::warn!(device, why, "a device is gone: {name} is taken from its hosts");
                     Amendment::DeleteDevice { name }
                 }
             };
             // It may be on its way out already.
-            if let Err(error) = self.control.change(turn, Change::Amend(change)) {
+            if let Err(error) = self.desk.control.change(turn, Change::Amend(change)) {
                 tracing::warn!("what others did to a device came to nothing: {error}");
             }
         }
@@ -283,42 +318,89 @@ impl<P: Provider> ControlProgram<P> {
             if let Some((host, peer)) = done.refused() {
                 self.refusals.add(turn.now_ns(), host, peer);
             }
-            self.control.job_done(turn, done);
+            self.desk.control.job_done(turn, done);
         }
-        while let Some(job) = self.control.next_job(turn, WORKER_COUNT) {
+        while let Some(job) = self.desk.control.next_job(turn, WORKER_COUNT) {
             self.workers.give(job);
         }
     }
 
-    /// Answers who asked for what is done now.
+    /// Answers who asked for what is done now, and goes on with what waited for it.
     fn finish_changes(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        let now_ns = turn.now_ns();
-        while let Some(change) = self.control.next_done() {
-            let failure = self.control.take_failure(change);
-            if let Some(why) = &failure {
-                tracing::warn!("a change came to nothing: {why}");
+        loop {
+            while let Some(change) = self.desk.control.next_done() {
+                let failure = self.desk.control.take_failure(change);
+                if let Some(why) = &failure {
+                    tracing::warn!("a change came to nothing: {why}");
+                }
+                self.desk.note_for_script(turn, change, failure.as_deref());
+                if self.first_change.take_if(|first| *first == change).is_some() {
+                    match &failure {
+                        None => tracing::info!("ready"),
+                        Some(why) => self.fail_to_begin(why),
+                    }
+                }
+                match &mut self.saving {
+                    None => self.answer(turn, vec![(change, failure)]),
+                    Some(saving) => {
+                        let told = saving.take(change, failure);
+                        self.answer(turn, told);
+                    }
+                }
             }
-            self.server.finish(&self.epoll, now_ns, change, failure.as_deref());
+            if !self.desk.run_script(turn) {
+                break;
+            }
         }
-        while let Some(device) = self.control.next_retired(turn) {
-            self.worker.retire(device);
+        if self.stage == Stage::Serving
+            && let Some(saving) = &mut self.saving
+        {
+            let told = saving.save(&mut self.desk, turn);
+            self.answer(turn, told);
         }
+        while let Some(device) = self.desk.control.next_retired(turn) {
+            self.desk.worker.retire(device);
+        }
+    }
+
+    fn answer(&mut self, turn: &mut Turn<'_, Message<P>>, done: Vec<(ChangeId, Option<String>)>) {
+        for (change, failure) in done {
+            self.server.finish(&self.epoll, turn.now_ns(), change, failure.as_deref());
+        }
+    }
+
+    /// What the target starts with beside its configuration.
+    fn begin(&mut self, turn: &mut Turn<'_, Message<P>>) {
+        let first = std::mem::take(&mut self.first);
+        if first.is_empty() {
+            tracing::info!("ready");
+            return;
+        }
+        match self.desk.with_view(turn, |view| view.target.run(first, None)) {
+            Ok(change) => self.first_change = Some(change),
+            Err(error) => self.fail_to_begin(&error.to_string()),
+        }
+    }
+
+    fn fail_to_begin(&mut self, why: &str) {
+        tracing::error!("the target does not start: {why}");
+        self.abandon();
     }
 
     /// Looks after the reactors, and does so again in a while.
     fn look(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        self.lookout.look(&self.facts.reactors, turn.now_ns());
+        self.lookout.look(&self.desk.facts.reactors, turn.now_ns());
         self.look_at_images(turn);
         turn.arm(turn.now_ns() + LOOK_NS, LOOK_TIMER);
     }
 
     /// What the locks of images mean for hosts.
     fn look_at_images(&mut self, turn: &mut Turn<'_, Message<P>>) {
-        let core = self.control.core();
+        let core = self.desk.control.core();
         let devices: Vec<_> = core.devices().map(|facts| Arc::clone(facts.device)).collect();
         let subsystems: Vec<_> = core.subsystems().collect();
-        for amendment in self.images.look(&devices, &subsystems, &self.worker) {
-            if let Err(error) = self.control.change(turn, Change::Amend(amendment)) {
+        for amendment in self.images.look(&devices, &subsystems, &self.desk.worker) {
+            if let Err(error) = self.desk.control.change(turn, Change::Amend(amendment)) {
                 tracing::warn!(%error, "hosts are not told what became of an image's lock");
             }
         }
@@ -328,14 +410,14 @@ impl<P: Provider> ControlProgram<P> {
     fn note_connections(&mut self) {
         self.has_news = false;
         if self.stage == Stage::Serving {
-            self.lookout.note(self.facts.room(&self.control));
+            self.lookout.note(self.desk.facts.room(&self.desk.control));
         }
     }
 
     /// The deadline has come: says what is still there, and ends the process.
     fn give_up(&mut self) {
-        let alive: Vec<String> = self.facts.alive(&self.control, &self.lookout);
-        let waits: Vec<String> = self.control.waits().map(|(what, count)| format!("{count} × {what}")).collect();
+        let alive: Vec<String> = self.desk.facts.alive(&self.desk.control, &self.lookout);
+        let waits: Vec<String> = self.desk.control.waits().map(|(what, count)| format!("{count} × {what}")).collect();
         tracing::error!(
             deadline_s = self.shutdown_deadline_ns / 1_000_000_000,
             waits_for = waits.join(", "),
@@ -353,7 +435,7 @@ impl<P: Provider> ControlProgram<P> {
 
     fn leave_if_drained(&mut self, turn: &mut Turn<'_, Message<P>>) {
         if let Stage::Draining { since_ns } = self.stage
-            && self.control.is_drained()
+            && self.desk.control.is_drained()
         {
             let took_ms = (turn.now_ns() - since_ns) / 1_000_000;
             tracing::info!(took_ms, "drained");
@@ -369,7 +451,7 @@ impl<P: Provider> Program for ControlProgram<P> {
 
     fn receive<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, from: Option<Cpu>, message: Message<P>) {
         self.has_news = true;
-        self.control.receive(turn, from, message);
+        self.desk.control.receive(turn, from, message);
     }
 
     fn fire<'t>(&mut self, turn: &mut Turn<'t, Message<P>>, token: u64) {
@@ -382,7 +464,7 @@ impl<P: Provider> Program for ControlProgram<P> {
             LOOK_TIMER => self.look(turn),
             DEADLINE_TIMER if matches!(self.stage, Stage::Draining { .. }) => self.give_up(),
             DEADLINE_TIMER => {}
-            theirs => self.control.fire(turn, theirs),
+            theirs => self.desk.control.fire(turn, theirs),
         }
     }
 
@@ -392,16 +474,17 @@ impl<P: Provider> Program for ControlProgram<P> {
         }
         if !self.is_looking {
             self.is_looking = true;
+            self.begin(turn);
             self.look(turn);
         }
-        for outcome in self.keeper.outcomes() {
+        for outcome in self.desk.keeper.outcomes() {
             match outcome {
-                Kept::Written(write, outcome) => self.control.reservation_written(write, outcome),
-                Kept::Read(change, outcome) => self.control.reservation_read(change, outcome),
+                Kept::Written(write, outcome) => self.desk.control.reservation_written(write, outcome),
+                Kept::Read(change, outcome) => self.desk.control.reservation_read(change, outcome),
             }
         }
         self.compute(turn);
-        let progress = self.control.poll(turn);
+        let progress = self.desk.control.poll(turn);
         self.order_of_keeper();
         if self.has_news || progress == Progress::Busy {
             self.note_connections();

@@ -30,12 +30,12 @@ impl Fabric {
     }
 }
 
-/// Chooses.
+/// Chooses. `more`: addresses beside the configuration's that it is to listen on.
 ///
 /// # Errors
 /// If devices are asked for and this build has no provider for them, or if one only of several listeners is on a device.
-pub fn choose(config: &Config) -> Result<Fabric> {
-    let listened = listened(config);
+pub fn choose(config: &Config, more: &[SocketAddr]) -> Result<Fabric> {
+    let listened = listened(config, more);
     let options =
         IbvOptions { device: config.transport.device.clone(), listened: listened.clone(), ..IbvOptions::default() };
     match config.transport.provider {
@@ -56,9 +56,9 @@ pub fn choose(config: &Config) -> Result<Fabric> {
 }
 
 /// Every address that some subsystem is to be reached at.
-fn listened(config: &Config) -> Vec<SocketAddr> {
+fn listened(config: &Config, more: &[SocketAddr]) -> Vec<SocketAddr> {
     let all = config.subsystems.iter().flat_map(|subsystem| subsystem.listeners.iter().copied());
-    all.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    all.chain(more.iter().copied()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
 #[cfg(not(feature = "ibv"))]

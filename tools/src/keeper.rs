@@ -18,7 +18,7 @@ use nvmf_core::reservation::ReservationRecord;
 use nvmf_core::target::{ReservationRead, ReservationWrite, WriteId};
 
 pub use directory::{StateDirectory, StateError};
-pub use file::{KeepError, open};
+pub use file::{KeepError, open, replace};
 
 /// What became of an order.
 #[derive(Debug)]

@@ -2,10 +2,15 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | [`daemon`] | the command line of `nvmf-tgt` |
 //! | [`target`] | a configuration becomes a running target |
 //! | [`control`] | the program of the control plane's reactor: signals, connections of RPC and metrics, shutdown |
 //! | [`rpc`], [`metrics`] | what is answered on the two: bytes in, bytes out |
 //! | [`reactors`] | the mesh's reactors, as people name, watch and switch them |
+//! | [`opening`] | how a device that a configuration or a request describes is opened |
+//! | [`present`] | what a running target is, as a configuration |
+//! | [`saved`] | the file that keeps what requests have changed |
+//! | [`spdk_file`] | configuration files of SPDK's |
 //! | [`clusters`] | connections to Ceph clusters that devices share |
 //! | [`keyring`], `workers` | keys of hosts; threads that compute for authentications |
 //! | [`config`], [`log`] | the configuration file; the log |
@@ -15,6 +20,7 @@
 //! | [`ctl`] | `nvmf-ctl`, the control tool |
 //! | [`sim`] | `nvmf-sim`, the simulator |
 
+pub mod daemon;
 pub mod target;
 
 pub mod control;
@@ -25,6 +31,10 @@ pub mod rpc;
 pub mod reactors;
 
 pub mod clusters;
+pub mod opening;
+pub mod present;
+pub mod saved;
+pub mod spdk_file;
 
 mod injection;
 pub mod keeper;

@@ -95,6 +95,15 @@ impl Epoll {
     }
 }
 
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// SIGHUP: to read the configuration file again.
+    Reload,
+    /// The end. With its name.
+    End(&'static str),
+}
+
 /// SIGTERM, SIGINT and SIGHUP as a descriptor.
 #[derive(Debug)]
 pub struct Signals {
@@ -128,17 +137,17 @@ impl Signals {
         self.file.as_raw_fd()
     }
 
-    /// The name of a signal that has come.
-    pub(crate) fn next(&mut self) -> Option<&'static str> {
+    /// A signal that has come.
+    pub(crate) fn next(&mut self) -> Option<Signal> {
         let mut record = [0; size_of::<libc::signalfd_siginfo>()];
         self.file.read_exact(&mut record).ok()?;
         // signalfd(2): ssi_signo is the first field, 32 bits.
         let [one, two, three, four, ..] = record;
         match i32::from_ne_bytes([one, two, three, four]) {
-            libc::SIGTERM => Some("SIGTERM"),
-            libc::SIGINT => Some("SIGINT"),
-            libc::SIGHUP => Some("SIGHUP"),
-            _ => Some("a signal"),
+            libc::SIGHUP => Some(Signal::Reload),
+            libc::SIGTERM => Some(Signal::End("SIGTERM")),
+            libc::SIGINT => Some(Signal::End("SIGINT")),
+            _ => Some(Signal::End("a signal")),
         }
     }
 }

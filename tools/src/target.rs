@@ -2,12 +2,13 @@
 //!
 //! What a person gets wrong first (a port in use, a missing file, a second instance) is met before anything runs, and is one error with a way out.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bdev::{Device, FileOptions, NvmeOptions};
+use bdev::{Cluster, Device};
 use nvmf_core::spec::{
     AuthenticationSpec, ControllerModel, ControllerSpec, NamespaceSpec, Persistence, SubsystemSpec, TargetSpec,
 };
@@ -21,9 +22,9 @@ use transport_rdma::soft::shared::{SharedOptions, SharedProvider};
 use transport_rdma::target::{Assembled, BuildError, Message, PlacementRule, TargetOptions, build};
 use transport_rdma::verbs::Provider;
 
+use crate::clusters::Clusters;
 use crate::config::{
-    Config, DeviceKind, DeviceSection, NamespaceSection, PlacementSection, RbdSection, ReactorSection, Size,
-    SubsystemSection,
+    Config, DeviceKind, DeviceSection, NamespaceSection, PlacementSection, ReactorSection, Size, Step, SubsystemSection,
 };
 use crate::control::{ControlParts, ControlProgram, Facts, Listener};
 use crate::fabric::{self, Fabric};
@@ -31,8 +32,11 @@ use crate::keeper::{self, Keeper, StateDirectory};
 use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::machine;
+use crate::opening::Means;
 use crate::poll_mode;
+use crate::present::Asked;
 use crate::reactors::Reactors;
+use crate::saved::SavedFile;
 use crate::system;
 pub use crate::system::Signals;
 use crate::workers;
@@ -40,11 +44,33 @@ use crate::workers;
 /// Messages that each ring between two reactors holds; more wait in the sender's backlog.
 const RING_CAPACITY: usize = 1024;
 
+/// What a target starts with.
+#[derive(Debug)]
+pub struct Start {
+    /// What it is.
+    pub config: Config,
+    /// The file that says so, which can be read again.
+    pub file: Option<PathBuf>,
+    /// Calls that are performed before it is ready.
+    pub first: Vec<Step>,
+    /// Addresses that those calls have it listen on.
+    pub listened: Vec<SocketAddr>,
+}
+
 /// Starts a target and waits for its end. `signals` were blocked before the process had other threads.
 ///
 /// # Errors
 /// Anything that keeps it from starting.
-pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
+pub fn run(start: Start, signals: Signals, log: Log) -> Result<()> {
+    let Start { config: of_file, file, first, listened } = start;
+    let state = of_file.target.state_directory.as_deref().map(StateDirectory::open).transpose();
+    let state = state.context("target.state_directory")?;
+    let saved = state.as_ref().filter(|_| of_file.target.saves_changes).map(SavedFile::in_directory);
+    let config = match &saved {
+        Some(saved) => &saved.merged(&of_file, &machine::cpus_allowed())?,
+        None => &of_file,
+    };
+    let asked = Asked::new(of_file.clone(), config, file);
     say_cpus(config);
     match system::raise_descriptor_limit() {
         Ok(limit) => tracing::debug!(limit, "descriptors"),
@@ -52,23 +78,22 @@ pub fn run(config: &Config, signals: Signals, log: Log) -> Result<()> {
             tracing::warn!(%error, "the limit of descriptors stays as it is: many hosts may need more (ulimit -n)")
         }
     }
-    let fabric = fabric::choose(config)?;
+    let fabric = fabric::choose(config, &listened)?;
     let memory = memory_plan(config, fabric.device_count())?;
     tracing::info!("{memory}");
     say_spare_devices(config);
     check_memory(&memory)?;
     // Before the other parts: cheap, and the likeliest to be wrong on a machine where a target runs already.
     let listeners = listen(config)?;
-    let outside = Outside { signals, listeners, log };
+    let outside = Outside { signals, listeners, log, state, saved, asked, first };
     let runtime = match fabric {
         Fabric::Soft => {
             let options = SharedOptions { directory: config.transport.runtime_dir.clone(), ..SharedOptions::default() };
             let provider = SharedProvider::new(options).context("the software fabric")?;
-            start(config, provider, outside, build)?
+            self::start(config, provider, outside, build)?
         }
         Fabric::Ibv(devices) => start_on_devices(config, devices, outside)?,
     };
-    tracing::info!("ready");
     runtime.join();
     if !bdev::wait_until_closed(CLOSE_PATIENCE) {
         tracing::warn!(
@@ -105,6 +130,10 @@ struct Outside {
     signals: Signals,
     listeners: Vec<Listener>,
     log: Log,
+    state: Option<StateDirectory>,
+    saved: Option<SavedFile>,
+    asked: Asked,
+    first: Vec<Step>,
 }
 
 /// How a target is put together, for one device or several.
@@ -121,9 +150,10 @@ where
     P: Provider + Send,
     P::Port: Send,
 {
-    let mut devices = Vec::new();
+    let means = Means { huge_pages: config.target.hugepages, clusters: clusters(config)? };
+    let mut devices: Vec<Arc<dyn Device>> = Vec::new();
     for section in &config.devices {
-        devices.push(open_device(section, &devices, config.target.hugepages)?);
+        devices.push(means.open(section, base_of(section, &devices))?);
     }
     let mut builder: RuntimeBuilder<Message<P>> =
         RuntimeBuilder::new(&reactor_options(config), RING_CAPACITY).context("target.cpus")?;
@@ -134,8 +164,7 @@ where
     let options = target_options(config, provider.device_count())?;
     let cpu_count = options.cpu_count;
     let keyring = keyring(config)?;
-    let state = config.target.state_directory.as_deref().map(StateDirectory::open).transpose();
-    let state = state.context("target.state_directory")?;
+    let Outside { signals, listeners, log, state, saved, asked, first } = outside;
     let spec = target_spec(config, &devices, &keyring, state.as_ref())?;
     let (control, cpus) = build(provider, builder.domain(), spec, options)?;
     set_limits(config, control.core().devices());
@@ -147,13 +176,24 @@ where
     let facts = Facts {
         reactors,
         queue_pair_count_max: config.target.queue_pair_count_max,
-        transport: config.transport.clone(),
         directory: control.core().directory(),
     };
     let shutdown_deadline_ns = u64::from(config.target.shutdown_deadline_s) * 1_000_000_000;
-    let Outside { signals, listeners, log } = outside;
     let keeper = Keeper::start(state).context("starting the thread that keeps reservations")?;
-    let parts = ControlParts { control, facts, log, keyring, signals, listeners, shutdown_deadline_ns, keeper };
+    let parts = ControlParts {
+        control,
+        facts,
+        log,
+        keyring,
+        signals,
+        listeners,
+        shutdown_deadline_ns,
+        keeper,
+        means,
+        asked,
+        saved,
+        first,
+    };
     let program = ControlProgram::new(parts).context("epoll for the control plane")?;
     for (cpu, program) in (0..cpu_count).zip(cpus) {
         spawn(&mut builder, Cpu(cpu), &format!("poll-{cpu}"), program)?;
@@ -204,62 +244,20 @@ fn listen(config: &Config) -> Result<Vec<Listener>> {
 /// How long clusters have to close images at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
-fn open_device(section: &DeviceSection, others: &[Arc<dyn Device>], huge: bool) -> Result<Arc<dyn Device>> {
-    let (name, block_len) = (section.name.as_str(), section.block_len);
-    let block_count = |len: u64| len / u64::from(block_len);
-    Ok(match &section.kind {
-        DeviceKind::Memory { len } => {
-            let memory = bdev::Memory::new(name, block_len, block_count(*len), huge)?;
-            if let Some(why) = memory.why_ordinary() {
-                tracing::info!(device = name, "memory device is on ordinary pages: {why}");
-            }
-            Arc::new(memory)
-        }
-        DeviceKind::Null { len } => Arc::new(bdev::Null::new(name, block_len, block_count(*len))?),
-        DeviceKind::File { path, read_only, queue_depth } => {
-            let options =
-                FileOptions { block_len, read_only: *read_only, queue_depth: *queue_depth, ..FileOptions::default() };
-            let file = bdev::File::open(name, path, options).with_context(|| where_from(path))?;
-            tracing::info!(
-                device = name,
-                path = %path.display(),
-                direct = file.is_direct(),
-                io_uring = file.uses_ring(),
-                "file device"
-            );
-            Arc::new(file)
-        }
-        DeviceKind::Nvme { path, read_only, queue_depth } => {
-            let options = NvmeOptions { read_only: *read_only, queue_depth: *queue_depth };
-            let drive = bdev::Nvme::open(name, path, options).with_context(|| where_from(path))?;
-            tracing::info!(device = name, path = %path.display(), identity = ?drive.identity(), "NVMe drive");
-            Arc::new(drive)
-        }
-        DeviceKind::Rbd(section) => Arc::new(open_rbd(name, block_len, section)?),
-        DeviceKind::Fault { base, seed, rules } => {
-            let base = base_of(name, base, others)?;
-            tracing::info!(
-                device = name,
-                base = base.name(),
-                rule_count = rules.len(),
-                "fault device: bdev_error_inject_error says what else goes wrong"
-            );
-            let fault = bdev::Fault::new(name, base, *seed);
-            rules.iter().for_each(|rule| fault.inject(rule.clone()));
-            Arc::new(fault)
-        }
-        DeviceKind::Delay { base, latencies, seed } => {
-            Arc::new(bdev::Delay::new(name, base_of(name, base, others)?, *latencies, *seed)?)
-        }
-        DeviceKind::Partition { base, offset, len } => {
-            let base = base_of(name, base, others)?;
-            let below = base.geometry();
-            let blocks = |len: u64| len / u64::from(below.block_len);
-            let left = || below.block_count.saturating_sub(blocks(*offset));
-            let partition = bdev::Partition::new(name, base, blocks(*offset), len.map_or_else(left, blocks))?;
-            Arc::new(partition)
-        }
-    })
+/// The device that another is made of: it stands before it.
+fn base_of(section: &DeviceSection, others: &[Arc<dyn Device>]) -> Option<Arc<dyn Device>> {
+    others.iter().find(|other| Some(other.name()) == section.base().map(String::as_str)).cloned()
+}
+
+/// Connections that devices share.
+fn clusters(config: &Config) -> Result<Clusters> {
+    let clusters = Clusters::default();
+    for section in &config.clusters {
+        let options = section.options.clone();
+        let cluster = bdev::Ceph::load(&section.name).and_then(|ceph| Cluster::connect(&section.name, &ceph, options));
+        clusters.put(&section.name, Some(cluster?));
+    }
+    Ok(clusters)
 }
 
 /// No host is there yet.
@@ -270,45 +268,6 @@ fn set_limits<'t>(config: &Config, devices: impl Iterator<Item = DeviceFacts<'t>
             tracing::info!(device = section.name, limits = ?section.limits, "limits");
             facts.throttle.set(section.limits);
         }
-    }
-}
-
-/// The device that another is made of.
-fn base_of(name: &str, base: &str, others: &[Arc<dyn Device>]) -> Result<Arc<dyn Device>> {
-    match others.iter().find(|other| other.name() == base) {
-        Some(base) => Ok(Arc::clone(base)),
-        None => bail!("device {name} has no base \"{base}\""),
-    }
-}
-
-fn open_rbd(name: &str, block_len: u32, section: &RbdSection) -> Result<bdev::Rbd> {
-    let options = bdev::RbdOptions {
-        namespace: section.namespace.clone(),
-        snapshot: section.snapshot.clone(),
-        block_len,
-        read_only: section.read_only,
-        fenced: section.fenced,
-        queue_depth: section.queue_depth,
-        ..bdev::RbdOptions::new(&section.pool, &section.image)
-    };
-    let cluster = bdev::ClusterOptions {
-        config_file: section.conf.clone(),
-        user: section.user.clone(),
-        ..bdev::ClusterOptions::default()
-    };
-    let connection = bdev::Connection::Own(bdev::Ceph::load(name)?, cluster);
-    let rbd = bdev::Rbd::open(name, connection, options)?;
-    tracing::info!(device = name, image = rbd.options().path(), standing = ?rbd.standing(), "rbd device");
-    Ok(rbd)
-}
-
-/// Relative paths are the most likely mistake with files.
-fn where_from(path: &Path) -> String {
-    match std::env::current_dir() {
-        Ok(directory) if path.is_relative() => {
-            format!("path = \"{}\" is relative to {}", path.display(), directory.display())
-        }
-        Ok(_) | Err(_) => format!("path = \"{}\"", path.display()),
     }
 }
 

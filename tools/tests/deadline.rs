@@ -8,9 +8,11 @@ use std::sync::Arc;
 use nvmf_core::host::HostIdentity;
 use nvmf_core::spec::{NamespaceSpec, SubsystemSpec, TargetSpec};
 use reactor::{Cpu, Progress, ReactorOptions, RuntimeBuilder, Simulation, SimulationOptions};
-use tools::config::{LogFormat, LogSection, ReactorSection, TransportSection};
+use tools::config::{Config, LogFormat, LogSection, ReactorSection};
 use tools::control::{ControlParts, ControlProgram, Facts};
 use tools::keyring::Keyring;
+use tools::opening::Means;
+use tools::present::Asked;
 use tools::reactors::Reactors;
 use tools::target::Signals;
 use transport_rdma::host::{self, Ended, HostOptions, IoQueues, Start, Workload};
@@ -64,12 +66,13 @@ fn a_target_to_be_ended() {
     let builder: RuntimeBuilder<()> =
         RuntimeBuilder::new(&[ReactorOptions::yielding(), ReactorOptions::sleeping()], 16).unwrap();
     let facts = Facts {
-        transport: TransportSection::default(),
         reactors: Reactors::of(&builder, &ReactorSection::Floating(1), vec![0]),
         queue_pair_count_max: 16,
         directory: control.core().directory(),
     };
     let keeper = tools::keeper::Keeper::start(None).unwrap();
+    let text = "[target]\nreactors = 1\n[rpc]\nsocket = \"x.sock\"\n";
+    let config = Config::parse(std::path::Path::new("x.toml"), text, &[0]).unwrap();
     let parts = ControlParts {
         control,
         facts,
@@ -79,6 +82,10 @@ fn a_target_to_be_ended() {
         listeners: Vec::new(),
         shutdown_deadline_ns: DEADLINE_NS,
         keeper,
+        means: Means::default(),
+        asked: Asked::new(config.clone(), &config, None),
+        saved: None,
+        first: Vec::new(),
     };
     mesh.install(Cpu(1), ControlProgram::new(parts).unwrap());
 

@@ -6,6 +6,7 @@
 
 mod hosts {
     mod authentication;
+    mod configuration;
     mod discovery;
     mod faults;
     mod layers;

@@ -41,19 +41,26 @@ pub(super) fn check(file: shape::File, cpus_allowed: &[usize], report: &mut Repo
     let log = check_log(file.log, report);
     let transport = check_transport(file.transport, report);
     check_data_memory(&target, &transport, data_memory_span, report);
-    let devices = check_devices(file.device, report);
+    let clusters = rbd::check_clusters(file.cluster, report);
+    let devices = check_devices(file.device, &clusters, report);
     let keys = check_keys(file.key, report);
     let authentication = check_authentication(file.authentication, report);
     let subsystems = check_subsystems(file.subsystem, &devices, &keys, report);
     let referrals = check_referrals(file.referral, report);
     let metrics = file.metrics.and_then(|metrics| address(&metrics.listen, "metrics.listen", "127.0.0.1:9420", report));
     let rpc = file.rpc.and_then(|rpc| socket_path(&rpc.socket, report));
+    if subsystems.is_empty() && rpc.is_none() {
+        let text =
+            "has no [[subsystem]], and no [rpc] by which one could be made: there would be nothing to connect to";
+        report.say(None, text.to_owned());
+    }
     Config {
         target,
         placement,
         limits,
         log,
         transport,
+        clusters,
         devices,
         subsystems,
         referrals,

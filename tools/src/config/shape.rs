@@ -1,5 +1,6 @@
 //! The file as it is written: names, types and defaults, with the place of every value that is checked later.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -20,6 +21,8 @@ pub(super) struct File {
     pub(super) log: Log,
     #[serde(default)]
     pub(super) transport: Transport,
+    #[serde(default)]
+    pub(super) cluster: Vec<Cluster>,
     #[serde(default)]
     pub(super) device: Vec<Device>,
     #[serde(default)]
@@ -49,6 +52,7 @@ pub(super) struct Target {
     pub(super) queue_pairs: Option<Spanned<i64>>,
     pub(super) shutdown_deadline_s: Option<Spanned<i64>>,
     pub(super) state_directory: Option<PathBuf>,
+    pub(super) save_changes: Option<Spanned<bool>>,
 }
 
 #[derive(Deserialize)]
@@ -122,9 +126,23 @@ pub(super) struct Device {
     pub(super) snapshot: Option<Spanned<String>>,
     pub(super) conf: Option<Spanned<PathBuf>>,
     pub(super) user: Option<Spanned<String>>,
+    pub(super) key_file: Option<Spanned<PathBuf>>,
+    pub(super) settings: Option<Spanned<BTreeMap<String, String>>>,
+    pub(super) cluster: Option<Spanned<String>>,
     pub(super) fenced: Option<Spanned<bool>>,
     pub(super) limits: Option<DeviceLimits>,
     pub(super) fault: Option<Spanned<Vec<DeviceFault>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) name: Spanned<String>,
+    pub(super) conf: Option<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) key_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -174,12 +192,10 @@ pub(super) struct Subsystem {
     pub(super) model: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) allow_any_host: bool,
-    #[serde(default)]
-    pub(super) hosts: Vec<Spanned<String>>,
+    pub(super) hosts: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(super) host: Vec<Host>,
-    #[serde(default)]
-    pub(super) listeners: Vec<Spanned<String>>,
+    pub(super) listeners: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(super) namespace: Vec<Namespace>,
     pub(super) max_namespaces: Option<Spanned<i64>>,

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use bdev::{Affected, Effect};
+use bdev::{Affected, ClusterOptions, Effect};
 
 use super::*;
 
 mod fuzz;
+mod saved;
 
 const SMALLEST: &str = r#"
 [[device]]
@@ -270,8 +271,7 @@ fn an_rbd_device_names_its_image_and_others_do_not() {
         image: "a".to_owned(),
         namespace: None,
         snapshot: None,
-        conf: Some("c.conf".into()),
-        user: None,
+        cluster: RbdCluster::Own(ClusterOptions { config_file: Some("c.conf".into()), ..ClusterOptions::default() }),
         read_only: false,
         fenced: true,
         queue_depth: 128,
@@ -471,11 +471,12 @@ fn subsystems_that_nobody_could_reach_are_refused() {
     assert_eq!(
         errors("allow_any_host = true\n", ""),
         "t.toml:8:7: subsystem \"nqn.2026-11.io.quiesce:demo\": hosts is missing: list host NQNs, or set allow_any_host = true; \
-         nobody could connect"
+         nobody could connect (hosts = [] says that this is meant)"
     );
     assert_eq!(
         errors("listeners = [\"127.0.0.1:4420\"]\n", ""),
-        "t.toml:8:7: subsystem \"nqn.2026-11.io.quiesce:demo\": listeners is missing: such as listeners = [\"127.0.0.1:4420\"]"
+        "t.toml:8:7: subsystem \"nqn.2026-11.io.quiesce:demo\": listeners is missing: such as listeners = [\"127.0.0.1:4420\"] \
+         ([] for none yet)"
     );
     assert_eq!(
         errors("127.0.0.1:4420", "localhost"),
@@ -491,7 +492,14 @@ fn subsystems_that_nobody_could_reach_are_refused() {
         errors("nqn.2026-11.io.quiesce:demo", "demo"),
         "t.toml:8:7: subsystem.nqn is \"demo\": such as \"nqn.2026-11.org.example:disks\", at most 223 bytes"
     );
-    assert_eq!(parse("").unwrap_err(), "t.toml: has no [[subsystem]]: there would be nothing to connect to");
+    assert_eq!(
+        parse("").unwrap_err(),
+        "t.toml: has no [[subsystem]], and no [rpc] by which one could be made: there would be nothing to connect to"
+    );
+    assert!(parse("[rpc]\nsocket = \"x.sock\"\n").unwrap().subsystems.is_empty(), "it is told by JSON-RPC");
+    // Who says so means it.
+    let none = SMALLEST.replace("allow_any_host = true", "hosts = []").replace("[\"127.0.0.1:4420\"]", "[]");
+    assert!(parse(&none).is_ok());
 }
 
 #[test]

@@ -8,13 +8,18 @@ use reactor::Turn;
 use transport_rdma::target::{Change, Control, ControlError, Message, PlacementError, PlacementRule};
 use transport_rdma::verbs::Provider;
 
-use super::devices::{DeviceWorker, Recipe, Work};
+use super::devices::{DeviceWorker, Wanted, Work};
+use super::script::Script;
+use crate::config::{Config, DeviceSection, Step};
+use crate::opening::{Means, blocks_of};
 use crate::rpc::methods::TargetAccess;
 
 /// See the module.
 pub(super) struct Access<'a, 't, P: Provider> {
     pub(super) control: &'a mut Control<P>,
     pub(super) worker: &'a DeviceWorker,
+    pub(super) means: &'a Means,
+    pub(super) script: &'a mut Option<Script>,
     pub(super) turn: &'a mut Turn<'t, Message<P>>,
 }
 
@@ -39,9 +44,20 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
         self.control.core().free_nsid(nqn)
     }
 
-    fn make_device(&mut self, name: &str, base: Option<Base<'_>>, recipe: Recipe) -> Result<ChangeId, ControlError> {
-        let change = self.control.begin_device(self.turn, name, base)?;
-        self.worker.make(change, recipe);
+    fn make_device(&mut self, section: DeviceSection) -> Result<ChangeId, ControlError> {
+        let base = section.base().map(|name| {
+            let device = self.control.core().devices().map(|facts| facts.device).find(|device| device.name() == name);
+            (name.as_str(), device.cloned())
+        });
+        // That there is no such base is said below.
+        let blocks = match (section.part(), &base) {
+            (Some((offset, len)), Some((_, Some(base)))) => Some(blocks_of(offset, len, &**base)),
+            (Some(_) | None, _) => None,
+        };
+        let below = base.as_ref().map(|(name, _)| Base { name, blocks });
+        let change = self.control.begin_device(self.turn, &section.name, below)?;
+        let base = base.and_then(|(_, base)| base);
+        self.worker.make(change, Wanted { section, base, means: self.means.clone() });
         Ok(change)
     }
 
@@ -61,6 +77,16 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
 
     fn authentication(&self) -> (HashSet, GroupSet) {
         self.control.core().authentication()
+    }
+
+    fn run(&mut self, steps: Vec<Step>, started: Option<Box<Config>>) -> Result<ChangeId, ControlError> {
+        let change = self.control.begin_work(self.turn)?;
+        *self.script = Some(Script::new(steps, change, started));
+        Ok(change)
+    }
+
+    fn is_running(&self) -> bool {
+        self.script.is_some()
     }
 
     fn change(&mut self, change: Change) -> Result<ChangeId, ControlError> {

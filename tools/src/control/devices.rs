@@ -12,22 +12,32 @@ use bdev::Device;
 use nvmf_core::ChangeId;
 use nvmf_core::target::{MadeDevice, RetiredDevice};
 
+use crate::config::DeviceSection;
+use crate::opening::Means;
+
 /// Does something about devices that takes time: called on a thread of its own.
 pub type Work = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
 
-/// Opens a device: called on the thread.
-pub type Recipe = Box<dyn FnOnce() -> anyhow::Result<Arc<dyn Device>> + Send>;
+/// A device that is to be opened.
+pub(super) struct Wanted {
+    /// What it is.
+    pub(super) section: DeviceSection,
+    /// The device that it is made of.
+    pub(super) base: Option<Arc<dyn Device>>,
+    /// What it is opened with.
+    pub(super) means: Means,
+}
 
 /// What it is told.
 enum Order {
-    Make { change: ChangeId, recipe: Recipe },
+    Make { change: ChangeId, wanted: Box<Wanted> },
     Retire(RetiredDevice),
 }
 
 /// What has come to its end.
 pub(super) enum Outcome {
     /// A device that was made, or why not.
-    Made { change: ChangeId, result: Result<MadeDevice, String> },
+    Made { change: ChangeId, section: Box<DeviceSection>, result: Result<MadeDevice, String> },
     /// Something that was done, or why not. `change` is none where nobody waits for it.
     Worked { change: Option<ChangeId>, device: Option<String>, result: Result<(), String> },
 }
@@ -79,8 +89,8 @@ impl DeviceWorker {
     }
 
     /// Has a device opened. The outcome comes later.
-    pub(super) fn make(&self, change: ChangeId, recipe: Recipe) {
-        self.order(Order::Make { change, recipe });
+    pub(super) fn make(&self, change: ChangeId, wanted: Wanted) {
+        self.order(Order::Make { change, wanted: Box::new(wanted) });
     }
 
     /// Has a device that nothing uses closed.
@@ -111,9 +121,10 @@ impl AsRawFd for DeviceWorker {
 fn work(cpu_count: u16, orders: &Receiver<Order>, done: &Sender<Outcome>, mut rings: &UnixStream) {
     for order in orders {
         match order {
-            Order::Make { change, recipe } => {
-                let result = make(cpu_count, recipe).map_err(|error| format!("{error:#}"));
-                if done.send(Outcome::Made { change, result }).is_err() {
+            Order::Make { change, wanted } => {
+                let Wanted { section, base, means } = *wanted;
+                let result = make(cpu_count, &section, base, &means).map_err(|error| format!("{error:#}"));
+                if done.send(Outcome::Made { change, section: Box::new(section), result }).is_err() {
                     return;
                 }
                 // A full pair is read soon.
@@ -128,8 +139,13 @@ fn work(cpu_count: u16, orders: &Receiver<Order>, done: &Sender<Outcome>, mut ri
     }
 }
 
-fn make(cpu_count: u16, recipe: Recipe) -> anyhow::Result<MadeDevice> {
-    let device = recipe()?;
+fn make(
+    cpu_count: u16,
+    section: &DeviceSection,
+    base: Option<Arc<dyn Device>>,
+    means: &Means,
+) -> anyhow::Result<MadeDevice> {
+    let device = means.open(section, base)?;
     let channels = (0..cpu_count).map(|_| device.open_channel()).collect::<Result<Vec<_>, _>>()?;
     Ok(MadeDevice { device, channels })
 }

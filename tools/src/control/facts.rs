@@ -13,7 +13,6 @@ use transport_rdma::target::Control;
 use transport_rdma::verbs::Provider;
 
 use super::lookout::{Lookout, Room};
-use crate::config::TransportSection;
 use crate::metrics::{Histogram, Sample, Value};
 use crate::reactors::{Place, Reactors};
 
@@ -23,8 +22,6 @@ pub struct Facts {
     pub reactors: Reactors,
     /// Most queue pairs of each polling CPU.
     pub queue_pair_count_max: usize,
-    /// The transport, as it was configured.
-    pub transport: TransportSection,
     /// The NVMe layer's.
     pub directory: Arc<Directory>,
 }

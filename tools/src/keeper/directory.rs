@@ -56,6 +56,12 @@ impl StateDirectory {
         }
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file of a namespace. Subsystems may have the same namespace, and a subsystem's name may be longer than a file's, and hold what no file's may: what
     /// tells files apart is a UUID made of the name, and the namespace's.
     #[must_use]

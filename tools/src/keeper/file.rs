@@ -135,6 +135,15 @@ fn read(path: &Path, namespace: Uuid) -> Result<ReservationRecord, KeepError> {
 /// # Errors
 /// [`KeepError`]. The file is what it was then, or where only its directory could not be synchronised, the new one.
 pub(super) fn write(path: &Path, namespace: Uuid, record: &ReservationRecord) -> Result<(), KeepError> {
+    let replaced = replace(path, text(namespace, record).as_bytes());
+    replaced.map_err(|(path, source)| KeepError::Io { path, source })
+}
+
+/// Writes a file beside, synchronises it, and has it take the place of the old one: there is either the old one or the new one.
+///
+/// # Errors
+/// Where what went wrong. The file is what it was then, or where only its directory could not be synchronised, the new one.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), (PathBuf, io::Error)> {
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
@@ -142,11 +151,10 @@ pub(super) fn write(path: &Path, namespace: Uuid, record: &ReservationRecord) ->
     let beside = beside(path);
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| KeepError::Io { path, source }
+        move |source| (path, source)
     };
-    let text = text(namespace, record);
     let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_all()
     });
     if written.is_err() {

@@ -2,6 +2,7 @@
 //! this target has beyond SPDK stands beside it under names of its own.
 
 mod bdev;
+mod configuration;
 mod device;
 mod fault;
 mod framework;
@@ -12,7 +13,7 @@ mod keyring;
 mod layer;
 mod log;
 pub mod namespace;
-mod nvmf;
+pub mod nvmf;
 mod placement;
 mod qos;
 mod rbd;
@@ -25,7 +26,7 @@ use std::cell::RefCell;
 
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
-use nvmf_core::target::{Base, ControllerFacts, DeviceFacts, QpairFacts};
+use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
 use nvmf_core::{ChangeError, ChangeId};
 use serde_json::{Value, json};
 use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule};
@@ -33,11 +34,12 @@ use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule
 use super::parameters::Parameters;
 use super::{Outcome, RpcError};
 use crate::clusters::Clusters;
-use crate::config::TransportSection;
-pub use crate::control::{Recipe, Work};
+use crate::config::{Config, DeviceSection, Step};
+pub use crate::control::Work;
 use crate::keeper::StateDirectory;
 use crate::keyring::Keyring;
 use crate::log::Log;
+use crate::present::Asked;
 use crate::reactors::Reactors;
 
 /// The target that is served, whatever fabric it is on.
@@ -60,11 +62,11 @@ pub trait TargetAccess {
     /// Why there is none.
     fn free_nsid(&self, nqn: &str) -> Result<u32, ChangeError>;
 
-    /// Has a device opened, made of `base` if it is made of another.
+    /// Has a device opened.
     ///
     /// # Errors
     /// Why it is refused.
-    fn make_device(&mut self, name: &str, base: Option<Base<'_>>, recipe: Recipe) -> Result<ChangeId, ControlError>;
+    fn make_device(&mut self, section: DeviceSection) -> Result<ChangeId, ControlError>;
 
     /// Has something done that takes time. `device` may be larger afterwards.
     ///
@@ -80,6 +82,16 @@ pub trait TargetAccess {
 
     /// Hash functions and groups that authentications may use.
     fn authentication(&self) -> (HashSet, GroupSet);
+
+    /// Has calls performed one after the other, as if they were requested; each when the one before is done. `started`: what the target counts as started with when
+    /// all are.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn run(&mut self, steps: Vec<Step>, started: Option<Box<Config>>) -> Result<ChangeId, ControlError>;
+
+    /// Whether calls are just being performed that [`Self::run`] was given.
+    fn is_running(&self) -> bool;
 
     /// Begins a change.
     ///
@@ -118,10 +130,10 @@ pub struct View<'a> {
     pub keyring: &'a RefCell<Keyring>,
     /// Ceph clusters.
     pub clusters: &'a Clusters,
+    /// What was asked for, of what there is.
+    pub asked: &'a Asked,
     /// Where namespaces that name no file of their own keep their reservations.
     pub state: Option<&'a StateDirectory>,
-    /// The transport, as it was configured.
-    pub transport: &'a TransportSection,
     /// NVMe's transport type: `RDMA`.
     pub transport_type: &'a str,
 }
@@ -153,7 +165,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_delay_create", layer::DELAY, Make(layer::create_delay)),
     ("bdev_delay_delete", &["name"], Begin(layer::delete_delay)),
     ("bdev_delay_update_latency", layer::UPDATE_LATENCY, Tell(layer::update_latency)),
-    ("bdev_error_create", &["base_name", "uuid"], Make(fault::create)),
+    ("bdev_error_create", &["base_name", "uuid", "name", "seed", "rules"], Make(fault::create)),
     ("bdev_error_delete", &["name"], Begin(fault::delete)),
     ("bdev_error_inject_error", fault::INJECT, Tell(fault::inject)),
     ("bdev_get_bdevs", &["name", "timeout"], Tell(bdev::get_bdevs)),
@@ -164,6 +176,8 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_null_create", device::NULL, Make(device::create_null)),
     ("bdev_null_delete", &["name"], Begin(device::delete)),
     ("bdev_null_resize", &["name", "new_size"], Begin(device::resize_null)),
+    ("bdev_partition_create", layer::PARTITION, Make(layer::create_partition)),
+    ("bdev_partition_delete", &["name"], Begin(layer::delete_partition)),
     ("bdev_rbd_acquire_lock", &["name"], Begin(rbd::acquire_lock)),
     ("bdev_rbd_create", rbd::CREATE, Make(rbd::create)),
     ("bdev_rbd_delete", &["name"], Begin(rbd::delete)),
@@ -180,12 +194,15 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_uring_rescan", &["name"], Begin(device::rescan)),
     ("bdev_xnvme_create", device::XNVME, Make(device::create_nvme)),
     ("bdev_xnvme_delete", &["name"], Begin(device::delete)),
+    ("framework_get_config", &["name"], Tell(configuration::get_config)),
     ("framework_get_reactors", &[], Tell(framework::get_reactors)),
+    ("framework_get_subsystems", &[], Tell(configuration::get_subsystems)),
     ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], Tell(framework::monitor_turns)),
     ("framework_set_poll_mode", &["mode", "spin_us", "pause_us", "lcore"], Tell(framework::set_poll_mode)),
     ("keyring_file_add_key", &["name", "path"], Tell(keyring::add_file)),
     ("keyring_file_remove_key", &["name"], Tell(keyring::remove)),
     ("keyring_get_keys", &[], Tell(keyring::list)),
+    ("load_config", &["config"], Make(configuration::load)),
     ("log_get_level", &[], Tell(log::get_level)),
     ("log_get_print_level", &[], Tell(log::get_level)),
     ("log_set_level", &["level"], Tell(log::set_level)),
@@ -248,11 +265,19 @@ const METHODS: &[(&str, &[&str], Method)] = &[
         Begin(keyring::set_keys),
     ),
     ("nvmf_subsystem_set_ns_ana_group", &["nqn", "nsid", "anagrpid", "tgt_name"], Begin(namespace::set_ana_group)),
+    ("reload_config", &[], Make(configuration::reload)),
     ("rpc_get_methods", &["current", "include_aliases"], Tell(rpc_get_methods)),
+    ("save_config", &["format"], Tell(configuration::save)),
     ("spdk_get_version", &[], Tell(get_version)),
     ("thread_get_pollers", &[], Tell(thread::get_pollers)),
     ("thread_get_stats", &[], Tell(thread::get_stats)),
 ];
+
+/// Whether there is such a method.
+#[must_use]
+pub fn is_method(name: &str) -> bool {
+    METHODS.iter().any(|(known, _, _)| *known == name)
+}
 
 /// Performs one request.
 ///

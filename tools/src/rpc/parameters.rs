@@ -48,6 +48,24 @@ impl<'a> Parameters<'a> {
         }
     }
 
+    /// Whatever was given.
+    pub(super) fn any(&self, name: &str) -> Option<&'a Value> {
+        self.values.and_then(|values| values.get(name))
+    }
+
+    /// A number of MiB that may have a fraction, in bytes.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+    pub(super) fn mebibytes(&self, name: &str) -> Result<Option<u64>, RpcError> {
+        const MIB: f64 = 1_048_576.0;
+        let Some(value) = self.any(name) else { return Ok(None) };
+        if let Some(whole) = value.as_u64().and_then(|mib| mib.checked_mul(1 << 20)) {
+            return Ok(Some(whole));
+        }
+        let bytes = value.as_f64().map(|mib| (mib * MIB).round()).filter(|bytes| (0.0..1e15).contains(bytes));
+        let allowed = "a number of MiB, which may have a fraction, up to 2^44";
+        bytes.map(|bytes| Some(bytes as u64)).ok_or_else(|| self.refuse(name, value, allowed))
+    }
+
     /// An object that has to be there, with names of its own.
     pub(super) fn object(&self, name: &str, allowed: &[&str]) -> Result<Parameters<'a>, RpcError> {
         let kind = || format!("an object with {}", allowed.join(", "));

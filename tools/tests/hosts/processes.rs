@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 /// The signals that the tests send.
 pub(crate) mod signal {
+    #[allow(dead_code, reason = "for the test of configurations")]
+    pub(crate) const HUP: i32 = libc::SIGHUP;
     pub(crate) const KILL: i32 = libc::SIGKILL;
     pub(crate) const TERM: i32 = libc::SIGTERM;
     pub(crate) const STOP: i32 = libc::SIGSTOP;
@@ -115,6 +117,12 @@ impl Target {
         &self.directory
     }
 
+    /// The subsystem that it has from the start.
+    #[allow(dead_code, reason = "for the test of configurations")]
+    pub(crate) fn subsystem(&self) -> &'static str {
+        SUBSYSTEM
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.lock().unwrap().id()
     }
@@ -176,6 +184,7 @@ impl Target {
         fs::File::create(self.directory.join("other.img")).unwrap().set_len(1 << 20).unwrap();
         let output = Command::new(program("nvmf-tgt"))
             .args(["--config", "second.toml"])
+            .args(spdk_file(&self.directory))
             .current_dir(&self.directory)
             .env("QUIESCE_RUNTIME_DIR", self.directory.join("run"))
             .output()
@@ -372,10 +381,16 @@ socket = "rpc.sock"
     )
 }
 
+/// A test puts it there.
+fn spdk_file(directory: &Path) -> &'static [&'static str] {
+    if directory.join("spdk.json").exists() { &["--spdk-config", "spdk.json"] } else { &[] }
+}
+
 fn spawn_target(directory: &Path) -> Child {
     let log = fs::File::create(directory.join("target.log")).unwrap();
     Command::new(program("nvmf-tgt"))
         .args(["--config", "target.toml"])
+        .args(spdk_file(directory))
         .current_dir(directory)
         .env("QUIESCE_RUNTIME_DIR", directory.join("run"))
         .stdin(Stdio::null())

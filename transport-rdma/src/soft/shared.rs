@@ -70,6 +70,7 @@ use std::sync::Arc;
 
 use self::connection::{ConnectionRecord, Listener, QueuePairRecord};
 use self::directory::Directory;
+pub use self::directory::prepare_runtime_directory;
 use self::doorbell::Alarm;
 use self::export::Exports;
 use self::local_keys::LocalKeys;

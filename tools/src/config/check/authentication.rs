@@ -82,7 +82,7 @@ pub(super) fn check_host_keys(
             if !keys.iter().any(|known| known.name == *name) {
                 let names = keys.iter().map(|key| key.name.as_str());
                 let allowed = match nearest(name, names) {
-                    Some(other) => format!("there is no such [[key]]; did you mean \"{other}\"?"),
+                    Some(other) => format!("there is no such [[key]]; did you mean {other:?}?"),
                     None => "there is no such [[key]]".to_owned(),
                 };
                 report.refuse(key.span(), &named(field), quoted(name), &allowed);

@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::rbd;
 use super::value::{number, quoted};
 use crate::config::report::Report;
-use crate::config::{DeviceKind, DeviceSection, shape};
+use crate::config::{ClusterSection, DeviceKind, DeviceSection, shape};
 use fault::check_rules;
 use layer::{check_delay, check_fault, check_partition};
 use limits::check_limits;
@@ -43,16 +43,25 @@ const BELONGINGS: [Belonging; 13] = [
 /// Every type.
 const TYPES: [&str; 8] = ["memory", "null", "file", "nvme", "rbd", "fault", "delay", "partition"];
 
-pub(super) fn check_devices(sections: Vec<shape::Device>, report: &mut Report<'_>) -> Vec<DeviceSection> {
+pub(super) fn check_devices(
+    sections: Vec<shape::Device>,
+    clusters: &[ClusterSection],
+    report: &mut Report<'_>,
+) -> Vec<DeviceSection> {
     let mut devices: Vec<DeviceSection> = Vec::new();
     for section in sections {
-        let device = check_device(section, &devices, report);
+        let device = check_device(section, &devices, clusters, report);
         devices.push(device);
     }
     devices
 }
 
-fn check_device(mut section: shape::Device, others: &[DeviceSection], report: &mut Report<'_>) -> DeviceSection {
+fn check_device(
+    mut section: shape::Device,
+    others: &[DeviceSection],
+    clusters: &[ClusterSection],
+    report: &mut Report<'_>,
+) -> DeviceSection {
     let name = section.name.get_ref().clone();
     let named = |field: &str| format!("device \"{name}\": {field}");
     if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -90,7 +99,7 @@ fn check_device(mut section: shape::Device, others: &[DeviceSection], report: &m
                 DeviceKind::Nvme { path, read_only, queue_depth }
             }
         }
-        "rbd" => DeviceKind::Rbd(rbd::check(&name, section, report)),
+        "rbd" => DeviceKind::Rbd(rbd::check(&name, section, clusters, report)),
         "fault" => {
             let rules = check_rules(&name, section.fault.take(), report);
             check_fault(section, others, rules, report)

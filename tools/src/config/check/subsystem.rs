@@ -29,9 +29,6 @@ pub(super) fn check_subsystems(
     // What uses a device: two would write over each other.
     let of_others = devices.iter().filter_map(|user| Some((user.base()?.clone(), format!("device \"{}\"", user.name))));
     let mut users: BTreeMap<String, String> = of_others.collect();
-    if sections.is_empty() {
-        report.say(None, "has no [[subsystem]]: there would be nothing to connect to".to_owned());
-    }
     for section in sections {
         let nqn = section.nqn.get_ref().clone();
         let named = |field: &str| format!("subsystem \"{nqn}\": {field}");
@@ -39,22 +36,26 @@ pub(super) fn check_subsystems(
         if subsystems.iter().any(|subsystem| subsystem.nqn == nqn) {
             report.refuse(section.nqn.span(), "subsystem.nqn", quoted(&nqn), "names are unique, and this one is taken");
         }
-        if !section.allow_any_host && section.hosts.is_empty() && section.host.is_empty() {
+        if !section.allow_any_host && section.hosts.is_none() && section.host.is_empty() {
             let text = format!(
-                "{} is missing: list host NQNs, or set allow_any_host = true; nobody could connect",
+                "{} is missing: list host NQNs, or set allow_any_host = true; nobody could connect (hosts = [] says that this is meant)",
                 named("hosts")
             );
             report.say(Some(section.nqn.span()), text);
         }
-        for host in section.hosts.iter().chain(section.host.iter().map(|host| &host.nqn)) {
+        let listed = section.hosts.unwrap_or_default();
+        for host in listed.iter().chain(section.host.iter().map(|host| &host.nqn)) {
             check_nqn(host, &named("hosts"), report);
         }
-        if section.listeners.is_empty() {
-            let text = format!("{} is missing: such as listeners = [\"127.0.0.1:4420\"]", named("listeners"));
+        if section.listeners.is_none() {
+            let text = format!(
+                "{} is missing: such as listeners = [\"127.0.0.1:4420\"] ([] for none yet)",
+                named("listeners")
+            );
             report.say(Some(section.nqn.span()), text);
         }
         let mut listeners = Vec::new();
-        for listener in &section.listeners {
+        for listener in &section.listeners.unwrap_or_default() {
             if let Some(address) = address(listener, &named("listeners"), "127.0.0.1:4420", report) {
                 if address.ip().is_unspecified() {
                     let allowed = "an address that hosts can connect to, not a wildcard";
@@ -64,7 +65,7 @@ pub(super) fn check_subsystems(
             }
         }
         let host_keys = check_host_keys(section.host, &nqn, keys, report);
-        let mut hosts: Vec<String> = section.hosts.into_iter().map(Spanned::into_inner).collect();
+        let mut hosts: Vec<String> = listed.into_iter().map(Spanned::into_inner).collect();
         for keys in &host_keys {
             if !hosts.contains(&keys.host) {
                 hosts.push(keys.host.clone());
@@ -177,7 +178,7 @@ fn check_namespaces(
         if !devices.iter().any(|known| known.name == device) {
             let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
             let allowed = match nearest(&device, names.iter().copied()) {
-                Some(name) => format!("there is no such [[device]]; did you mean \"{name}\"?"),
+                Some(name) => format!("there is no such [[device]]; did you mean {name:?}?"),
                 None if names.is_empty() => "there is no such [[device]], nor any other".to_owned(),
                 None => format!("there is no such [[device]]; there are {}", names.join(", ")),
             };

@@ -16,6 +16,11 @@ pub(super) fn check_target(section: shape::Target, cpus_allowed: &[usize], repor
     let reactors = check_reactors(section.cpus, section.reactors, cpus_allowed, report);
     let is_pinned = matches!(reactors, ReactorSection::Pinned(_));
     let (turn_limit_us, stall_limit_ms) = (section.turn_limit_us, section.stall_limit_ms);
+    let saves_changes = section.save_changes.as_ref().is_some_and(|saves| *saves.get_ref());
+    if let Some(saves) = section.save_changes.filter(|_| saves_changes && section.state_directory.is_none()) {
+        let allowed = "only with target.state_directory, where changes are kept";
+        report.refuse(saves.span(), "target.save_changes", "true", allowed);
+    }
     TargetSection {
         reactors,
         poll_mode: check_poll_mode(section.poll_mode, section.spin_us, section.pause_us, is_pinned, report),
@@ -26,6 +31,7 @@ pub(super) fn check_target(section: shape::Target, cpus_allowed: &[usize], repor
         queue_pair_count_max: number(section.queue_pairs, "target.queue_pairs", 256, 1..=QPAIR_COUNT_MAX, report),
         shutdown_deadline_s: number(section.shutdown_deadline_s, "target.shutdown_deadline_s", 10, 1..=3600, report),
         state_directory: section.state_directory,
+        saves_changes,
     }
 }
 

@@ -2,16 +2,16 @@
 //!
 //! What SPDK has and these devices have not (metadata, protection information) is taken where it says *none* and refused otherwise.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use ::bdev::{Device, FileOptions, NvmeOptions};
+use ::bdev::{FileOptions, NvmeOptions};
 use nvmf_core::ChangeId;
-use nvmf_core::target::{Amendment, Base};
+use nvmf_core::target::Amendment;
 use serde_json::{Value, json};
 use transport_rdma::target::Change;
 
-use super::{Recipe, TargetAccess, View, subsystem};
+use super::{TargetAccess, View, subsystem};
+use crate::config::{DeviceKind, DeviceSection};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
@@ -43,9 +43,10 @@ pub(super) const NULL: &[&str] = &[
     "dif_pi_format",
     "physical_block_size",
 ];
-pub(super) const AIO: &[&str] = &["name", "filename", "block_size", "readonly", "fallocate", "uuid"];
-pub(super) const URING: &[&str] = &["name", "filename", "block_size", "uuid"];
-pub(super) const XNVME: &[&str] = &["name", "filename", "io_mechanism", "conserve_cpu", "uuid"];
+pub(super) const AIO: &[&str] = &["name", "filename", "block_size", "readonly", "fallocate", "uuid", "queue_depth"];
+pub(super) const URING: &[&str] = &["name", "filename", "block_size", "uuid", "readonly", "queue_depth"];
+pub(super) const XNVME: &[&str] =
+    &["name", "filename", "io_mechanism", "conserve_cpu", "uuid", "readonly", "queue_depth"];
 
 pub(super) fn create_malloc(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
     refuse_metadata(parameters)?;
@@ -54,24 +55,16 @@ pub(super) fn create_malloc(view: View<'_>, parameters: &Parameters<'_>) -> Resu
         None => free_name(&view, "Malloc"),
     };
     let (block_len, block_count) = size(parameters)?;
-    let made_name = name.clone();
-    let recipe: Recipe = Box::new(move || {
-        let device = ::bdev::Memory::new(&made_name, block_len, block_count, true)?;
-        Ok(Arc::new(device) as Arc<dyn Device>)
-    });
-    make(view, parameters, name, None, recipe)
+    let kind = DeviceKind::Memory { len: block_count * u64::from(block_len) };
+    make(view, parameters, DeviceSection::new(&name, block_len, kind))
 }
 
 pub(super) fn create_null(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
     refuse_metadata(parameters)?;
     let name = needed_name(parameters)?.to_owned();
     let (block_len, block_count) = size(parameters)?;
-    let made_name = name.clone();
-    let recipe: Recipe = Box::new(move || {
-        let device = ::bdev::Null::new(&made_name, block_len, block_count)?;
-        Ok(Arc::new(device) as Arc<dyn Device>)
-    });
-    make(view, parameters, name, None, recipe)
+    let kind = DeviceKind::Null { len: block_count * u64::from(block_len) };
+    make(view, parameters, DeviceSection::new(&name, block_len, kind))
 }
 
 /// Both of SPDK's devices on files are ours on io_uring.
@@ -82,9 +75,9 @@ pub(super) fn create_file(view: View<'_>, parameters: &Parameters<'_>) -> Result
     let read_only = parameters.boolean("readonly")?.unwrap_or(false);
     // Whether SPDK zeroes by fallocate: ours finds out by itself what the file can do.
     parameters.boolean("fallocate")?;
-    let made_name = name.clone();
-    let recipe: Recipe = Box::new(move || open_file(&made_name, &path, block_len, read_only));
-    make(view, parameters, name, None, recipe)
+    let kind =
+        DeviceKind::File { path, read_only, queue_depth: queue_depth(parameters, FileOptions::default().queue_depth)? };
+    make(view, parameters, DeviceSection::new(&name, block_len, kind))
 }
 
 /// SPDK's device on local drives by the kernel's driver is ours on io_uring's passthrough.
@@ -104,17 +97,19 @@ pub(super) fn create_nvme(view: View<'_>, parameters: &Parameters<'_>) -> Result
             "true or left out: completions come by interrupts, and framework_set_poll_mode says whether CPUs sleep";
         return Err(parameters.refuse("conserve_cpu", &json!(false), allowed));
     }
-    let (path, made_name) = (PathBuf::from(path), name.clone());
-    let recipe: Recipe = Box::new(move || {
-        let drive = ::bdev::Nvme::open(&made_name, &path, NvmeOptions::default())?;
-        Ok(Arc::new(drive) as Arc<dyn Device>)
-    });
-    make(view, parameters, name, None, recipe)
+    let kind = DeviceKind::Nvme {
+        path: PathBuf::from(path),
+        read_only: parameters.boolean("readonly")?.unwrap_or(false),
+        queue_depth: queue_depth(parameters, NvmeOptions::default().queue_depth)?,
+    };
+    // The drive says what its blocks are.
+    make(view, parameters, DeviceSection::new(&name, 512, kind))
 }
 
-fn open_file(name: &str, path: &Path, block_len: u32, read_only: bool) -> anyhow::Result<Arc<dyn Device>> {
-    let options = FileOptions { block_len, read_only, ..FileOptions::default() };
-    Ok(Arc::new(::bdev::File::open(name, path, options)?))
+/// Operations with the kernel or a library at a time, on each CPU; SPDK has no such parameter.
+pub(super) fn queue_depth(parameters: &Parameters<'_>, default: u32) -> Result<u32, RpcError> {
+    let depth = parameters.number_in("queue_depth", 1..=4096)?;
+    Ok(depth.and_then(|depth| u32::try_from(depth).ok()).unwrap_or(default))
 }
 
 pub(super) fn delete(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
@@ -147,14 +142,13 @@ pub(super) fn resize_null(view: View<'_>, parameters: &Parameters<'_>) -> Result
     subsystem::begin(view, parameters, Change::Amend(Amendment::ResizeDevice { name, block_count }))
 }
 
-/// Begins a device, made of `base` if it is made of another.
+/// Begins a device.
 pub(super) fn make(
     view: View<'_>,
     parameters: &Parameters<'_>,
-    name: String,
-    base: Option<Base<'_>>,
-    recipe: Recipe,
+    section: DeviceSection,
 ) -> Result<(ChangeId, Value), RpcError> {
+    let name = section.name.clone();
     // SPDK gives the device's UUID to its namespace; here namespaces have their own, which nvmf_subsystem_add_ns takes.
     if let Some(uuid) = parameters.string("uuid")? {
         let why = "belongs to the namespace here: give it to nvmf_subsystem_add_ns";
@@ -164,7 +158,7 @@ pub(super) fn make(
     if name.is_empty() {
         return Err(parameters.refuse("name", &json!(name), "a name"));
     }
-    let change = view.target.make_device(&name, base, recipe);
+    let change = view.target.make_device(section);
     let change = change.map_err(|error| subsystem::refusal(parameters, &error))?;
     Ok((change, json!(name)))
 }

@@ -10,11 +10,12 @@
 
 use std::sync::Arc;
 
-use ::bdev::{Affected, Device, Fault, Layer, Rule};
+use ::bdev::{Affected, Device, Layer, Rule};
 use nvmf_core::ChangeId;
 use serde_json::{Value, json};
 
-use super::{Recipe, View, device};
+use super::{View, device, layer};
+use crate::config::{DeviceKind, DeviceSection};
 use crate::injection::{self, Details, ERRORS, PENDING_US_MAX};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
@@ -39,15 +40,17 @@ const SEED: u64 = 0;
 /// SPDK names it so too.
 pub(super) fn create(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
     let base_name = parameters.needed_string("base_name", "the name of a device")?;
-    let base = view.target.devices().iter().map(|facts| Arc::clone(facts.device)).find(|d| d.name() == base_name);
-    let name = format!("EE_{base_name}");
-    let made_name = name.clone();
-    let recipe: Recipe = Box::new(move || {
-        // That there is none is said before this is called.
-        let base = base.ok_or_else(|| anyhow::anyhow!("the base device is gone"))?;
-        Ok(Arc::new(Fault::new(&made_name, base, SEED)) as Arc<dyn Device>)
-    });
-    let (change, _) = device::make(view, parameters, name, Some(base_name.into()), recipe)?;
+    let name = parameters.string("name")?.map_or_else(|| format!("EE_{base_name}"), str::to_owned);
+    let mut rules = Vec::new();
+    if parameters.any("rules").is_some() {
+        for rule in parameters.objects("rules", &INJECT[1..])? {
+            rules.extend(self::rules(&rule, None)?);
+        }
+    }
+    let seed = parameters.number("seed")?.unwrap_or(SEED);
+    let kind = DeviceKind::Fault { base: base_name.to_owned(), seed, rules };
+    let section = DeviceSection::new(&name, layer::block_len_of(&view, base_name), kind);
+    let (change, _) = device::make(view, parameters, section)?;
     Ok((change, json!(true)))
 }
 
@@ -59,10 +62,30 @@ pub(super) fn delete(view: View<'_>, parameters: &Parameters<'_>) -> Result<Chan
 pub(super) fn inject(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
     let device = find(&view, parameters)?;
     let Some(Layer::Fault(fault)) = device.layer() else { return Err(RpcError::no_such("bdev", device.name())) };
-    let kinds = "\"read\", \"write\", \"unmap\", \"flush\", \"all\" or \"clear\"";
+    if parameters.string("io_type")? == Some("clear") {
+        // Checked all the same.
+        error_of(parameters, true)?;
+        fault.clear();
+        fault.release_stalled();
+        return Ok(json!(true));
+    }
+    for rule in rules(parameters, Some(1))? {
+        fault.set(rule);
+    }
+    Ok(json!(true))
+}
+
+/// What is to go wrong, for each kind of operation that `io_type` stands for: so often as `num` says, or `count_default` where it does not.
+fn rules(parameters: &Parameters<'_>, count_default: Option<u64>) -> Result<Vec<Rule>, RpcError> {
+    let kinds = if count_default.is_some() {
+        "\"read\", \"write\", \"unmap\", \"flush\", \"all\" or \"clear\""
+    } else {
+        "\"read\", \"write\", \"unmap\", \"flush\" or \"all\""
+    };
     let kind = parameters.needed_string("io_type", kinds)?;
-    let (error, details) = error_of(parameters, kind == "clear")?;
-    let count = parameters.number_in("num", 0..=u64::from(u32::MAX))?.unwrap_or(1);
+    let (error, details) = error_of(parameters, false)?;
+    let count = parameters.number_in("num", 0..=u64::from(u32::MAX))?.or(count_default);
+    let count = count.and_then(|count| u32::try_from(count).ok());
     let outstanding_min = parameters.number("queue_depth")?.unwrap_or(0);
     let one_in = parameters.number_in("one_in", 1..=u64::from(u32::MAX))?.unwrap_or(1);
     let one_in = u32::try_from(one_in).unwrap_or(u32::MAX);
@@ -72,22 +95,12 @@ pub(super) fn inject(view: View<'_>, parameters: &Parameters<'_>) -> Result<Valu
         let start = start.unwrap_or(0);
         start..block_count.map_or(u64::MAX, |count| start.saturating_add(count))
     });
-    if kind == "clear" {
-        fault.clear();
-        fault.release_stalled();
-        return Ok(json!(true));
-    }
-    let Some(affected) = injection::affected(kind) else {
-        return Err(parameters.refuse("io_type", &json!(kind), kinds));
+    let affected = injection::affected(kind).ok_or_else(|| parameters.refuse("io_type", &json!(kind), kinds))?;
+    let rule = |affected: &Affected| {
+        let effect = injection::effect(error, details, *affected)?;
+        Some(Rule { count, outstanding_min, one_in, blocks: blocks.clone(), ..Rule::always(*affected, effect) })
     };
-    for affected in affected {
-        let count = Some(u32::try_from(count).unwrap_or(u32::MAX));
-        let blocks = blocks.clone();
-        if let Some(effect) = injection::effect(error, details, *affected) {
-            fault.set(Rule { count, outstanding_min, one_in, blocks, ..Rule::always(*affected, effect) });
-        }
-    }
-    Ok(json!(true))
+    Ok(affected.iter().filter_map(rule).collect())
 }
 
 /// Which `error_type` it is, and its numbers.

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use ::bdev::{Delay, Device, Latencies, LatencyKind, Layer, Partition};
+use ::bdev::{Device, Latencies, LatencyKind, Layer};
 use nvmf_core::ChangeId;
-use nvmf_core::target::Base;
 use serde_json::{Value, json};
 
-use super::{MadeSeveral, Recipe, View, device};
+use super::{MadeSeveral, View, device};
+use crate::config::{DeviceKind, DeviceSection};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
@@ -22,7 +22,9 @@ pub(super) const DELAY: &[&str] = &[
     "avg_write_latency",
     "p99_write_latency",
     "uuid",
+    "seed",
 ];
+pub(super) const PARTITION: &[&str] = &["name", "base_bdev_name", "offset_blocks", "num_blocks", "uuid"];
 pub(super) const UPDATE_LATENCY: &[&str] = &["delay_bdev_name", "latency_type", "latency_us"];
 pub(super) const SPLIT: &[&str] = &["base_bdev", "split_count", "split_size_mb"];
 
@@ -32,7 +34,7 @@ const MIB: u64 = 1 << 20;
 /// More is a mistake: the target has no room for so many devices.
 const SPLIT_COUNT_MAX: u64 = 1 << 16;
 
-/// Chance is for the configuration to decide: here every run is the same.
+/// Where nobody says what decides chance, every run is the same.
 const SEED: u64 = 0;
 
 /// What `latency_type` can be.
@@ -56,13 +58,10 @@ pub(super) fn create_delay(view: View<'_>, parameters: &Parameters<'_>) -> Resul
         write_us: latency("avg_write_latency")?,
         write_p99_us: latency("p99_write_latency")?,
     };
-    let (base, made_name) = (find(&view, base_name), name.clone());
-    let recipe: Recipe = Box::new(move || {
-        // That there is none is said before this is called.
-        let base = base.ok_or_else(|| anyhow::anyhow!("the base device is gone"))?;
-        Ok(Arc::new(Delay::new(&made_name, base, latencies, SEED)?) as Arc<dyn Device>)
-    });
-    device::make(view, parameters, name, Some(base_name.into()), recipe)
+    let kind =
+        DeviceKind::Delay { base: base_name.to_owned(), latencies, seed: parameters.number("seed")?.unwrap_or(SEED) };
+    let section = DeviceSection::new(&name, block_len_of(&view, base_name), kind);
+    device::make(view, parameters, section)
 }
 
 pub(super) fn update_latency(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
@@ -87,6 +86,30 @@ pub(super) fn delete_delay(view: View<'_>, parameters: &Parameters<'_>) -> Resul
         None => Err(RpcError::no_such("bdev", name)),
         Some(Some(Layer::Delay(_))) => device::delete(view, parameters),
         Some(_) => Err(parameters.refuse("name", &json!(name), "that of a device of bdev_delay_create")),
+    }
+}
+
+/// SPDK has none: its partitions are equal parts, or what a partition table says.
+pub(super) fn create_partition(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
+    let name = device::needed_name(parameters)?.to_owned();
+    let base_name = parameters.needed_string("base_bdev_name", "the name of a device")?;
+    let base = find(&view, base_name).ok_or_else(|| RpcError::no_such("bdev", base_name))?;
+    let geometry = base.geometry();
+    let block_len = u64::from(geometry.block_len);
+    let last = geometry.block_count.saturating_sub(1);
+    let offset = parameters.number_in("offset_blocks", 0..=last)?.unwrap_or(0);
+    let count = parameters.number_in("num_blocks", 1..=geometry.block_count - offset.min(last))?;
+    let len = count.map(|count| count * block_len);
+    let kind = DeviceKind::Partition { base: base_name.to_owned(), offset: offset * block_len, len };
+    device::make(view, parameters, DeviceSection::new(&name, geometry.block_len, kind))
+}
+
+pub(super) fn delete_partition(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let name = device::needed_name(parameters)?;
+    match find(&view, name).as_ref().map(|device| device.layer()) {
+        None => Err(RpcError::no_such("bdev", name)),
+        Some(Some(Layer::Partition(_))) => device::delete(view, parameters),
+        Some(_) => Err(parameters.refuse("name", &json!(name), "that of a partition of another device")),
     }
 }
 
@@ -119,11 +142,9 @@ pub(super) fn create_split(view: View<'_>, parameters: &Parameters<'_>) -> Resul
     }
     let mut changes = Vec::new();
     for (number, name) in (0..).zip(&names) {
-        let (made_of, made_name, start) = (Arc::clone(&base), name.clone(), number * block_count);
-        let recipe: Recipe =
-            Box::new(move || Ok(Arc::new(Partition::new(&made_name, made_of, start, block_count)?) as Arc<dyn Device>));
-        let below = Base { name: base_name, blocks: Some(start..start + block_count) };
-        let change = view.target.make_device(name, Some(below), recipe);
+        let len = block_count * u64::from(geometry.block_len);
+        let kind = DeviceKind::Partition { base: base_name.to_owned(), offset: number * len, len: Some(len) };
+        let change = view.target.make_device(DeviceSection::new(name, geometry.block_len, kind));
         changes.push(change.map_err(|error| super::subsystem::refusal(parameters, &error))?);
     }
     Ok((changes, json!(names)))
@@ -169,6 +190,11 @@ pub(super) fn describe(layer: Layer<'_>, name: &str) -> Value {
             json!({ "split": { "base_bdev": partition.base_name(), "offset_blocks": partition.blocks().start } })
         }
     }
+}
+
+/// That there is no such device is said elsewhere.
+pub(super) fn block_len_of(view: &View<'_>, name: &str) -> u32 {
+    find(view, name).map_or(512, |device| device.geometry().block_len)
 }
 
 fn find(view: &View<'_>, name: &str) -> Option<Arc<dyn Device>> {

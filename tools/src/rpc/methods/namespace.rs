@@ -37,8 +37,8 @@ pub(super) fn add(view: View<'_>, parameters: &Parameters<'_>) -> Result<(Change
         nsid,
         device: described.needed_string("bdev_name", "the name of a device")?.to_owned(),
         uuid: described.string("uuid")?.map(|text| uuid(&described, text)).transpose()?,
-        nguid: described.string("nguid")?.map(|text| hexadecimal(&described, "nguid", text)).transpose()?,
-        eui64: described.string("eui64")?.map(|text| hexadecimal(&described, "eui64", text)).transpose()?,
+        nguid: described.string("nguid")?.map(|text| identifier(&described, "nguid", text)).transpose()?,
+        eui64: described.string("eui64")?.map(|text| identifier(&described, "eui64", text)).transpose()?,
         ana_group: described.number("anagrpid")?.map(|group| narrow(&described, "anagrpid", group)).transpose()?,
         is_auto_visible: !described.boolean("no_auto_visible")?.unwrap_or(false),
         persistence_file: described.string("ptpl_file")?.map(|path| absolute(&described, path)).transpose()?,
@@ -117,7 +117,8 @@ pub fn ana_state(text: &str) -> Option<AnaState> {
 }
 
 /// The word for a state.
-pub(super) fn ana_word(state: AnaState) -> &'static str {
+#[must_use]
+pub fn ana_word(state: AnaState) -> &'static str {
     match state {
         AnaState::Optimized => "optimized",
         AnaState::NonOptimized => "non_optimized",
@@ -147,12 +148,12 @@ fn uuid(parameters: &Parameters<'_>, text: &str) -> Result<Uuid, RpcError> {
     Uuid::try_parse(text).map_err(|_| parameters.refuse("uuid", &json!(text), "a UUID"))
 }
 
-fn hexadecimal<const LEN: usize>(parameters: &Parameters<'_>, name: &str, text: &str) -> Result<[u8; LEN], RpcError> {
+fn identifier<const LEN: usize>(parameters: &Parameters<'_>, name: &str, text: &str) -> Result<[u8; LEN], RpcError> {
     let allowed = || format!("{} hexadecimal digits", 2 * LEN);
     bytes(text).ok_or_else(|| parameters.refuse(name, &json!(text), &allowed()))
 }
 
-/// Bytes in hexadecimal, as SPDK writes NGUID and EUI-64.
+/// Bytes in hexadecimal, as SPDK takes NGUID and EUI-64.
 #[must_use]
 pub fn bytes<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
     if text.len() != 2 * LEN || !text.is_ascii() {
@@ -163,4 +164,10 @@ pub fn bytes<const LEN: usize>(text: &str) -> Option<[u8; LEN]> {
         *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
     }
     Some(bytes)
+}
+
+/// The same the other way, as SPDK writes them.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }

@@ -7,7 +7,7 @@ use nvmf_core::spec::{ControllerModel, SubsystemSpec};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::namespace::ana_word;
+use super::namespace::{ana_word, hexadecimal};
 use super::{View, thread};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
@@ -137,7 +137,9 @@ fn state(stage: QpairStage) -> &'static str {
     }
 }
 
-pub(super) fn describe_address(address: &SocketAddr, transport_type: &str) -> Value {
+/// An address in SPDK's four words.
+#[must_use]
+pub fn describe_address(address: &SocketAddr, transport_type: &str) -> Value {
     json!({
         "trtype": transport_type,
         "adrfam": if address.is_ipv4() { "IPv4" } else { "IPv6" },
@@ -197,8 +199,4 @@ fn describe_subsystem(subsystem: &SubsystemSpec, transport_type: &str) -> Value 
         described["controller_model"] = json!("static");
     }
     described
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }

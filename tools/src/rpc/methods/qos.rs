@@ -1,12 +1,13 @@
 //! `bdev_set_qos_limit`: limits of any device, under SPDK's name and with its parameters.
 //!
-//! As with SPDK, 0 takes a limit away and what is left out stays. SPDK rounds operations up to thousands and has no limits for each host, none of reads or writes alone in operations,
+//! As with SPDK, 0 takes a limit away and what is left out stays. SPDK rounds operations up to thousands, takes whole megabytes, and has no limits for each host, none of reads or writes alone in operations,
 //! and no burst; those are ours.
 
 use ::bdev::{BURST_MS_MAX, BURST_MS_MIN, Limits, Rates};
 use serde_json::{Value, json};
 
 use super::{View, device};
+use crate::config::mebibytes;
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
@@ -27,9 +28,6 @@ pub(super) const SET: &[&str] = &[
     "burst_ms",
 ];
 
-/// What SPDK calls a megabyte.
-const MIB: u64 = 1 << 20;
-
 pub(super) fn set_limit(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
     let name = device::needed_name(parameters)?;
     let devices = view.target.devices();
@@ -42,7 +40,7 @@ pub(super) fn set_limit(view: View<'_>, parameters: &Parameters<'_>) -> Result<V
         host: rates(parameters, old.host, "host_")?,
         burst_ms: burst_ms.and_then(|ms| u32::try_from(ms).ok()).unwrap_or(old.burst_ms),
     };
-    if SET[1..].iter().all(|field| parameters.number(field) == Ok(None)) {
+    if SET[1..].iter().all(|field| parameters.any(field).is_none()) {
         return Err(parameters.missing("rw_ios_per_sec", "given, or another limit"));
     }
     if limits != old {
@@ -54,10 +52,7 @@ pub(super) fn set_limit(view: View<'_>, parameters: &Parameters<'_>) -> Result<V
 
 fn rates(parameters: &Parameters<'_>, old: Rates, whose: &str) -> Result<Rates, RpcError> {
     let operations = |word: &str, old| Ok(parameters.number(&format!("{whose}{word}_ios_per_sec"))?.unwrap_or(old));
-    let bytes = |word: &str, old| {
-        let mib = parameters.number_in(&format!("{whose}{word}_mbytes_per_sec"), 0..=u64::MAX / MIB)?;
-        Ok(mib.map_or(old, |mib| mib * MIB))
-    };
+    let bytes = |word: &str, old| Ok(parameters.mebibytes(&format!("{whose}{word}_mbytes_per_sec"))?.unwrap_or(old));
     Ok(Rates {
         operations: operations("rw", old.operations)?,
         reads: operations("r", old.reads)?,
@@ -73,24 +68,24 @@ pub(super) fn describe(limits: Limits) -> Value {
     let Limits { device, host, burst_ms } = limits;
     let mut value = json!({
         "rw_ios_per_sec": device.operations,
-        "rw_mbytes_per_sec": device.bytes / MIB,
-        "r_mbytes_per_sec": device.read_bytes / MIB,
-        "w_mbytes_per_sec": device.write_bytes / MIB,
+        "rw_mbytes_per_sec": mebibytes(device.bytes),
+        "r_mbytes_per_sec": mebibytes(device.read_bytes),
+        "w_mbytes_per_sec": mebibytes(device.write_bytes),
     });
     if limits.is_any() {
         let ours = [
-            ("r_ios_per_sec", device.reads),
-            ("w_ios_per_sec", device.writes),
-            ("host_rw_ios_per_sec", host.operations),
-            ("host_r_ios_per_sec", host.reads),
-            ("host_w_ios_per_sec", host.writes),
-            ("host_rw_mbytes_per_sec", host.bytes / MIB),
-            ("host_r_mbytes_per_sec", host.read_bytes / MIB),
-            ("host_w_mbytes_per_sec", host.write_bytes / MIB),
-            ("burst_ms", burst_ms.into()),
+            ("r_ios_per_sec", json!(device.reads)),
+            ("w_ios_per_sec", json!(device.writes)),
+            ("host_rw_ios_per_sec", json!(host.operations)),
+            ("host_r_ios_per_sec", json!(host.reads)),
+            ("host_w_ios_per_sec", json!(host.writes)),
+            ("host_rw_mbytes_per_sec", mebibytes(host.bytes)),
+            ("host_r_mbytes_per_sec", mebibytes(host.read_bytes)),
+            ("host_w_mbytes_per_sec", mebibytes(host.write_bytes)),
+            ("burst_ms", json!(burst_ms)),
         ];
         for (name, number) in ours {
-            value[name] = json!(number);
+            value[name] = number;
         }
     }
     value

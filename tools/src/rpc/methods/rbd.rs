@@ -6,16 +6,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::bdev::{Ceph, Cluster, ClusterOptions, Connection, Device, Rbd, RbdOptions, Standing};
+use ::bdev::{Ceph, Cluster, ClusterOptions, Device, Rbd, RbdOptions, Standing};
 use nvmf_core::ChangeId;
 use serde_json::{Value, json};
 
-use super::{Recipe, View, Work, device, subsystem};
+use super::{View, Work, device, subsystem};
 use crate::clusters::Refusal;
+use crate::config::{DeviceKind, DeviceSection, RbdCluster, RbdSection};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
-/// SPDK's, and ours: `config_file`, `namespace_name`, `snapshot_name`, `fenced`.
+/// SPDK's, and ours: `config_file`, `key_file`, `namespace_name`, `snapshot_name`, `fenced`, `queue_depth`.
 pub(super) const CREATE: &[&str] = &[
     "name",
     "user_id",
@@ -30,6 +31,8 @@ pub(super) const CREATE: &[&str] = &[
     "namespace_name",
     "snapshot_name",
     "fenced",
+    "key_file",
+    "queue_depth",
 ];
 pub(super) const REGISTER: &[&str] = &["name", "user_id", "config_param", "config_file", "key_file", "core_mask"];
 
@@ -45,38 +48,34 @@ pub(super) fn create(view: View<'_>, parameters: &Parameters<'_>) -> Result<(Cha
     let image = parameters.needed_string("rbd_name", "the name of an image")?;
     let text = |field| Ok::<_, RpcError>(parameters.string(field)?.map(str::to_owned));
     let block_len = device::block_len(parameters)?;
-    let options = RbdOptions {
-        namespace: text("namespace_name")?,
-        snapshot: text("snapshot_name")?,
-        block_len: block_len.ok_or_else(|| parameters.missing("block_size", "512 or 4096"))?,
-        read_only: parameters.boolean("read_only")?.unwrap_or(false),
-        fenced: parameters.boolean("fenced")?.unwrap_or(false),
-        ..RbdOptions::new(pool, image)
-    };
+    let block_len = block_len.ok_or_else(|| parameters.missing("block_size", "512 or 4096"))?;
     let settings = parameters.texts("config")?.unwrap_or_default();
     let user = text("user_id")?;
     let config_file = text("config_file")?.map(PathBuf::from);
+    let key_file = text("key_file")?.map(PathBuf::from);
     let shared = match parameters.string("cluster_name")? {
         None => None,
-        Some(cluster) => Some(view.clusters.find(cluster).ok_or_else(|| RpcError::no_such("cluster", cluster))?),
+        Some(cluster) if view.clusters.find(cluster).is_none() => return Err(RpcError::no_such("cluster", cluster)),
+        Some(cluster) => Some(cluster.to_owned()),
     };
-    if shared.is_some() && (user.is_some() || config_file.is_some() || !settings.is_empty()) {
+    if shared.is_some() && (user.is_some() || config_file.is_some() || key_file.is_some() || !settings.is_empty()) {
         return Err(parameters.out_of_place(
             "cluster_name",
-            "user_id, config_file and config were given when the cluster was registered",
+            "user_id, config_file, key_file and config were given when the cluster was registered",
         ));
     }
-    let made_name = name.clone();
-    let recipe: Recipe = Box::new(move || {
-        let connection = match shared {
-            Some(cluster) => Connection::Shared(cluster),
-            None => {
-                Connection::Own(Ceph::load(&made_name)?, ClusterOptions { config_file, user, settings, key_file: None })
-            }
-        };
-        Ok(Arc::new(Rbd::open(&made_name, connection, options)?) as Arc<dyn Device>)
+    let own = || RbdCluster::Own(ClusterOptions { config_file, user, settings, key_file });
+    let kind = DeviceKind::Rbd(RbdSection {
+        pool: pool.to_owned(),
+        image: image.to_owned(),
+        namespace: text("namespace_name")?,
+        snapshot: text("snapshot_name")?,
+        cluster: shared.map_or_else(own, RbdCluster::Shared),
+        read_only: parameters.boolean("read_only")?.unwrap_or(false),
+        fenced: parameters.boolean("fenced")?.unwrap_or(false),
+        queue_depth: device::queue_depth(parameters, RbdOptions::new(pool, image).queue_depth)?,
     });
-    device::make(view, parameters, name, None, recipe)
+    device::make(view, parameters, DeviceSection::new(&name, block_len, kind))
 }
 
 pub(super) fn delete(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {

@@ -10,6 +10,7 @@ use transport_rdma::target::Origin;
 
 use super::*;
 use crate::config::ReactorSection;
+use crate::opening::Means;
 use crate::{log, reactors};
 
 mod fuzz;
@@ -56,13 +57,15 @@ impl TargetAccess for Fake {
         Ok(2)
     }
 
-    fn make_device(&mut self, name: &str, base: Option<Base<'_>>, recipe: Recipe) -> Result<ChangeId, ControlError> {
+    fn make_device(&mut self, section: DeviceSection) -> Result<ChangeId, ControlError> {
         if !self.opens_devices {
             return Ok(a_change());
         }
-        let product = recipe().map(|device| format!("{} {:?}", device.product(), device.geometry().block_count));
-        let base = base.map(|base| base.name);
-        self.changes.push(format!("{name} of {base:?}: {product:?}"));
+        let base = section.base().map(String::as_str);
+        let below = self.devices.iter().find(|device| Some(device.name()) == base).cloned();
+        let made = Means::default().open(&section, below);
+        let product = made.map(|device| format!("{} {:?}", device.product(), device.geometry().block_count));
+        self.changes.push(format!("{} of {base:?}: {product:?}", section.name));
         Ok(a_change())
     }
 
@@ -92,6 +95,15 @@ impl TargetAccess for Fake {
             written_bytes: 512,
         };
         (nqn == NQN).then(|| vec![qpair(0, QpairStage::Admin), qpair(1, QpairStage::Draining)])
+    }
+
+    fn run(&mut self, steps: Vec<Step>, _started: Option<Box<Config>>) -> Result<ChangeId, ControlError> {
+        self.changes.extend(steps.into_iter().map(|step| format!("{} {}", step.method, step.params)));
+        Ok(a_change())
+    }
+
+    fn is_running(&self) -> bool {
+        false
     }
 
     fn change(&mut self, change: Change) -> Result<ChangeId, ControlError> {
@@ -125,6 +137,13 @@ impl TargetAccess for Fake {
         self.changes.push(format!("{rules:?}"));
         Ok(())
     }
+}
+
+/// Of a target that was started with next to nothing.
+fn asked() -> Asked {
+    let text = "[target]\nreactors = 1\n[rpc]\nsocket = \"x.sock\"\n";
+    let config = Config::parse(std::path::Path::new("x.toml"), text, &[0]).unwrap();
+    Asked::new(config.clone(), &config, None)
 }
 
 fn a_rule() -> PlacementRule {
@@ -200,10 +219,10 @@ fn with_target<R>(
     let (log, _layer) = log::tests::detached();
     let keyring = RefCell::default();
     let keyring = &keyring;
-    let (clusters, transport) = (&Clusters::default(), &TransportSection::default());
+    let (clusters, asked) = (&Clusters::default(), &asked());
     let (log, target_view) = (&log, &mut target);
     let view =
-        View { target: target_view, reactors, log, keyring, clusters, state: None, transport, transport_type: "RDMA" };
+        View { target: target_view, reactors, log, keyring, clusters, state: None, asked, transport_type: "RDMA" };
     let result = check(view);
     (result, target.changes)
 }
@@ -421,17 +440,9 @@ fn limits_take_spdks_parameters_and_more() {
     let reactors = reactors::tests::idle();
     let described = with_view(&reactors, |mut view| {
         let mut ask = |method, parameters: &Value| {
-            let View { target, reactors, log, keyring, clusters, state, transport, transport_type } = &mut view;
-            let view = View {
-                target: &mut **target,
-                reactors,
-                log,
-                keyring,
-                clusters,
-                state: *state,
-                transport,
-                transport_type,
-            };
+            let View { target, reactors, log, keyring, clusters, state, asked, transport_type } = &mut view;
+            let view =
+                View { target: &mut **target, reactors, log, keyring, clusters, state: *state, asked, transport_type };
             match super::perform(view, method, Some(parameters)) {
                 Ok(Outcome::Done(value)) => value,
                 other => panic!("{other:?}"),
@@ -613,10 +624,9 @@ fn placement_is_told_and_set_by_the_cpus_numbers() {
 fn log_levels_are_set_by_our_words_and_spdks() {
     let reactors = reactors::tests::idle();
     with_view(&reactors, |view| {
-        let View { target, reactors, log, keyring, clusters, state, transport, transport_type } = view;
+        let View { target, reactors, log, keyring, clusters, state, asked, transport_type } = view;
         let mut call = |method: &str, parameters: Value| {
-            let view =
-                View { target: &mut *target, reactors, log, keyring, clusters, state, transport, transport_type };
+            let view = View { target: &mut *target, reactors, log, keyring, clusters, state, asked, transport_type };
             perform(view, method, Some(&parameters))
         };
         assert_eq!(call("log_get_level", Value::Null).unwrap(), "INFO");

@@ -40,7 +40,7 @@ pub(super) fn create(view: View<'_>, parameters: &Parameters<'_>) -> Result<Valu
     if !kind.eq_ignore_ascii_case(view.transport_type) {
         return Err(parameters.refuse("trtype", &json!(kind), &allowed));
     }
-    for (name, key, most) in limits(view.transport) {
+    for (name, key, most) in limits(&view.asked.started().transport) {
         if let Some(asked) = parameters.number(name)?
             && asked > most
         {
@@ -68,12 +68,12 @@ pub(super) fn get_transports(view: View<'_>, parameters: &Parameters<'_>) -> Res
     }
     let mut described = json!({
         "trtype": view.transport_type,
-        "max_srq_depth": view.transport.shared_receive_count,
-        "no_srq": view.transport.shared_receive_count == 0,
+        "max_srq_depth": view.asked.started().transport.shared_receive_count,
+        "no_srq": view.asked.started().transport.shared_receive_count == 0,
         "dif_insert_or_strip": false,
         "zcopy": false,
     });
-    for (name, _, value) in limits(view.transport) {
+    for (name, _, value) in limits(&view.asked.started().transport) {
         described[name] = json!(value);
     }
     Ok(json!([described]))

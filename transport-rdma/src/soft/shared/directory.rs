@@ -106,6 +106,17 @@ impl Directory {
     }
 }
 
+/// The directory where the software fabric of this user has its sockets, or the given one: made if it is not there, refused if others may change it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn prepare_runtime_directory(path: Option<PathBuf>) -> io::Result<PathBuf> {
+    let directory = Directory::choose(path);
+    let prepared = directory.prepare();
+    prepared.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", directory.path.display())))?;
+    Ok(directory.path)
+}
+
 /// A listening socket and its file, which goes with it.
 #[derive(Debug)]
 pub(super) struct SocketFile {

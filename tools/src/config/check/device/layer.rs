@@ -89,7 +89,7 @@ fn check_base(section: &shape::Device, report: &mut Report<'_>, others: &[Device
     if !others.iter().any(|device| device.name == *wanted) {
         let names = others.iter().map(|device| device.name.as_str());
         let allowed = match nearest(wanted, names) {
-            Some(near) => format!("a [[device]] that stands before this one; did you mean \"{near}\"?"),
+            Some(near) => format!("a [[device]] that stands before this one; did you mean {near:?}?"),
             None => "a [[device]] that stands before this one".to_owned(),
         };
         report.refuse(base.span(), &field, quoted(wanted), &allowed);

@@ -36,12 +36,20 @@ fn run(reactors: &Reactors, device: &Arc<dyn Device>, input: &[u8]) -> Features 
             incoming.extend_from_slice(&request.as_bytes()[..cut]);
             asked += 1;
         }
-        let transport = TransportSection::default();
+        let started = super::asked();
         let flow = rpc::answer(&mut incoming, &mut outgoing, &mut deferred, |method, parameters| {
             let (target, keyring) = (&mut target, &keyring);
-            let (clusters, transport) = (&Clusters::default(), &transport);
-            let view =
-                View { target, reactors, log: &log, keyring, clusters, state: None, transport, transport_type: "RDMA" };
+            let clusters = &Clusters::default();
+            let view = View {
+                target,
+                reactors,
+                log: &log,
+                keyring,
+                clusters,
+                state: None,
+                asked: &started,
+                transport_type: "RDMA",
+            };
             let outcome = super::super::perform(view, method, parameters);
             let place = METHODS.iter().position(|(name, _, _)| *name == method).unwrap_or(METHODS.len()) as u64;
             let seen = match &outcome {
