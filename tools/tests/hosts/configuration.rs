@@ -56,7 +56,7 @@ fn a_file_that_is_read_again_changes_what_differs_and_nothing_else() {
     assert!(super::processes::wait_for(PATIENCE, || nsids(&target) == [1, 2, 3, 4, 9]), "{:?}", nsids(&target));
     // What takes a restart is told, and the rest done; what is wrong changes nothing.
     edit(&target, |text| {
-        text.replacen("cpus = [0]", "reactors = 3", 1).replacen(
+        text.replacen("cpus = [0]\n", "cpus = [0]\nqueue_pairs = 99\n", 1).replacen(
             "size = \"1GiB\"\n",
             "size = \"1GiB\"\nlimits = { iops = 1000000 }\n",
             1,
@@ -64,7 +64,7 @@ fn a_file_that_is_read_again_changes_what_differs_and_nothing_else() {
     });
     let told = target.result("reload_config", json!({}));
     assert_eq!(told["calls"], json!(["bdev_set_qos_limit"]));
-    assert!(told["not_applied"][0].as_str().unwrap().starts_with("target.cpus"), "{told}");
+    assert!(told["not_applied"][0].as_str().unwrap().starts_with("target.queue_pairs"), "{told}");
     edit(&target, |text| text.replacen("nsid = 9", "nsid = 0", 1));
     let (code, text) = target.refusal("reload_config", json!({}));
     assert!(code == -32602 && text.contains("target.toml:") && text.contains("nsid"), "{text}");

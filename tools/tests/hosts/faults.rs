@@ -99,7 +99,8 @@ fn what_is_injected_is_what_hosts_see() {
     let held = target.host(&["--nsid", MEMORY, "-w", "write", "-o", "4k", "-q", "2", "-n", "2"]);
     assert!(wait_for(PATIENCE, || target.metric("nvmf_device_leases{cpu=\"0\"}") == 2.0));
     target.ends_clean();
-    held.fails();
+    // It may have had its answers before it was disconnected.
+    drop(held);
 }
 
 #[test]
