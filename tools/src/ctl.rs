@@ -7,6 +7,7 @@
 mod access;
 mod controller;
 mod device;
+mod doctor;
 mod key;
 mod listener;
 mod namespace;
@@ -98,6 +99,10 @@ enum Command {
     /// Rates are of the last interval. Latencies are those of the device below a namespace; reads out of a device's own memory take it no time, and have none. Busy is the share of time in
     /// turns that found something to do; a CPU that polls and finds nothing is in POLL%.
     Top(top::Top),
+    /// Looks for what on this machine keeps a target from running, or from running well. Needs no target.
+    ///
+    /// Each finding has why it matters and the command that mends it. Exit status 1: there is a problem (warnings are none).
+    Doctor(doctor::Doctor),
     /// Calls a method by its name, and prints its result.
     Rpc {
         /// The method, such as nvmf_get_subsystems; `nvmf-ctl target methods` lists them.
@@ -126,8 +131,11 @@ pub fn command() -> clap::Command {
 pub fn run(arguments: &Arguments) -> ExitCode {
     match arguments.perform() {
         Ok(answer) if answer == Answer::default() => ExitCode::SUCCESS,
-        Ok(answer) if arguments.json => print(&format!("{:#}\n", answer.json)),
-        Ok(answer) => print(&format!("{}\n", answer.text)),
+        Ok(answer) => {
+            let text = if arguments.json { format!("{:#}\n", answer.json) } else { format!("{}\n", answer.text) };
+            let printed = print(&text);
+            if answer.has_problem { ExitCode::FAILURE } else { printed }
+        }
         Err(trouble) => {
             eprintln!("nvmf-ctl: {trouble}");
             trouble.exit_code()
@@ -166,6 +174,7 @@ impl Arguments {
                 top.perform(&mut self.client()?, self.json)?;
                 Ok(Answer::default())
             }
+            Command::Doctor(doctor) => doctor.perform(self.socket.as_deref()),
             Command::Rpc { method, parameters } => {
                 let parameters = read_parameters(parameters.as_deref())?;
                 let result = self.client()?.call(method, &parameters)?;

@@ -15,7 +15,7 @@ pub fn cpus_allowed() -> Vec<usize> {
 }
 
 /// Reads a list such as `0-3,8`. What it cannot read it leaves out.
-fn cpu_list(list: &str) -> Vec<usize> {
+pub(crate) fn cpu_list(list: &str) -> Vec<usize> {
     let mut cpus = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -33,6 +33,24 @@ pub(crate) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Whether this process may make an io_uring. None is made.
+pub(crate) fn io_uring_is_allowed() -> io::Result<()> {
+    let entry_count: libc::c_uint = 1;
+    let no_parameters = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: the kernel checks that there are parameters only after the right to make one, and says EFAULT of a null pointer, which it does not follow.
+    let outcome = unsafe { libc::syscall(libc::SYS_io_uring_setup, entry_count, no_parameters) };
+    let error = io::Error::last_os_error();
+    if outcome >= 0 || error.raw_os_error() == Some(libc::EFAULT) { Ok(()) } else { Err(error) }
+}
+
+/// Whether this process may write to a file, or make files in a directory.
+pub(crate) fn is_writable(path: &std::path::Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: the string ends with a zero byte, and lives through the call.
+    unsafe { libc::access(path.as_ptr(), libc::W_OK) == 0 }
+}
+
 /// The calling thread runs when others have nothing to do, or little.
 pub(crate) fn yield_to_others() -> io::Result<()> {
     const NICE: libc::c_int = 10;

@@ -192,6 +192,23 @@ fn mistakes_are_told_with_the_way_out_and_have_their_status() {
     assert_eq!(ctl.json(&["device", "list"]).as_array().unwrap().len(), 3);
 }
 
+/// What it finds depends on the machine; that it looks at everything, and says so in its status, does not.
+#[test]
+fn doctor_looks_at_this_machine() {
+    let target = Target::start("ctl-doctor");
+    let output = Ctl(&target).run(&["--json", "doctor"]);
+    let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = findings.as_array().unwrap();
+    for check in ["hugepages", "memlock", "CPUs", "RDMA", "firewall", "io_uring", "target"] {
+        assert!(findings.iter().any(|finding| finding["check"] == check), "{check}: {findings:?}");
+    }
+    assert!(findings.iter().all(|finding| (finding["level"] == "ok") == finding["fix"].is_null()), "{findings:?}");
+    let has_problem = findings.iter().any(|finding| finding["level"] == "problem");
+    assert_eq!(output.status.code(), Some(i32::from(has_problem)));
+    let of_target = findings.iter().find(|finding| finding["check"] == "target").unwrap();
+    assert!(of_target["finding"].as_str().unwrap().contains("Quiesce v"), "{of_target}");
+}
+
 #[test]
 fn without_a_target_the_path_and_the_way_out_are_told() {
     let directory = std::env::temp_dir().join(format!("quiesce-ctl-none-{}", std::process::id()));

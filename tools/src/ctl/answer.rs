@@ -10,12 +10,14 @@ pub struct Answer {
     pub json: Value,
     /// The same for people, without an end of line.
     pub text: String,
+    /// It tells of a problem: the exit status says so.
+    pub has_problem: bool,
 }
 
 impl Answer {
     /// A result and what it means.
     pub fn new(json: Value, text: impl Into<String>) -> Self {
-        Self { json, text: text.into() }
+        Self { json, text: text.into(), has_problem: false }
     }
 }
 
