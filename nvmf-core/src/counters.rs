@@ -35,6 +35,10 @@ pub struct PollGroupCounters {
     pub keep_alive_expired_count: Counter,
     /// Qpairs that ended for want of a Connect.
     pub connect_timeout_count: Counter,
+    /// Admin qpairs whose Connect succeeded.
+    pub admin_connect_count: Counter,
+    /// I/O qpairs whose Connect succeeded.
+    pub io_connect_count: Counter,
     /// Connects answered with an error status.
     pub connect_refused_count: Counter,
     /// Authentications that succeeded: one for each queue and each time.

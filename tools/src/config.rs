@@ -27,6 +27,7 @@ use uuid::Uuid;
 pub use check::serial_number;
 pub use log_level::{LOG_LEVELS, log_filter};
 pub use merge::merge;
+pub(crate) use report::nearest;
 pub use report::{ConfigError, Problem};
 pub use size::Size;
 pub use steps::{SUBSYSTEMS, Step, Way, mebibytes, of_subsystem, to_spdk, way, whole};

@@ -45,6 +45,7 @@ use crate::config::Step;
 use crate::keeper::{Keeper, Outcome as Kept};
 use crate::keyring::Keyring;
 use crate::log::Log;
+use crate::notifications::{Notifications, REGISTERED, UNREGISTERED};
 use crate::opening::Means;
 use crate::present::Asked;
 use crate::rpc::{Deferred, methods};
@@ -163,6 +164,7 @@ impl<P: Provider> ControlProgram<P> {
             keeper: parts.keeper,
             means: parts.means,
             asked: parts.asked,
+            notifications: Notifications::default(),
             script: None,
         };
         Ok(Self {
@@ -252,6 +254,7 @@ impl<P: Provider> ControlProgram<P> {
                     if let Ok(made) = &result {
                         self.watch.add(&made.device);
                         self.desk.asked.add(*section);
+                        self.desk.notifications.add(REGISTERED, made.device.name());
                         let core = self.desk.control.core();
                         self.desk.asked.forget(|name| {
                             core.devices().any(|facts| facts.device.name() == name) || name == made.device.name()
@@ -359,6 +362,7 @@ impl<P: Provider> ControlProgram<P> {
             self.answer(turn, told);
         }
         while let Some(device) = self.desk.control.next_retired(turn) {
+            self.desk.notifications.add(UNREGISTERED, device.device.name());
             self.desk.worker.retire(device);
         }
     }

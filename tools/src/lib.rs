@@ -11,6 +11,7 @@
 //! | [`present`] | what a running target is, as a configuration |
 //! | [`saved`] | the file that keeps what requests have changed |
 //! | [`spdk_file`] | configuration files of SPDK's |
+//! | [`notifications`] | the last devices that came and went |
 //! | [`clusters`] | connections to Ceph clusters that devices share |
 //! | [`keyring`], `workers` | keys of hosts; threads that compute for authentications |
 //! | [`config`], [`log`] | the configuration file; the log |
@@ -31,6 +32,7 @@ pub mod rpc;
 pub mod reactors;
 
 pub mod clusters;
+pub mod notifications;
 pub mod opening;
 pub mod present;
 pub mod saved;

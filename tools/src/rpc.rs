@@ -13,8 +13,8 @@ mod parameters;
 use nvmf_core::ChangeId;
 use serde_json::{Value, json};
 
-/// Longest request.
-pub const REQUEST_LEN_MAX: usize = 64 << 10;
+/// Longest request: room for a configuration of a few thousand namespaces.
+pub const REQUEST_LEN_MAX: usize = 1 << 20;
 
 /// JSON-RPC 2.0, 5.1.
 const PARSE_ERROR: i64 = -32700;
@@ -43,17 +43,27 @@ pub enum Outcome {
     SeveralBegun(Vec<ChangeId>, Value),
 }
 
-/// A request whose answer comes later.
+/// A request, or a batch of them, whose answer comes later.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deferred {
-    /// When these are done.
-    pub changes: Vec<ChangeId>,
+    /// Requests that wait.
+    waiting: Vec<Waiting>,
+    /// Answers to those of a batch that do not.
+    answers: Vec<Value>,
+    is_batch: bool,
+}
+
+/// A request that waits.
+#[derive(Clone, Debug, PartialEq)]
+struct Waiting {
+    /// For these to be done.
+    changes: Vec<ChangeId>,
     /// Why the first of those that came to nothing did.
-    pub failure: Option<String>,
+    failure: Option<String>,
     /// The request's.
-    pub id: Value,
+    id: Value,
     /// What it comes to.
-    pub result: Value,
+    result: Value,
 }
 
 /// Why a request was not done.
@@ -66,11 +76,20 @@ pub struct RpcError {
 }
 
 impl RpcError {
-    /// There is no such method.
+    /// There is no such method; one may be meant.
     #[must_use]
-    pub fn no_method(method: &str) -> Self {
-        let message = format!("Method not found: {method:?}; rpc_get_methods lists those that there are");
+    pub fn no_method(method: &str, near: Option<&str>) -> Self {
+        let way_out = match near {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "rpc_get_methods lists those that there are".to_owned(),
+        };
+        let message = format!("Method not found: {method:?}; {way_out}");
         Self { code: METHOD_NOT_FOUND, message }
+    }
+
+    /// It is no request.
+    fn invalid(why: &str) -> Self {
+        Self { code: INVALID_REQUEST, message: format!("Invalid request: {why}") }
     }
 
     /// A parameter is missing, unknown, or not what it may be.
@@ -137,64 +156,96 @@ fn refuse_length(incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>) -> Flow {
     Flow::Close
 }
 
+/// One request, or a batch [JSON-RPC 2.0, 6].
 fn respond(
     request: &Value,
     outgoing: &mut Vec<u8>,
     deferred: &mut Vec<Deferred>,
     perform: &mut impl FnMut(&str, Option<&Value>) -> Result<Outcome, RpcError>,
 ) {
-    let id = request.get("id");
-    let invalid = |why: &str| RpcError { code: INVALID_REQUEST, message: format!("Invalid request: {why}") };
-    let result = match (request, request.get("method"), id) {
-        (Value::Array(_), _, _) => Err(invalid("a batch; send the requests one after the other")),
-        (Value::Object(_), _, Some(Value::Array(_) | Value::Object(_) | Value::Bool(_))) => {
-            Err(invalid("the id is neither a string nor a number"))
+    let mut all = Deferred { waiting: Vec::new(), answers: Vec::new(), is_batch: request.is_array() };
+    match request.as_array() {
+        Some(batch) if batch.is_empty() => {
+            return write(outgoing, &failure(&Value::Null, &RpcError::invalid("an empty batch")));
         }
-        (Value::Object(_), Some(Value::String(method)), _) => {
-            if request.get("jsonrpc").is_some_and(|version| version != "2.0") {
-                Err(invalid("jsonrpc is not \"2.0\""))
-            } else {
-                perform(method, request.get("params"))
-            }
-        }
-        (Value::Object(_), _, _) => Err(invalid("method is missing, or no string")),
-        _ => Err(invalid("not an object")),
-    };
-    // JSON-RPC 2.0, 4.1: a request without an id is not answered, unless it was none.
-    let response = match (result, id) {
-        (Ok(_), None) => return,
-        (Err(error), None) if error.code != INVALID_REQUEST => return,
-        (Ok(Outcome::Begun(change, result)), Some(id)) => {
-            return deferred.push(Deferred { changes: vec![change], failure: None, id: id.clone(), result });
-        }
-        (Ok(Outcome::SeveralBegun(changes, result)), Some(id)) => {
-            return deferred.push(Deferred { changes, failure: None, id: id.clone(), result });
-        }
-        (Ok(Outcome::Done(result)), Some(id)) => success(id, &result),
-        (Err(error), id) => failure(id.unwrap_or(&Value::Null), &error),
-    };
-    write(outgoing, &response);
+        Some(batch) => batch.iter().for_each(|request| all.take(request, perform)),
+        None => all.take(request, perform),
+    }
+    if all.waiting.is_empty() { all.write(outgoing) } else { deferred.push(all) }
 }
 
 impl Deferred {
+    fn take(&mut self, request: &Value, perform: &mut impl FnMut(&str, Option<&Value>) -> Result<Outcome, RpcError>) {
+        let id = request.get("id");
+        let invalid = |why: &str| Err(RpcError::invalid(why));
+        let result = match (request, request.get("method"), id) {
+            (Value::Object(_), _, Some(Value::Array(_) | Value::Object(_) | Value::Bool(_))) => {
+                invalid("the id is neither a string nor a number")
+            }
+            (Value::Object(_), Some(Value::String(method)), _) => {
+                if request.get("jsonrpc").is_some_and(|version| version != "2.0") {
+                    invalid("jsonrpc is not \"2.0\"")
+                } else {
+                    perform(method, request.get("params"))
+                }
+            }
+            (Value::Object(_), _, _) => invalid("method is missing, or no string"),
+            _ => invalid("not an object"),
+        };
+        // JSON-RPC 2.0, 4.1: a request without an id is not answered, unless it was none.
+        match (result, id) {
+            (Ok(_), None) => {}
+            (Err(error), None) if error.code != INVALID_REQUEST => {}
+            (Ok(Outcome::Begun(change, result)), Some(id)) => self.defer(vec![change], id, result),
+            (Ok(Outcome::SeveralBegun(changes, result)), Some(id)) => self.defer(changes, id, result),
+            (Ok(Outcome::Done(result)), Some(id)) => self.answers.push(success(id, &result)),
+            (Err(error), id) => self.answers.push(failure(id.unwrap_or(&Value::Null), &error)),
+        }
+    }
+
+    fn defer(&mut self, changes: Vec<ChangeId>, id: &Value, result: Value) {
+        self.waiting.push(Waiting { changes, failure: None, id: id.clone(), result });
+    }
+
     /// A change is done, or came to nothing. Whether it was the last that this waited for.
     pub fn is_ended_by(&mut self, change: ChangeId, failure: Option<&str>) -> bool {
-        let Some(place) = self.changes.iter().position(|other| *other == change) else { return false };
-        self.changes.swap_remove(place);
-        if self.failure.is_none() {
-            self.failure = failure.map(str::to_owned);
+        let mut is_concerned = false;
+        for request in &mut self.waiting {
+            if let Some(place) = request.changes.iter().position(|other| *other == change) {
+                request.changes.swap_remove(place);
+                is_concerned = true;
+                if request.failure.is_none() {
+                    request.failure = failure.map(str::to_owned);
+                }
+            }
         }
-        self.changes.is_empty()
+        let ended = self.waiting.extract_if(.., |request| request.changes.is_empty());
+        self.answers.extend(ended.map(|request| request.answer()));
+        is_concerned && self.waiting.is_empty()
+    }
+
+    /// Those of a batch together; nothing at all where none is answered.
+    fn write(&self, outgoing: &mut Vec<u8>) {
+        match self.answers.as_slice() {
+            [] => {}
+            [answer] if !self.is_batch => write(outgoing, answer),
+            answers => write(outgoing, &json!(answers)),
+        }
+    }
+}
+
+impl Waiting {
+    fn answer(&self) -> Value {
+        match &self.failure {
+            None => success(&self.id, &self.result),
+            Some(why) => failure(&self.id, &RpcError::internal(why.clone())),
+        }
     }
 }
 
 /// Answers a request whose changes are done, or came to nothing.
 pub fn answer_deferred(deferred: &Deferred, outgoing: &mut Vec<u8>) {
-    let response = match &deferred.failure {
-        None => success(&deferred.id, &deferred.result),
-        Some(why) => failure(&deferred.id, &RpcError::internal(why.clone())),
-    };
-    write(outgoing, &response);
+    deferred.write(outgoing);
 }
 
 fn success(id: &Value, result: &Value) -> Value {
@@ -222,7 +273,7 @@ mod tests {
         for piece in pieces {
             incoming.extend_from_slice(piece);
             flow = answer(&mut incoming, &mut outgoing, &mut Vec::new(), |method, _| match method {
-                "unknown" => Err(RpcError::no_method(method)),
+                "unknown" => Err(RpcError::no_method(method, None)),
                 known => Ok(Outcome::Done(json!(known))),
             });
         }
@@ -270,6 +321,30 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_answered_together() {
+        let text = br#"[{"id":1,"method":"a"},{"method":"b"},5,{"id":"x","method":"unknown"}]"#;
+        let (responses, flow, _) = feed(&[text]);
+        let [batch] = responses.as_slice() else { panic!("{responses:?}") };
+        let ids: Vec<&Value> = batch.as_array().unwrap().iter().map(|answer| &answer["id"]).collect();
+        assert_eq!((ids, flow), (vec![&json!(1), &Value::Null, &json!("x")], Flow::Open));
+        assert_eq!(batch[1]["error"]["code"], INVALID_REQUEST);
+        assert!(feed(&[br#"[{"method":"a"}]"#]).0.is_empty(), "notifications alone");
+
+        // One that waits keeps the others.
+        let change = methods::tests::a_change();
+        let (mut incoming, mut outgoing, mut deferred) = (text.to_vec(), Vec::new(), Vec::new());
+        answer(&mut incoming, &mut outgoing, &mut deferred, |method, _| match method {
+            "a" => Ok(Outcome::Begun(change, json!(true))),
+            other => Ok(Outcome::Done(json!(other))),
+        });
+        assert!(outgoing.is_empty() && deferred.len() == 1);
+        assert!(deferred[0].is_ended_by(change, Some("why")));
+        answer_deferred(&deferred[0], &mut outgoing);
+        let batch: Value = serde_json::from_slice(&outgoing).unwrap();
+        assert_eq!((batch.as_array().unwrap().len(), &batch[2]["error"]["message"]), (3, &json!("why")));
+    }
+
+    #[test]
     fn requests_that_are_none_are_told_apart_from_methods_that_are_not_there() {
         let one = |text: &str| feed(&[text.as_bytes()]).0;
         assert_eq!(
@@ -280,7 +355,7 @@ mod tests {
         for (text, why) in [
             (r#"{"id":1}"#, "method is missing"),
             (r#"{"id":1,"method":5}"#, "no string"),
-            (r#"[{"id":1,"method":"a"}]"#, "one after the other"),
+            ("[]", "an empty batch"),
             (r#"{"jsonrpc":"1.0","id":1,"method":"a"}"#, "not \"2.0\""),
             (r#"{"id":{},"method":"a"}"#, "neither a string nor a number"),
             ("5 ", "not an object"),

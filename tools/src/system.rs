@@ -113,6 +113,16 @@ impl Epoll {
     }
 }
 
+/// Sends this process a signal.
+///
+/// # Errors
+/// If there is no such signal.
+pub(crate) fn signal_oneself(signal: libc::c_int) -> io::Result<()> {
+    let own = libc::pid_t::try_from(std::process::id()).map_err(io::Error::other)?;
+    // SAFETY: takes no pointers.
+    succeeded(unsafe { libc::kill(own, signal) }).map(drop)
+}
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {

@@ -195,6 +195,9 @@ impl PollGroup {
             qpair.request(slot).command
         {
             qpair.size_queue(&connect);
+            let counted =
+                if connect.qid == 0 { &self.counters.admin_connect_count } else { &self.counters.io_connect_count };
+            counted.add(1);
         }
         if let Some(header) = header {
             header.set_controller_id(controller_id);

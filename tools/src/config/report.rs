@@ -123,7 +123,7 @@ fn suggestion_for_unknown(text: &str) -> Option<&str> {
 }
 
 /// The name that was probably meant, if one is near enough.
-pub(super) fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (written.chars().count() / 3).max(1);
     names
         .map(|name| (edit_distance(written, name), name))

@@ -1,16 +1,19 @@
 //! The target, as the methods of RPC reach it: the control plane's part of it, for the time of one request.
 
+use std::sync::Arc;
+
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
 use nvmf_core::target::{Base, ControllerFacts, DeviceFacts, QpairFacts};
-use nvmf_core::{ChangeError, ChangeId};
-use reactor::Turn;
+use nvmf_core::{ChangeError, ChangeId, Directory, PollGroupCounters};
+use reactor::{Cpu, Turn};
 use transport_rdma::target::{Change, Control, ControlError, Message, PlacementError, PlacementRule};
 use transport_rdma::verbs::Provider;
 
 use super::devices::{DeviceWorker, Wanted, Work};
 use super::script::Script;
 use crate::config::{Config, DeviceSection, Step};
+use crate::notifications::Notifications;
 use crate::opening::{Means, blocks_of};
 use crate::rpc::methods::TargetAccess;
 
@@ -20,6 +23,8 @@ pub(super) struct Access<'a, 't, P: Provider> {
     pub(super) worker: &'a DeviceWorker,
     pub(super) means: &'a Means,
     pub(super) script: &'a mut Option<Script>,
+    pub(super) directory: &'a Directory,
+    pub(super) notifications: &'a Notifications,
     pub(super) turn: &'a mut Turn<'t, Message<P>>,
 }
 
@@ -65,6 +70,14 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
         let change = self.control.begin_work(self.turn)?;
         self.worker.work(Some(change), device, work);
         Ok(change)
+    }
+
+    fn counters(&self, cpu: Cpu) -> Arc<PollGroupCounters> {
+        self.directory.counters(cpu)
+    }
+
+    fn notifications(&self) -> &Notifications {
+        self.notifications
     }
 
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {

@@ -13,6 +13,7 @@ use super::script::Script;
 use crate::keeper::Keeper;
 use crate::keyring::Keyring;
 use crate::log::Log;
+use crate::notifications::Notifications;
 use crate::opening::Means;
 use crate::present::Asked;
 use crate::rpc::methods::View;
@@ -27,6 +28,7 @@ pub(super) struct Desk<P: Provider> {
     pub(super) keeper: Keeper,
     pub(super) means: Means,
     pub(super) asked: Asked,
+    pub(super) notifications: Notifications,
     /// Calls that are just being performed one after the other.
     pub(super) script: Option<Script>,
 }
@@ -34,8 +36,8 @@ pub(super) struct Desk<P: Provider> {
 impl<P: Provider> Desk<P> {
     /// Has something done that methods can do.
     pub(super) fn with_view<R>(&mut self, turn: &mut Turn<'_, Message<P>>, act: impl FnOnce(View<'_>) -> R) -> R {
-        let Self { control, facts, log, keyring, worker, keeper, means, asked, script } = self;
-        let mut target = Access { control, turn, worker, means, script };
+        let Self { control, facts, log, keyring, worker, keeper, means, asked, notifications, script } = self;
+        let mut target = Access { control, turn, worker, means, script, directory: &facts.directory, notifications };
         act(View {
             target: &mut target,
             reactors: &facts.reactors,

@@ -13,8 +13,10 @@ mod keyring;
 mod layer;
 mod log;
 pub mod namespace;
+mod notify;
 pub mod nvmf;
 mod placement;
+mod process;
 mod qos;
 mod rbd;
 mod referral;
@@ -23,22 +25,26 @@ mod thread;
 mod transport;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
+use nvmf_core::PollGroupCounters;
 use nvmf_core::auth::{GroupSet, HashSet};
 use nvmf_core::spec::{HostLimits, ReferralSpec, SubsystemSpec};
 use nvmf_core::target::{ControllerFacts, DeviceFacts, QpairFacts};
 use nvmf_core::{ChangeError, ChangeId};
+use reactor::Cpu;
 use serde_json::{Value, json};
 use transport_rdma::target::{Change, ControlError, PlacementError, PlacementRule};
 
 use super::parameters::Parameters;
 use super::{Outcome, RpcError};
 use crate::clusters::Clusters;
-use crate::config::{Config, DeviceSection, Step};
+use crate::config::{Config, DeviceSection, Step, nearest};
 pub use crate::control::Work;
 use crate::keeper::StateDirectory;
 use crate::keyring::Keyring;
 use crate::log::Log;
+use crate::notifications::Notifications;
 use crate::present::Asked;
 use crate::reactors::Reactors;
 
@@ -73,6 +79,12 @@ pub trait TargetAccess {
     /// # Errors
     /// Why it is refused.
     fn work(&mut self, device: Option<String>, work: Work) -> Result<ChangeId, ControlError>;
+
+    /// What a polling CPU counts of the NVMe layer.
+    fn counters(&self, cpu: Cpu) -> Arc<PollGroupCounters>;
+
+    /// Devices that came and went.
+    fn notifications(&self) -> &Notifications;
 
     /// The controllers of a subsystem. `None`: there is no such subsystem.
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>>;
@@ -196,17 +208,24 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_xnvme_delete", &["name"], Begin(device::delete)),
     ("framework_get_config", &["name"], Tell(configuration::get_config)),
     ("framework_get_reactors", &[], Tell(framework::get_reactors)),
+    ("framework_get_scheduler", &[], Tell(framework::get_scheduler)),
     ("framework_get_subsystems", &[], Tell(configuration::get_subsystems)),
     ("framework_monitor_turns", &["turn_limit_us", "stall_limit_ms"], Tell(framework::monitor_turns)),
     ("framework_set_poll_mode", &["mode", "spin_us", "pause_us", "lcore"], Tell(framework::set_poll_mode)),
+    ("framework_wait_init", &[], Tell(framework::wait_init)),
     ("keyring_file_add_key", &["name", "path"], Tell(keyring::add_file)),
     ("keyring_file_remove_key", &["name"], Tell(keyring::remove)),
     ("keyring_get_keys", &[], Tell(keyring::list)),
     ("load_config", &["config"], Make(configuration::load)),
+    ("log_clear_flag", &["flag"], Tell(log::clear_flag)),
+    ("log_get_flags", &[], Tell(log::get_flags)),
     ("log_get_level", &[], Tell(log::get_level)),
     ("log_get_print_level", &[], Tell(log::get_level)),
+    ("log_set_flag", &["flag"], Tell(log::set_flag)),
     ("log_set_level", &["level"], Tell(log::set_level)),
     ("log_set_print_level", &["level"], Tell(log::set_level)),
+    ("notify_get_notifications", &["id", "max"], Tell(notify::get_notifications)),
+    ("notify_get_types", &[], Tell(notify::get_types)),
     (
         "nvmf_create_subsystem",
         &[
@@ -231,12 +250,15 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("nvmf_discovery_remove_referral", referral::WAY, Begin(referral::remove)),
     ("nvmf_get_host_limits", &[], Tell(host_limits::get_host_limits)),
     ("nvmf_get_placement", &[], Tell(placement::get_placement)),
+    ("nvmf_get_stats", &["tgt_name"], Tell(nvmf::get_stats)),
     ("nvmf_get_subsystems", &["nqn", "tgt_name"], Tell(nvmf::get_subsystems)),
+    ("nvmf_get_targets", &[], Tell(nvmf::get_targets)),
     ("nvmf_get_transports", &["trtype", "tgt_name"], Tell(transport::get_transports)),
     ("nvmf_ns_add_host", &["nqn", "nsid", "host", "tgt_name"], Begin(namespace::add_host)),
     ("nvmf_ns_remove_host", &["nqn", "nsid", "host", "tgt_name"], Begin(namespace::remove_host)),
     ("nvmf_set_config", &["dhchap_digests", "dhchap_dhgroups"], Begin(keyring::set_config)),
     ("nvmf_set_host_limits", &["queue_pairs", "commands", "data_size"], Begin(host_limits::set_host_limits)),
+    ("nvmf_set_max_subsystems", &["max_subsystems"], Tell(nvmf::set_max_subsystems)),
     ("nvmf_set_placement", &["rules"], Tell(placement::set_placement)),
     (
         "nvmf_subsystem_add_host",
@@ -269,6 +291,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("rpc_get_methods", &["current", "include_aliases"], Tell(rpc_get_methods)),
     ("save_config", &["format"], Tell(configuration::save)),
     ("spdk_get_version", &[], Tell(get_version)),
+    ("spdk_kill_instance", &["sig_name"], Tell(process::kill)),
     ("thread_get_pollers", &[], Tell(thread::get_pollers)),
     ("thread_get_stats", &[], Tell(thread::get_stats)),
 ];
@@ -285,7 +308,8 @@ pub fn is_method(name: &str) -> bool {
 /// If there is no such method, or its parameters are not what it takes.
 pub fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Result<Outcome, RpcError> {
     let Some((name, allowed, perform)) = METHODS.iter().find(|(name, _, _)| *name == method) else {
-        return Err(RpcError::no_method(method));
+        let near = nearest(method, METHODS.iter().map(|(name, _, _)| *name));
+        return Err(RpcError::no_method(method, near));
     };
     let parameters = Parameters::new(*name, allowed, parameters)?;
     match perform {

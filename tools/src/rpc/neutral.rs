@@ -6,6 +6,7 @@ use serde_json::Value;
 /// Method (and where in its parameters), parameter, and the value that asks for nothing.
 const NEUTRAL: &[(&str, &str, bool)] = &[
     ("bdev_aio_create", "nowait", false),
+    ("framework_get_config", "with_batches", false),
     ("nvmf_create_subsystem", "enable_nssr", false),
     ("nvmf_create_subsystem", "passthrough", false),
     // Of TCP and of vfio-user.

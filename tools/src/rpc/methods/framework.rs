@@ -16,6 +16,16 @@ pub(super) fn get_reactors(view: View<'_>, _: &Parameters<'_>) -> Result<Value, 
     Ok(json!({ "tick_rate": TICK_RATE, "pid": std::process::id(), "reactors": reactors }))
 }
 
+/// SPDK moves threads between reactors; here each stays where it is.
+pub(super) fn get_scheduler(_: View<'_>, _: &Parameters<'_>) -> Result<Value, RpcError> {
+    Ok(json!({ "scheduler_name": "static", "scheduler_period": 0 }))
+}
+
+/// SPDK's scripts wait so for a target that has just been started: here the socket is there when it is ready to be asked.
+pub(super) fn wait_init(_: View<'_>, _: &Parameters<'_>) -> Result<Value, RpcError> {
+    Ok(json!(true))
+}
+
 fn describe_reactor(reactors: &Reactors, place: &Place) -> Value {
     let counters: &ReactorCounters = &place.counters;
     let (busy_ns, idle_ns, sleep_ns) = (counters.busy_ns.value(), counters.idle_ns.value(), counters.sleep_ns.value());

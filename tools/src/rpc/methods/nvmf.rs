@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use nvmf_core::QpairStage;
+use nvmf_core::limits::SUBSYSTEM_COUNT_MAX;
 use nvmf_core::spec::{ControllerModel, SubsystemSpec};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -106,6 +107,42 @@ pub(super) fn get_qpairs(view: View<'_>, parameters: &Parameters<'_>) -> Result<
         })
     };
     Ok(qpairs.iter().map(describe).collect())
+}
+
+/// By polling CPU: connections so far and now, and I/O commands.
+pub(super) fn get_stats(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
+    check_target(parameters)?;
+    let mut nqns: Vec<&str> = view.target.subsystems().iter().map(|subsystem| subsystem.nqn.as_str()).collect();
+    nqns.push(nvmf_core::wire::DISCOVERY_NQN);
+    let qpairs: Vec<_> = nqns.into_iter().filter_map(|nqn| view.target.qpairs(nqn)).flatten().collect();
+    let groups = view.reactors.polling().map(|place| {
+        let counters = view.target.counters(place.cpu);
+        let own = || qpairs.iter().filter(|qpair| qpair.cpu == place.cpu);
+        let io = [&counters.read_count, &counters.write_count, &counters.flush_count, &counters.other_count];
+        json!({
+            "name": thread::name(place),
+            "admin_qpairs": counters.admin_connect_count.value(),
+            "io_qpairs": counters.io_connect_count.value(),
+            "current_admin_qpairs": own().filter(|qpair| qpair.qid == 0).count(),
+            "current_io_qpairs": own().filter(|qpair| qpair.qid != 0).count(),
+            "pending_bdev_io": counters.device_leases.value(),
+            // Fetched: those under way are among them.
+            "completed_nvme_io": io.into_iter().map(|counter| counter.value()).sum::<u64>(),
+            "transports": [{ "trtype": view.transport_type }],
+        })
+    });
+    Ok(json!({ "tick_rate": thread::TICK_RATE, "poll_groups": groups.collect::<Vec<_>>() }))
+}
+
+pub(super) fn get_targets(_: View<'_>, _: &Parameters<'_>) -> Result<Value, RpcError> {
+    Ok(json!([TARGET]))
+}
+
+/// SPDK allocates so many before its start. Here there is room for as many as there may be.
+pub(super) fn set_max_subsystems(_: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
+    let count = parameters.number_in("max_subsystems", 1..=SUBSYSTEM_COUNT_MAX as u64)?;
+    count.ok_or_else(|| parameters.missing("max_subsystems", "a number of subsystems"))?;
+    Ok(json!(true))
 }
 
 /// There is one target, so its name says nothing.

@@ -26,6 +26,8 @@ struct Fake {
     statistics: Vec<Arc<Statistics>>,
     throttle: Arc<Throttle>,
     referrals: [ReferralSpec; 2],
+    counters: Arc<PollGroupCounters>,
+    notifications: Notifications,
     /// Whether devices are opened, to see what they are.
     opens_devices: bool,
 }
@@ -73,6 +75,14 @@ impl TargetAccess for Fake {
         // Not done: it asks a cluster.
         self.changes.push(format!("work on {device:?}"));
         Ok(a_change())
+    }
+
+    fn counters(&self, _cpu: Cpu) -> Arc<PollGroupCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    fn notifications(&self) -> &Notifications {
+        &self.notifications
     }
 
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {
@@ -203,6 +213,8 @@ fn fake(subsystem: SubsystemSpec, devices: [Arc<dyn Device>; 2]) -> Fake {
         statistics: vec![some_reads(), Arc::default()],
         throttle: Arc::default(),
         referrals: referral::tests::two(),
+        counters: Arc::default(),
+        notifications: Notifications::default(),
         opens_devices: true,
     }
 }
