@@ -86,6 +86,9 @@ pub trait Channel: Send {
         false
     }
 
+    /// Nothing that was submitted need be done any more: as [`Self::cancel`] of each. What is here is right for devices that cannot stop anything.
+    fn cancel_all(&mut self) {}
+
     /// The blocks' own memory, where a read needs no copy: the submitter holds its lease on the device until the last transfer out of it
     /// has been returned. `None` where the device has no such memory.
     fn in_place(&self, start_block: u64, block_count: u64) -> Option<Segment> {

@@ -54,6 +54,11 @@ impl<T> Passed<T> {
         self.places.iter().position(|what| what.as_ref().is_some_and(&mut fits)).map(|place| place as u64)
     }
 
+    /// All of them.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().flatten()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }

@@ -161,6 +161,11 @@ impl Channel for PartitionChannel {
         }
     }
 
+    fn cancel_all(&mut self) {
+        self.refused.extend(self.forward.drain(..).map(|operation| (operation.token, DeviceError::Cancelled)));
+        self.base.cancel_all();
+    }
+
     fn in_place(&self, start_block: u64, block_count: u64) -> Option<Segment> {
         extent::range(&self.geometry, start_block, block_count)?;
         self.base.in_place(start_block + self.start_block, block_count)

@@ -124,6 +124,10 @@ defects! {
         "What a host has in flight is counted, and nothing comes of it.";
     FirstCpuTakesAll = "first-cpu-takes-all", ["S13"],
         "Queue pairs go to the first CPU that has room.";
+    ResetWaitsForNothing = "reset-waits-for-nothing", ["S14"],
+        "A reset of a device is answered at once, whatever the device has.";
+    ResetForgetsTheHeld = "reset-forgets-the-held", ["S15"],
+        "Commands that came during a reset of their device are not begun when it is over.";
 }
 
 impl Defect {

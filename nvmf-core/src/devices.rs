@@ -34,6 +34,8 @@ struct Port {
     /// Those that were cancelled while they waited for room.
     cancelled: Vec<u64>,
     lease_count: u64,
+    /// Resets under way: until the last of them is over nothing is submitted.
+    reset_count: u32,
 }
 
 /// All devices of the target, as this CPU reaches them.
@@ -115,7 +117,9 @@ impl Devices {
 
     /// The blocks' own memory, where the device has such.
     pub(crate) fn in_place(&self, device: DeviceIndex, start_block: u64, block_count: u64) -> Option<Segment> {
-        self.ports.get(usize::from(device.0))?.as_ref()?.way.channel.in_place(start_block, block_count)
+        let port = self.ports.get(usize::from(device.0))?.as_ref()?;
+        // What is read in place would pass by a reset.
+        if port.reset_count > 0 { None } else { port.way.channel.in_place(start_block, block_count) }
     }
 
     /// A read was served out of it.
@@ -148,12 +152,37 @@ impl Devices {
         }
     }
 
+    /// Whatever the device has, or is about to have, need not be done any more, and nothing else is submitted before [`Self::end_reset`].
+    pub(crate) fn begin_reset(&mut self, device: DeviceIndex) {
+        if let Some(Some(port)) = self.ports.get_mut(usize::from(device.0)) {
+            port.reset_count += 1;
+            port.cancelled.extend(port.operations.drain(..).map(|operation| operation.token));
+            port.way.channel.cancel_all();
+        }
+    }
+
+    /// Whether nothing that was submitted or cancelled has still to end.
+    pub(crate) fn is_drained(&self, device: DeviceIndex) -> bool {
+        self.ports
+            .get(usize::from(device.0))
+            .and_then(Option::as_ref)
+            .is_none_or(|port| port.cancelled.is_empty() && port.way.channel.outstanding_count() == 0)
+    }
+
+    /// What came meanwhile is submitted, in its order, unless another reset is under way.
+    pub(crate) fn end_reset(&mut self, device: DeviceIndex) {
+        if let Some(Some(port)) = self.ports.get_mut(usize::from(device.0)) {
+            // It may have come after the reset began.
+            port.reset_count = port.reset_count.saturating_sub(1);
+        }
+    }
+
     /// Submits what is queued, one batch a channel, and collects what has completed.
     pub(crate) fn run(&mut self, completions: &mut Vec<Completion>) -> Progress {
         let Self { ports, meter, now_ns, .. } = self;
         let mut progress = Progress::Idle;
         for port in ports.iter_mut().flatten() {
-            if !port.operations.is_empty() {
+            if !port.operations.is_empty() && port.reset_count == 0 {
                 port.way.channel.submit(*now_ns, &mut port.operations);
                 progress = Progress::Busy;
             }
@@ -171,7 +200,8 @@ impl Devices {
         let leased = ports.filter(|port| port.lease_count > 0 || !port.operations.is_empty());
         leased.fold(Rest::Sleep, |rest, port| {
             // What waits for room is submitted after a completion; without any outstanding none would come.
-            let is_stuck = !port.operations.is_empty() && port.way.channel.outstanding_count() == 0;
+            let may_submit = !port.operations.is_empty() && port.reset_count == 0;
+            let is_stuck = may_submit && port.way.channel.outstanding_count() == 0;
             let is_stuck = is_stuck || !port.cancelled.is_empty();
             let rest = rest.and(if is_stuck { Rest::Poll } else { port.way.channel.arm() });
             // A completion that nobody would be woken by is waited for awake.
@@ -208,7 +238,7 @@ fn port_of(ports: &mut [Option<Port>], device: DeviceIndex) -> &mut Port {
 
 impl Port {
     fn new(way: Way, room: usize) -> Self {
-        let mut port = Self { way, operations: VecDeque::new(), cancelled: Vec::new(), lease_count: 0 };
+        let mut port = Self { way, operations: VecDeque::new(), cancelled: Vec::new(), lease_count: 0, reset_count: 0 };
         port.reserve(room);
         port
     }

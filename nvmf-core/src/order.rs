@@ -40,6 +40,10 @@ pub(crate) enum Order {
     },
     /// No snapshot has a namespace of this device any more: answered when no lease on it is out here.
     Await(DeviceIndex),
+    /// Whatever these devices have is ended, and nothing new is begun: answered when they have nothing of this CPU's any more.
+    Reset(Vec<DeviceIndex>),
+    /// The reset is over on every CPU: what came meanwhile is begun.
+    EndReset(Vec<DeviceIndex>),
     /// A way into a new device.
     Open(DeviceIndex, Way),
     /// The way into a device goes home with the answer. No lease on it is out.

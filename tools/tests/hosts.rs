@@ -15,6 +15,7 @@ mod hosts {
     pub(crate) mod processes;
     mod reactors;
     mod reservations;
+    mod resets;
     mod stall;
     mod subsystems;
 }

@@ -172,6 +172,19 @@ impl Channel for DelayChannel {
         is_held
     }
 
+    fn cancel_all(&mut self) {
+        for operation in self.forward.drain(..) {
+            if let Some((token, _)) = self.passed.take(operation.token) {
+                self.finished.push(Completion { token, result: Err(DeviceError::Cancelled) });
+            }
+        }
+        // What the base cannot stop need not be held back.
+        self.passed.values_mut().for_each(|(_, latency)| *latency = None);
+        let held = self.held.drain().map(|Reverse(held)| held.completion.token);
+        self.finished.extend(held.map(|token| Completion { token, result: Err(DeviceError::Cancelled) }));
+        self.base.cancel_all();
+    }
+
     fn outstanding_count(&self) -> usize {
         self.passed.len() + self.held.len() + self.finished.len()
     }

@@ -222,6 +222,20 @@ impl Channel for FaultChannel {
         is_held
     }
 
+    fn cancel_all(&mut self) {
+        for operation in std::mem::take(&mut self.forward) {
+            if let Some(Begun { operation, .. }) = self.passed.take(operation.token) {
+                self.end(operation.token, Err(DeviceError::Cancelled));
+            }
+        }
+        let delayed = self.delayed.drain(..).map(|(_, operation)| operation);
+        let stalled = self.stalled.drain(..).map(|stalled| stalled.operation);
+        let held = delayed.chain(stalled).chain(self.refused.drain(..));
+        let result = Err(DeviceError::Cancelled);
+        self.finished.extend(held.map(|operation| Completion { token: operation.token, result }));
+        self.base.cancel_all();
+    }
+
     fn outstanding_count(&self) -> usize {
         self.finished.len() + self.held_count() + self.passed.len()
     }

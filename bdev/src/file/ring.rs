@@ -89,6 +89,21 @@ impl RingChannel {
         })
     }
 
+    /// Queues the cancellation of a request, unless it was cancelled before. False where as many are under way as there may be.
+    fn stop(&mut self, handle: Handle<Request>) -> bool {
+        if self.cancel_count == self.requests.capacity() {
+            return false;
+        }
+        if self.requests.look_mut(handle).is_some_and(Request::cancel) {
+            let entry = opcode::AsyncCancel::new(handle.to_bits()).build().user_data(CANCEL);
+            // SAFETY: the entry points at nothing.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            assert!(pushed.is_ok(), "as many entries as requests and cancellations");
+            self.cancel_count += 1;
+        }
+        true
+    }
+
     /// Hands queued entries to the kernel, if there are any. What it does not take now is offered again by the next call.
     fn enter(&mut self) {
         if self.ring.submission().is_empty() {
@@ -164,18 +179,18 @@ impl Channel for RingChannel {
         else {
             return false;
         };
-        if self.cancel_count == self.requests.capacity() {
-            return false;
+        let is_stopped = self.stop(handle);
+        self.enter();
+        is_stopped
+    }
+
+    fn cancel_all(&mut self) {
+        let handles: Vec<Handle<Request>> = self.requests.iter().map(|(handle, _)| handle).collect();
+        for handle in handles {
+            // What there is no room to cancel goes on.
+            let _ = self.stop(handle);
         }
-        if self.requests.look_mut(handle).is_some_and(Request::cancel) {
-            let entry = opcode::AsyncCancel::new(handle.to_bits()).build().user_data(CANCEL);
-            // SAFETY: the entry points at nothing.
-            let pushed = unsafe { self.ring.submission().push(&entry) };
-            assert!(pushed.is_ok(), "as many entries as requests and cancellations");
-            self.cancel_count += 1;
-            self.enter();
-        }
-        true
+        self.enter();
     }
 
     fn outstanding_count(&self) -> usize {

@@ -133,6 +133,12 @@ impl Channel for WorkerChannel {
         true
     }
 
+    fn cancel_all(&mut self) {
+        for (handle, _) in self.tokens.iter() {
+            self.orders.cancelled[handle.index()].store(handle.generation(), Ordering::Relaxed);
+        }
+    }
+
     fn outstanding_count(&self) -> usize {
         self.tokens.len() + self.finished.len()
     }

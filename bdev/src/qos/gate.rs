@@ -297,6 +297,17 @@ impl Channel for Gate {
         true
     }
 
+    fn cancel_all(&mut self) {
+        if self.has_slices {
+            self.give_back();
+        }
+        self.queues.drain(&mut self.forward);
+        self.waiting = Units::default();
+        self.is_open &= self.forward.is_empty();
+        self.cancelled.extend(self.forward.drain(..).map(|operation| operation.token));
+        self.channel.cancel_all();
+    }
+
     fn in_place(&self, start_block: u64, block_count: u64) -> Option<Segment> {
         // What is read in place is not submitted, and would be counted by nobody.
         if self.is_open() { self.channel.in_place(start_block, block_count) } else { None }

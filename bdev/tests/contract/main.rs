@@ -6,6 +6,7 @@
 //! | [`bounds`] | what a device says of itself, and what it refuses |
 //! | [`room`] | more operations than there is room for |
 //! | [`cancel`] | operations that need not be done any more |
+//! | [`reset`] | everything that is under way is ended at once |
 //! | [`resize`] | devices that grow under open channels |
 //! | [`time`] | time that stands still, and time that leaps |
 //! | [`sleep`] | CPUs that sleep |
@@ -18,6 +19,7 @@ mod bounds;
 mod cancel;
 mod data;
 mod file;
+mod reset;
 mod resize;
 mod room;
 mod sleep;

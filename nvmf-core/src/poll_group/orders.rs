@@ -1,4 +1,4 @@
-//! Orders of the control plane on this CPU: what is answered at once, and what waits until leases are home.
+//! Orders of the control plane on this CPU: what is answered at once, and what waits until devices are at rest.
 
 use reactor::Turn;
 
@@ -11,21 +11,28 @@ use crate::order::{Order, Way};
 use crate::subsystem::SubsystemId;
 use crate::target::ChangeId;
 
-/// An order that is answered when no lease on its devices is out.
+/// An order that is answered when its devices have come to rest.
 pub(super) struct Pending {
     change: ChangeId,
     devices: Vec<DeviceIndex>,
-    /// It pauses this one, so that a resumption ends it.
-    pauses: Option<SubsystemId>,
+    rest: At,
+}
+
+/// When a device is at rest.
+enum At {
+    /// No lease on it is out. The subsystem is one that is paused: its resumption ends the order.
+    NoLease { pauses: Option<SubsystemId> },
+    /// It has nothing to do.
+    NoOperation,
 }
 
 impl PollGroup {
-    /// Obeys. It is answered now, or at the end of the walk in which the last lease came home.
+    /// Obeys. It is answered now, or at the end of the walk in which its devices came to rest.
     pub(super) fn obey<M: From<Message>>(&mut self, turn: &mut Turn<'_, M>, change: ChangeId, order: Order) {
         match order {
             Order::Pause { subsystem, devices } => {
                 let devices = if defect::is(Defect::PauseWaitsForNothing) { Vec::new() } else { devices };
-                self.orders.push(Pending { change, devices, pauses: Some(subsystem) });
+                self.orders.push(Pending { change, devices, rest: At::NoLease { pauses: Some(subsystem) } });
                 self.answer_orders(turn);
             }
             Order::Look => self.answer(turn, change, None),
@@ -33,7 +40,7 @@ impl PollGroup {
             Order::Resume { subsystem } => {
                 // With commands coming in again the leases of a pause that was not answered yet might never all be home at one time.
                 for pending in &mut self.orders {
-                    if pending.pauses == Some(subsystem) {
+                    if matches!(pending.rest, At::NoLease { pauses: Some(paused) } if paused == subsystem) {
                         pending.devices.clear();
                     }
                 }
@@ -42,8 +49,20 @@ impl PollGroup {
                 self.answer(turn, change, None);
             }
             Order::Await(device) => {
-                self.orders.push(Pending { change, devices: vec![device], pauses: None });
+                self.orders.push(Pending { change, devices: vec![device], rest: At::NoLease { pauses: None } });
                 self.answer_orders(turn);
+            }
+            Order::Reset(devices) => {
+                devices.iter().for_each(|device| self.devices.begin_reset(*device));
+                let devices = if defect::is(Defect::ResetWaitsForNothing) { Vec::new() } else { devices };
+                self.orders.push(Pending { change, devices, rest: At::NoOperation });
+                self.answer_orders(turn);
+            }
+            Order::EndReset(devices) => {
+                if !defect::is(Defect::ResetForgetsTheHeld) {
+                    devices.iter().for_each(|device| self.devices.end_reset(*device));
+                }
+                self.answer(turn, change, None);
             }
             Order::Open(device, way) => {
                 self.devices.open(device, way);
@@ -75,7 +94,7 @@ impl PollGroup {
         });
     }
 
-    /// Whether an order could be answered now: its leases came home outside of the walk.
+    /// Whether an order could be answered now: its devices came to rest outside of the walk.
     pub(super) fn has_order_due(&self) -> bool {
         self.orders.iter().any(|pending| pending.is_due(&self.devices))
     }
@@ -83,6 +102,9 @@ impl PollGroup {
 
 impl Pending {
     fn is_due(&self, devices: &crate::devices::Devices) -> bool {
-        self.devices.iter().all(|device| devices.lease_count_of(*device) == 0)
+        self.devices.iter().all(|device| match self.rest {
+            At::NoLease { .. } => devices.lease_count_of(*device) == 0,
+            At::NoOperation => devices.is_drained(*device),
+        })
     }
 }

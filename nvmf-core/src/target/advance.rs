@@ -84,6 +84,15 @@ impl Target {
                 Ok(Some(Wait::Telling(self.order(turn, change, resume))))
             }
 
+            (Wait::Publishing, Task::ResetDevices(devices)) => {
+                let reset = |_: &mut Self| Some(Order::Reset(devices.clone()));
+                Ok(Some(Wait::Telling(self.order(turn, change, reset))))
+            }
+            (Wait::Telling(_), Task::ResetDevices(devices)) => {
+                let end = |_: &mut Self| Some(Order::EndReset(devices.clone()));
+                Ok(Some(Wait::Collecting(self.order(turn, change, end))))
+            }
+
             (Wait::Publishing, Task::Withdraw(withdrawal)) => {
                 let letter =
                     |_: &mut Self| Some(Letter::Withdraw { change: change.id, withdrawal: withdrawal.clone() });

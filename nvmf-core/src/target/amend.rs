@@ -120,6 +120,11 @@ pub enum Amendment {
         /// Which.
         name: String,
     },
+    /// [`Target::reset_device`].
+    ResetDevice {
+        /// Which.
+        name: String,
+    },
 }
 
 impl fmt::Display for Amendment {
@@ -164,6 +169,7 @@ impl fmt::Display for Amendment {
             Self::DeleteDevice { name } => write!(f, "device {name} is being deleted"),
             Self::ResizeDevice { name, block_count } => write!(f, "device {name} has {block_count} blocks"),
             Self::RescanDevice { name } => write!(f, "device {name} has looked how large it is"),
+            Self::ResetDevice { name } => write!(f, "device {name} is being reset"),
         }
     }
 }
@@ -194,6 +200,7 @@ impl Target {
             Amendment::DeleteDevice { name } => self.delete_device(name),
             Amendment::ResizeDevice { name, block_count } => self.resize_device(name, *block_count),
             Amendment::RescanDevice { name } => self.rescan_device(name),
+            Amendment::ResetDevice { name } => self.reset_device(name),
         }
     }
 }

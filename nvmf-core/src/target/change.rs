@@ -8,7 +8,7 @@
 //! | Making | whoever opens the device, or reads what is kept of the namespace |
 //! | Publishing | a place in limbo for the snapshot that it replaces |
 //! | Telling | every polling CPU: it has begun to end what was withdrawn, or has done what it was ordered to |
-//! | Collecting | every polling CPU: it has sent its channel home |
+//! | Collecting | every polling CPU: it has sent its channel home, or lets commands of a device that was reset go on |
 //! | Emptying | the leases of the subsystem's controllers |
 //! | Forgetting | a place in limbo for the last snapshot that had the subsystem |
 
@@ -240,6 +240,8 @@ pub(super) enum Task {
     RemoveNamespace(DeviceIndex),
     /// A device is opened, and every polling CPU gets a channel.
     MakeDevice(DeviceIndex),
+    /// These devices end what they have, on every CPU, and go on then.
+    ResetDevices(Vec<DeviceIndex>),
     /// A device goes, when nothing of it is under way and every channel is home.
     CloseDevice(DeviceIndex),
 }

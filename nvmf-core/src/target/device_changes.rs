@@ -12,6 +12,7 @@ use reactor::{Cpu, RegionId};
 use super::change::{ChangeError, ChangeId, Task, Wait};
 use super::devices::{Base, Claim, DeviceFacts, MadeDevice, Part, RetiredDevice};
 use super::{Target, check};
+use crate::namespace::DeviceIndex;
 use crate::order::Way;
 
 impl Target {
@@ -128,6 +129,30 @@ impl Target {
     /// [`ChangeError`].
     pub fn rescan_device(&mut self, name: &str) -> Result<ChangeId, ChangeError> {
         self.grow(name, |device| device.rescan())
+    }
+
+    /// Every operation that a device has is ended, on every CPU: what can be stopped is cancelled, and its host may send it again (Command Abort Requested,
+    /// DNR cleared); the rest is waited for. Commands that come meanwhile wait. Done when they go on. With it every device that is made of it is reset.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub fn reset_device(&mut self, name: &str) -> Result<ChangeId, ChangeError> {
+        self.may_change()?;
+        let mut devices = vec![self.devices.find(name)?];
+        let mut seen = 0;
+        while let Some(index) = devices.get(seen).copied() {
+            seen += 1;
+            // One that is being made or deleted has no commands of hosts.
+            let users: Vec<DeviceIndex> = match self.devices.claim(index) {
+                Some(Claim::Device(user)) => self.devices.find(user).into_iter().collect(),
+                Some(Claim::Parts(parts)) => {
+                    parts.iter().filter_map(|part| self.devices.find(part.user()).ok()).collect()
+                }
+                Some(Claim::Namespace(..)) | None => Vec::new(),
+            };
+            devices.extend(users);
+        }
+        Ok(self.begin(Task::ResetDevices(devices)))
     }
 
     /// The device that is made of this one, by way of others perhaps, and that no other is made of: itself, if none is. `None` if it cannot be used.

@@ -147,6 +147,13 @@ impl Channel for TestChannel {
         true
     }
 
+    fn cancel_all(&mut self) {
+        let tokens: Vec<u64> = self.pending.iter().map(|operation| operation.token).collect();
+        tokens.into_iter().for_each(|token| {
+            self.cancel(token);
+        });
+    }
+
     fn outstanding_count(&self) -> usize {
         self.pending.len() + self.cancelled.len()
     }

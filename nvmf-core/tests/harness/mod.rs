@@ -352,6 +352,8 @@ pub struct World {
 
 pub struct Options {
     pub seed: u64,
+    /// Devices that are no namespace.
+    pub devices: Vec<Arc<dyn bdev::Device>>,
     pub namespaces: Vec<NamespaceSpec>,
     pub controller: ControllerSpec,
     pub data_memory_len: usize,
@@ -380,7 +382,14 @@ impl Memory {
 
 impl Options {
     pub fn new(namespaces: Vec<NamespaceSpec>) -> Self {
-        Self { seed: 1, namespaces, controller: ControllerSpec::default(), data_memory_len: 512 << 10, memory: None }
+        Self {
+            seed: 1,
+            namespaces,
+            devices: Vec::new(),
+            controller: ControllerSpec::default(),
+            data_memory_len: 512 << 10,
+            memory: None,
+        }
     }
 }
 
@@ -405,7 +414,7 @@ const CPU_COUNT: u16 = 2;
 impl World {
     pub fn new(options: Options) -> Self {
         let mut sim = Simulation::new(options.seed, CPU_COUNT + 1);
-        let spec = target_spec(options.namespaces, options.controller);
+        let spec = TargetSpec { devices: options.devices, ..target_spec(options.namespaces, options.controller) };
         let target = Target::new(sim.domain(), CPU_COUNT, spec).unwrap();
         let directory = target.directory();
         let statistics = target.devices().map(|facts| facts.statistics.to_vec()).collect();

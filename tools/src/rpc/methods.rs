@@ -198,6 +198,7 @@ const METHODS: &[(&str, &[&str], Method)] = &[
     ("bdev_rbd_release_lock", &["name"], Begin(rbd::release_lock)),
     ("bdev_rbd_resize", &["name", "new_size"], Begin(rbd::resize)),
     ("bdev_rbd_unregister_cluster", &["name"], Begin(rbd::unregister_cluster)),
+    ("bdev_reset", &["name"], Begin(device::reset)),
     ("bdev_set_qos_limit", qos::SET, Tell(qos::set_limit)),
     ("bdev_split_create", layer::SPLIT, MakeSeveral(layer::create_split)),
     ("bdev_split_delete", &["base_bdev"], MakeSeveral(layer::delete_split)),

@@ -21,6 +21,7 @@ mod ordinary;
 mod pause;
 mod refusals;
 mod reservations;
+mod reset;
 mod small;
 mod steady;
 mod stuck;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Scenario> {
         host_side::SCENARIOS,
         control::SCENARIOS,
         pause::SCENARIOS,
+        reset::SCENARIOS,
         namespaces::SCENARIOS,
         ana::SCENARIOS,
         reservations::SCENARIOS,

@@ -478,6 +478,13 @@ impl Host {
         self.child.lock().unwrap().wait().unwrap().code()
     }
 
+    /// Its exit code, and what it has said.
+    #[allow(dead_code, reason = "for the tests of resets")]
+    pub(crate) fn ends_somehow(self) -> (Option<i32>, String) {
+        let code = self.ends(RUN_LIMIT);
+        (code, self.text())
+    }
+
     pub(crate) fn succeeds(self) -> String {
         let code = self.ends(RUN_LIMIT);
         assert_eq!(code, Some(0), "{}", self.text());

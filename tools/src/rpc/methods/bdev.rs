@@ -65,7 +65,7 @@ fn describe_device(facts: DeviceFacts<'_>, subsystems: &[&SubsystemSpec]) -> Val
             "write": !geometry.read_only,
             "unmap": !geometry.read_only && geometry.deallocation != Deallocation::Unsupported,
             "flush": true,
-            "reset": false,
+            "reset": true,
             "nvme_admin": false,
             "nvme_io": false,
             "write_zeroes": !geometry.read_only,

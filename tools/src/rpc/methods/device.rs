@@ -130,6 +130,11 @@ pub(super) fn rescan(view: View<'_>, parameters: &Parameters<'_>) -> Result<Chan
     subsystem::begin(view, parameters, Change::Amend(Amendment::RescanDevice { name }))
 }
 
+pub(super) fn reset(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
+    let name = needed_name(parameters)?.to_owned();
+    subsystem::begin(view, parameters, Change::Amend(Amendment::ResetDevice { name }))
+}
+
 pub(super) fn resize_null(view: View<'_>, parameters: &Parameters<'_>) -> Result<ChangeId, RpcError> {
     let name = needed_name(parameters)?.to_owned();
     let allowed = 1..=u64::MAX / MIB;

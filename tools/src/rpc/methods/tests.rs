@@ -710,6 +710,7 @@ fn devices_and_namespaces_take_spdks_parameters() {
         ),
         ("bdev_null_resize", json!({ "name": "spare", "new_size": 2 }), "device spare has 512 blocks"),
         ("bdev_aio_rescan", json!({ "name": "spare" }), "device spare has looked how large it is"),
+        ("bdev_reset", json!({ "name": "spare" }), "device spare is being reset"),
         ("bdev_uring_delete", json!({ "name": "spare" }), "device spare is being deleted"),
         (
             "nvmf_subsystem_add_ns",

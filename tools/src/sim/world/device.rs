@@ -46,6 +46,8 @@ struct Shared {
     choices: Choices,
     blocks: Segment,
     is_held: bool,
+    /// Whether it can stop what it has, all or some of it.
+    cancels: bool,
     /// Operations that are failed from here on: one in so many.
     fails_one_in: u32,
     failed_count: u64,
@@ -79,6 +81,7 @@ impl SimulatedDevice {
             choices,
             blocks,
             is_held: false,
+            cancels: false,
             fails_one_in: 0,
             failed_count: 0,
             lies: None,
@@ -105,6 +108,11 @@ impl SimulatedDevice {
         let mut shared = self.shared();
         shared.is_held = false;
         shared.wakes.iter().for_each(Wake::wake);
+    }
+
+    /// Whether it stops operations from here on that need not be done, each or not: those that it stops have no effect.
+    pub fn set_cancels(&self, cancels: bool) {
+        self.shared().cancels = cancels;
     }
 
     /// One in so many operations fails from here on; 0 for none.
@@ -217,6 +225,7 @@ impl Device for SimulatedDevice {
             block_len,
             in_place,
             waiting: VecDeque::new(),
+            cancelled: Vec::new(),
         }))
     }
 
@@ -231,6 +240,7 @@ struct SimulatedChannel {
     in_place: Option<Segment>,
     /// Each with how many polls it still waits.
     waiting: VecDeque<(u32, Operation)>,
+    cancelled: Vec<u64>,
 }
 
 impl Channel for SimulatedChannel {
@@ -245,11 +255,13 @@ impl Channel for SimulatedChannel {
     }
 
     fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
+        let before = completions.len();
+        let result = Err(DeviceError::Cancelled);
+        completions.extend(self.cancelled.drain(..).map(|token| Completion { token, result }));
         let mut shared = lock(&self.shared);
         if shared.is_held {
-            return Progress::Idle;
+            return Progress::busy_if(completions.len() > before);
         }
-        let before = completions.len();
         for (polls, operation) in std::mem::take(&mut self.waiting) {
             if polls > 0 {
                 self.waiting.push_back((polls - 1, operation));
@@ -262,17 +274,32 @@ impl Channel for SimulatedChannel {
         Progress::busy_if(completions.len() > before)
     }
 
+    fn cancel_all(&mut self) {
+        let mut shared = lock(&self.shared);
+        if !shared.cancels {
+            return;
+        }
+        for (polls, operation) in std::mem::take(&mut self.waiting) {
+            if shared.choices.one_in("it cannot be stopped", 3) {
+                self.waiting.push_back((polls, operation));
+            } else {
+                shared.outstanding_count -= 1;
+                self.cancelled.push(operation.token);
+            }
+        }
+    }
+
     fn in_place(&self, start_block: u64, block_count: u64) -> Option<Segment> {
         part(self.in_place?, self.block_len, start_block, block_count)
     }
 
     fn outstanding_count(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.cancelled.len()
     }
 
     fn arm(&mut self) -> Rest {
         let is_held = lock(&self.shared).is_held;
-        if self.waiting.is_empty() || is_held { Rest::Sleep } else { Rest::Poll }
+        if self.cancelled.is_empty() && (self.waiting.is_empty() || is_held) { Rest::Sleep } else { Rest::Poll }
     }
 }
 
