@@ -9,6 +9,7 @@
 pub mod methods;
 mod neutral;
 mod parameters;
+pub mod schema;
 
 use nvmf_core::ChangeId;
 use serde_json::{Value, json};

@@ -48,6 +48,11 @@ impl<'a> Parameters<'a> {
         }
     }
 
+    /// How many were given.
+    pub(super) fn count(&self) -> usize {
+        self.values.map_or(0, Map::len)
+    }
+
     /// Whatever was given.
     pub(super) fn any(&self, name: &str) -> Option<&'a Value> {
         self.values.and_then(|values| values.get(name))

@@ -18,36 +18,6 @@ use crate::rpc::parameters::Parameters;
 /// SPDK counts `new_size` in these.
 const MIB: u64 = 1 << 20;
 
-/// What SPDK takes for devices with metadata.
-pub(super) const MALLOC: &[&str] = &[
-    "name",
-    "num_blocks",
-    "block_size",
-    "uuid",
-    "optimal_io_boundary",
-    "md_size",
-    "md_interleave",
-    "dif_type",
-    "dif_is_head_of_md",
-    "dif_pi_format",
-    "physical_block_size",
-];
-pub(super) const NULL: &[&str] = &[
-    "name",
-    "num_blocks",
-    "block_size",
-    "uuid",
-    "md_size",
-    "dif_type",
-    "dif_is_head_of_md",
-    "dif_pi_format",
-    "physical_block_size",
-];
-pub(super) const AIO: &[&str] = &["name", "filename", "block_size", "readonly", "fallocate", "uuid", "queue_depth"];
-pub(super) const URING: &[&str] = &["name", "filename", "block_size", "uuid", "readonly", "queue_depth"];
-pub(super) const XNVME: &[&str] =
-    &["name", "filename", "io_mechanism", "conserve_cpu", "uuid", "readonly", "queue_depth"];
-
 pub(super) fn create_malloc(view: View<'_>, parameters: &Parameters<'_>) -> Result<(ChangeId, Value), RpcError> {
     refuse_metadata(parameters)?;
     let name = match parameters.string("name")? {

@@ -20,8 +20,8 @@ use crate::injection::{self, Details, ERRORS, PENDING_US_MAX};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
-pub(super) const INJECT: &[&str] = &[
-    "name",
+/// What a rule says.
+const RULE: &[&str] = &[
     "io_type",
     "error_type",
     "num",
@@ -43,7 +43,7 @@ pub(super) fn create(view: View<'_>, parameters: &Parameters<'_>) -> Result<(Cha
     let name = parameters.string("name")?.map_or_else(|| format!("EE_{base_name}"), str::to_owned);
     let mut rules = Vec::new();
     if parameters.any("rules").is_some() {
-        for rule in parameters.objects("rules", &INJECT[1..])? {
+        for rule in parameters.objects("rules", RULE)? {
             rules.extend(self::rules(&rule, None)?);
         }
     }

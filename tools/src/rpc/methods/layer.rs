@@ -14,20 +14,6 @@ use crate::config::{DeviceKind, DeviceSection};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
-pub(super) const DELAY: &[&str] = &[
-    "name",
-    "base_bdev_name",
-    "avg_read_latency",
-    "p99_read_latency",
-    "avg_write_latency",
-    "p99_write_latency",
-    "uuid",
-    "seed",
-];
-pub(super) const PARTITION: &[&str] = &["name", "base_bdev_name", "offset_blocks", "num_blocks", "uuid"];
-pub(super) const UPDATE_LATENCY: &[&str] = &["delay_bdev_name", "latency_type", "latency_us"];
-pub(super) const SPLIT: &[&str] = &["base_bdev", "split_count", "split_size_mb"];
-
 /// SPDK counts `split_size_mb` in these.
 const MIB: u64 = 1 << 20;
 

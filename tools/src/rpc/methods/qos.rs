@@ -11,23 +11,6 @@ use crate::config::mebibytes;
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
-pub(super) const SET: &[&str] = &[
-    "name",
-    "rw_ios_per_sec",
-    "rw_mbytes_per_sec",
-    "r_mbytes_per_sec",
-    "w_mbytes_per_sec",
-    "r_ios_per_sec",
-    "w_ios_per_sec",
-    "host_rw_ios_per_sec",
-    "host_rw_mbytes_per_sec",
-    "host_r_mbytes_per_sec",
-    "host_w_mbytes_per_sec",
-    "host_r_ios_per_sec",
-    "host_w_ios_per_sec",
-    "burst_ms",
-];
-
 pub(super) fn set_limit(view: View<'_>, parameters: &Parameters<'_>) -> Result<Value, RpcError> {
     let name = device::needed_name(parameters)?;
     let devices = view.target.devices();
@@ -40,7 +23,7 @@ pub(super) fn set_limit(view: View<'_>, parameters: &Parameters<'_>) -> Result<V
         host: rates(parameters, old.host, "host_")?,
         burst_ms: burst_ms.and_then(|ms| u32::try_from(ms).ok()).unwrap_or(old.burst_ms),
     };
-    if SET[1..].iter().all(|field| parameters.any(field).is_none()) {
+    if parameters.count() == 1 {
         return Err(parameters.missing("rw_ios_per_sec", "given, or another limit"));
     }
     if limits != old {

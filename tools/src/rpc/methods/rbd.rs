@@ -16,26 +16,6 @@ use crate::config::{DeviceKind, DeviceSection, RbdCluster, RbdSection};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
-/// SPDK's, and ours: `config_file`, `key_file`, `namespace_name`, `snapshot_name`, `fenced`, `queue_depth`.
-pub(super) const CREATE: &[&str] = &[
-    "name",
-    "user_id",
-    "pool_name",
-    "rbd_name",
-    "block_size",
-    "config",
-    "config_file",
-    "cluster_name",
-    "uuid",
-    "read_only",
-    "namespace_name",
-    "snapshot_name",
-    "fenced",
-    "key_file",
-    "queue_depth",
-];
-pub(super) const REGISTER: &[&str] = &["name", "user_id", "config_param", "config_file", "key_file", "core_mask"];
-
 /// SPDK counts `new_size` in these.
 const MIB: u64 = 1 << 20;
 

@@ -13,11 +13,6 @@ use super::subsystem::{address_parts, begin, ip_address};
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
-/// What names a referral.
-pub(super) const WAY: &[&str] = &["address", "subnqn", "tgt_name"];
-/// And what goes with a new one.
-pub(super) const PARAMETERS: &[&str] = &["address", "subnqn", "secure_channel", "tgt_name"];
-
 /// The transports that hosts can be sent to: SPDK's words.
 const TRANSPORTS: [(&str, TransportKind); 2] = [("RDMA", TransportKind::Rdma), ("TCP", TransportKind::Tcp)];
 

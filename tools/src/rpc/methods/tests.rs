@@ -156,6 +156,11 @@ fn asked() -> Asked {
     Asked::new(config.clone(), &config, None)
 }
 
+/// All methods.
+pub(crate) fn names() -> Vec<&'static str> {
+    METHODS.iter().map(|(name, _)| *name).collect()
+}
+
 fn a_rule() -> PlacementRule {
     PlacementRule { origin: Origin::Host("10.0.0.7".parse().unwrap()), cpus: vec![1] }
 }
@@ -250,6 +255,12 @@ fn perform(view: View<'_>, method: &str, parameters: Option<&Value>) -> Result<V
         Outcome::Begun(change, _) => panic!("{method} began {change:?}"),
         Outcome::SeveralBegun(changes, _) => panic!("{method} began {changes:?}"),
     }
+}
+
+/// Whether a request is taken.
+pub(crate) fn ask(method: &str, parameters: Value) -> Result<(), RpcError> {
+    let reactors = reactors::tests::idle();
+    with_view(&reactors, |view| super::perform(view, method, Some(&parameters))).map(drop)
 }
 
 pub(super) fn call(method: &str, parameters: Value) -> Result<Value, RpcError> {

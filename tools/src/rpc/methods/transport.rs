@@ -8,15 +8,8 @@ use crate::config::TransportSection;
 use crate::rpc::RpcError;
 use crate::rpc::parameters::Parameters;
 
-/// What SPDK's transport is made with. Those that [`of_no_effect`] names as well are about parts that this one has not.
-pub(super) const CREATE: &[&str] = &[
-    "trtype",
-    "tgt_name",
-    "max_queue_depth",
-    "max_io_qpairs_per_ctrlr",
-    "in_capsule_data_size",
-    "max_io_size",
-    "max_aq_depth",
+/// What SPDK's transport takes for its pools and intervals, of which this one has none.
+const OF_NO_EFFECT: [&str; 12] = [
     "io_unit_size",
     "num_shared_buffers",
     "buf_cache_size",
@@ -24,7 +17,6 @@ pub(super) const CREATE: &[&str] = &[
     "iobuf_large_cache_size",
     "num_cqe",
     "max_srq_depth",
-    "no_srq",
     "acceptor_backlog",
     "acceptor_poll_rate",
     "abort_timeout_sec",
@@ -93,9 +85,9 @@ fn limits(transport: &TransportSection) -> [(&'static str, &'static str, u64); 5
 /// Which of the parameters that are about pools and intervals of SPDK's were given.
 fn of_no_effect(parameters: &Parameters<'_>) -> Result<Vec<&'static str>, RpcError> {
     let mut given = Vec::new();
-    for name in CREATE.iter().skip_while(|name| **name != "io_unit_size").filter(|name| **name != "no_srq") {
+    for name in OF_NO_EFFECT {
         if parameters.number(name)?.is_some() {
-            given.push(*name);
+            given.push(name);
         }
     }
     Ok(given)
