@@ -21,15 +21,13 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reactor::Arena;
+use reactor::Segment;
 
 use crate::channel::Channel;
 use crate::device::{BdevError, Device, Geometry, News};
 use crate::extent;
 use crate::size::Size;
-
-/// Bytes of zeroes that are written where the file system cannot zero a range itself.
-const ZEROES_LEN: usize = 256 << 10;
+use crate::zeroes::zeroes;
 
 /// How a file is used.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +65,8 @@ struct Shared {
     direct: bool,
     /// Whether channels are io_urings; otherwise they are threads.
     ring: bool,
-    /// Never written. Leaked with its arena, so that the kernel can never find it gone.
-    zeroes: Arena,
+    /// Written where the file system cannot zero a range itself.
+    zeroes: Segment,
 }
 
 impl std::fmt::Debug for Shared {
@@ -108,8 +106,7 @@ impl File {
             atomic: opened.atomic,
             ..extent::geometry(name, options.block_len, opened.len / u64::from(options.block_len))?
         };
-        let zeroes =
-            Arena::new(ZEROES_LEN, false).map_err(|source| BdevError::Memory { device: name.to_owned(), source })?;
+        let zeroes = zeroes(name)?;
         let shared = Shared { path: path.to_owned(), file: opened.file, direct: opened.direct, ring, zeroes };
         let size = Size::new(geometry.block_count);
         Ok(Self { name: name.to_owned(), geometry, size, queue_depth: options.queue_depth, shared: Arc::new(shared) })

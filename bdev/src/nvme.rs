@@ -34,11 +34,9 @@ use crate::channel::{Channel, Operation, OperationKind};
 use crate::device::{BdevError, Device, DeviceError, Geometry, Identity, News};
 use crate::extent;
 use crate::size::Size;
+use crate::zeroes::zeroes;
 use generic::Generic;
 use identify::Commands;
-
-/// Bytes of zeroes that are written where the drive cannot write them by itself.
-const ZEROES_LEN: usize = 256 << 10;
 
 /// Alignment of memory that the driver needs no copy for: NVMe's own, of data pointers [NVMe Base 2.0, 4.1.1].
 const DATA_ALIGNMENT: usize = 4;
@@ -77,14 +75,8 @@ pub struct Nvme {
 struct Shared {
     generic: Generic,
     commands: Commands,
-    /// Where the drive has none of its own. Never written. Leaked with its arena, so that the kernel can never find it gone.
-    zeroes: Option<Arena>,
-}
-
-impl Shared {
-    fn zeroes(&self) -> Option<Segment> {
-        self.zeroes.as_ref().map(Arena::segment)
-    }
+    /// Written where the drive has none of its own.
+    zeroes: Option<Segment>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -121,10 +113,9 @@ impl Nvme {
             ..extent::geometry(name, facts.commands.block_len, facts.block_count)?
         };
         let zeroes = match facts.commands.zeroes_block_count_max {
-            0 => Some(Arena::new(ZEROES_LEN, false)),
+            0 => Some(zeroes(name)?),
             _ => None,
         };
-        let zeroes = zeroes.transpose().map_err(|source| BdevError::Memory { device: name.to_owned(), source })?;
         let shared = Shared { generic, commands: facts.commands, zeroes };
         let device = Self {
             name: name.to_owned(),

@@ -1,6 +1,6 @@
-//! One region of zeroes for all null devices: a thousand of them have as much memory as one.
+//! One region of zeroes for all devices that read or write such: a thousand of them have as much memory as one.
 //!
-//! It is there from the first of them until the process ends, under one region's id, so that a transport registers it once, and keeps it registered while one of them is there.
+//! It is there from the first of them until the process ends, under one region's id, so that a transport registers it once, and keeps it registered while a null device is there.
 
 use std::sync::{Mutex, PoisonError};
 

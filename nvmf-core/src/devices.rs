@@ -54,7 +54,7 @@ impl Devices {
     /// With the channels of the devices that are there from the start, in their order.
     pub(crate) fn new(ways: Vec<Way>) -> Self {
         Self {
-            ports: ways.into_iter().map(|way| Some(Port::new(way, 0))).collect(),
+            ports: ways.into_iter().map(|way| Some(Port::new(way))).collect(),
             room: 0,
             now_ns: 0,
             meter: Meter::default(),
@@ -66,13 +66,11 @@ impl Devices {
         self.now_ns = now_ns;
     }
 
-    /// Makes sure that `request_count` operations in all can wait in each port without an allocation.
+    /// Makes sure that `request_count` operations in all can wait in each port without an allocation, but for the first lease on a device: those that are not
+    /// used take no room.
     pub(crate) fn reserve(&mut self, request_count: usize) {
         self.room = request_count;
         self.meter.reserve(request_count);
-        for port in self.ports.iter_mut().flatten() {
-            port.reserve(request_count);
-        }
     }
 
     /// A channel has come.
@@ -81,7 +79,7 @@ impl Devices {
         if self.ports.len() <= place {
             self.ports.resize_with(place + 1, || None);
         }
-        let old = self.ports[place].replace(Port::new(way, self.room));
+        let old = self.ports[place].replace(Port::new(way));
         assert!(old.is_none(), "device {} has a channel already", device.0);
     }
 
@@ -94,7 +92,11 @@ impl Devices {
 
     /// A lease on the device. `None`: there is no way into it on this CPU.
     pub(crate) fn lease(&mut self, device: DeviceIndex) -> Option<DeviceLease> {
-        self.ports.get_mut(usize::from(device.0))?.as_mut()?.lease_count += 1;
+        let port = self.ports.get_mut(usize::from(device.0))?.as_mut()?;
+        if port.operations.capacity() < self.room {
+            port.reserve(self.room);
+        }
+        port.lease_count += 1;
         Some(DeviceLease { device })
     }
 
@@ -237,10 +239,8 @@ fn port_of(ports: &mut [Option<Port>], device: DeviceIndex) -> &mut Port {
 }
 
 impl Port {
-    fn new(way: Way, room: usize) -> Self {
-        let mut port = Self { way, operations: VecDeque::new(), cancelled: Vec::new(), lease_count: 0, reset_count: 0 };
-        port.reserve(room);
-        port
+    fn new(way: Way) -> Self {
+        Self { way, operations: VecDeque::new(), cancelled: Vec::new(), lease_count: 0, reset_count: 0 }
     }
 
     fn reserve(&mut self, request_count: usize) {

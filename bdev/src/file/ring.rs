@@ -7,7 +7,7 @@
 //! # Invariants of the unsafe code
 //! 1. Memory: an entry points into a [`Segment`], which is always inside a live mapping; the submitter keeps it for this operation until the
 //!    completion has been handed out ([`crate::Operation::data`]), and the kernel is done with it when its completion entry is there.
-//!    Zeroes come from the device's own arena, which is never unmapped.
+//!    Zeroes come from the arena that all devices share, which is never unmapped.
 //! 2. Descriptor: entries name the registered file 0, which the ring itself keeps open.
 
 use std::collections::VecDeque;
@@ -80,7 +80,7 @@ impl RingChannel {
             requests: Slab::new(queue_depth as usize),
             geometry,
             size,
-            zeroes: shared.zeroes.segment(),
+            zeroes: shared.zeroes,
             refused: Refused::default(),
             finished: VecDeque::with_capacity(queue_depth as usize),
             cancel_count: 0,

@@ -7,7 +7,7 @@
 //! # Invariants of the unsafe code
 //! 1. Memory: a command names a [`Segment`], which is always inside a live mapping; the submitter keeps it for this operation until the
 //!    completion has been handed out ([`crate::Operation::data`]), and the kernel is done with it when its completion entry is there.
-//!    Zeroes come from the device's own arena, which is never unmapped.
+//!    Zeroes come from the arena that all devices share, which is never unmapped.
 //! 2. Ranges: each request's slot has a place of its own in the channel's arena. That is unmapped only when the channel has no request.
 //! 3. Descriptor: entries name the registered file 0, which the ring itself keeps open.
 
@@ -76,7 +76,7 @@ impl RingChannel {
 
     /// Queues the next command of a request.
     fn queue(&mut self, handle: Handle<Request>) {
-        let zeroes = self.shared.zeroes();
+        let zeroes = self.shared.zeroes;
         let (Some(request), Some(ranges)) = (self.requests.look(handle), &self.ranges) else {
             return;
         };
@@ -140,7 +140,7 @@ impl Channel for RingChannel {
     fn poll(&mut self, _now_ns: u64, completions: &mut Vec<Completion>) -> Progress {
         let had_len = completions.len();
         completions.extend(self.finished.drain(..));
-        let zeroes_len = self.shared.zeroes().map_or(0, Segment::len);
+        let zeroes_len = self.shared.zeroes.map_or(0, Segment::len);
         let mut again = false;
         loop {
             let Some(entry) = self.ring.completion().next() else { break };
