@@ -33,6 +33,7 @@ mod inbox;
 mod layer;
 mod lock;
 mod size;
+mod uring;
 mod zeroes;
 
 mod channel;

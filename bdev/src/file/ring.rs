@@ -25,6 +25,7 @@ use crate::channel::{Channel, Completion, Operation};
 use crate::device::Geometry;
 use crate::extent;
 use crate::size::Size;
+use crate::uring;
 
 /// The one registered file.
 const FILE: Fixed = Fixed(0);
@@ -104,20 +105,8 @@ impl RingChannel {
         true
     }
 
-    /// Hands queued entries to the kernel, if there are any. What it does not take now is offered again by the next call.
     fn enter(&mut self) {
-        if self.ring.submission().is_empty() {
-            return;
-        }
-        match self.ring.submit() {
-            Ok(_) => self.enter_failed = false,
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR)) => {}
-            Err(error) if self.enter_failed => drop(error),
-            Err(error) => {
-                self.enter_failed = true;
-                tracing::error!(path = %self.shared.path.display(), %error, "io_uring_enter fails: operations wait");
-            }
-        }
+        uring::enter(&mut self.ring, &self.shared.path, &mut self.enter_failed);
     }
 }
 
@@ -198,13 +187,7 @@ impl Channel for RingChannel {
     }
 
     fn arm(&mut self) -> Rest {
-        // What the kernel did not take is offered again by the next poll.
-        let has_offers = !self.ring.submission().is_empty();
-        if has_offers || !self.finished.is_empty() || !self.ring.completion().is_empty() {
-            Rest::Poll
-        } else {
-            Rest::Sleep
-        }
+        if self.finished.is_empty() { uring::arm(&mut self.ring) } else { Rest::Poll }
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {

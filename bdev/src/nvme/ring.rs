@@ -27,6 +27,7 @@ use crate::channel::{Channel, Completion, Operation};
 use crate::device::Geometry;
 use crate::extent;
 use crate::size::Size;
+use crate::uring;
 
 /// Passthrough needs large entries in both queues.
 pub(super) type Ring = IoUring<squeue::Entry128, cqueue::Entry32>;
@@ -101,21 +102,8 @@ impl RingChannel {
         assert!(pushed.is_ok(), "as many entries as requests");
     }
 
-    /// Hands queued entries to the kernel, if there are any. What it does not take now is offered again by the next call.
     fn enter(&mut self) {
-        if self.ring.submission().is_empty() {
-            return;
-        }
-        match self.ring.submit() {
-            Ok(_) => self.enter_failed = false,
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR)) => {}
-            Err(error) if self.enter_failed => drop(error),
-            Err(error) => {
-                self.enter_failed = true;
-                let path = self.shared.generic.path.display();
-                tracing::error!(%path, %error, "io_uring_enter fails: operations wait");
-            }
-        }
+        uring::enter(&mut self.ring, &self.shared.generic.path, &mut self.enter_failed);
     }
 }
 
@@ -168,13 +156,7 @@ impl Channel for RingChannel {
     }
 
     fn arm(&mut self) -> Rest {
-        // What the kernel did not take is offered again by the next poll.
-        let has_offers = !self.ring.submission().is_empty();
-        if has_offers || !self.finished.is_empty() || !self.ring.completion().is_empty() {
-            Rest::Poll
-        } else {
-            Rest::Sleep
-        }
+        if self.finished.is_empty() { uring::arm(&mut self.ring) } else { Rest::Poll }
     }
 
     fn wake_descriptor(&self) -> Option<RawFd> {
