@@ -54,3 +54,13 @@ mod system;
 
 pub mod ctl;
 pub mod sim;
+
+/// An error and its causes, each told once: most say their cause themselves.
+#[must_use]
+pub fn in_words(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        _ if said.contains(&cause) => said,
+        _ => format!("{said}: {cause}"),
+    })
+}

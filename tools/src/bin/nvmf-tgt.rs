@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tools::daemon::{self, Arguments};
+use tools::in_words;
 
 fn main() -> ExitCode {
     match daemon::run(&Arguments::parse()) {
@@ -13,13 +14,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and its causes, each told once: most say their cause themselves.
-fn in_words(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
-        "" => cause,
-        _ if said.contains(&cause) => said,
-        _ => format!("{said}: {cause}"),
-    })
 }

@@ -13,6 +13,7 @@ use nvmf_core::ChangeId;
 use nvmf_core::target::{MadeDevice, RetiredDevice};
 
 use crate::config::DeviceSection;
+use crate::in_words;
 use crate::opening::Means;
 
 /// Does something about devices that takes time: called on a thread of its own.
@@ -74,7 +75,7 @@ impl DeviceWorker {
         let spawned = self.rings.try_clone().and_then(|mut rings| {
             let device = device.clone();
             std::thread::Builder::new().name("device-work".to_owned()).spawn(move || {
-                let result = work().map_err(|error| format!("{error:#}"));
+                let result = work().map_err(|error| in_words(&error));
                 if done.send(Outcome::Worked { change, device, result }).is_ok() {
                     // A full pair is read soon.
                     let _ = rings.write(&[1]);
@@ -123,7 +124,7 @@ fn work(cpu_count: u16, orders: &Receiver<Order>, done: &Sender<Outcome>, mut ri
         match order {
             Order::Make { change, wanted } => {
                 let Wanted { section, base, means } = *wanted;
-                let result = make(cpu_count, &section, base, &means).map_err(|error| format!("{error:#}"));
+                let result = make(cpu_count, &section, base, &means).map_err(|error| in_words(&error));
                 if done.send(Outcome::Made { change, section: Box::new(section), result }).is_err() {
                     return;
                 }
