@@ -28,6 +28,7 @@ mod locking;
 mod orders;
 mod parking;
 mod petitions;
+mod pressure;
 mod respond;
 mod teardown;
 mod timers;
@@ -119,6 +120,7 @@ pub struct PollGroup {
     failures: Vec<(Handle<Qpair>, Failure)>,
     abort_answers: Vec<(Aborter, bool)>,
     scratch: Vec<u8>,
+    episodes: pressure::Episodes,
 }
 
 impl PollGroup {
@@ -158,6 +160,7 @@ impl PollGroup {
             failures: Vec::new(),
             abort_answers: Vec::new(),
             scratch: Vec::new(),
+            episodes: pressure::Episodes::default(),
             directory,
         }
     }
@@ -187,6 +190,7 @@ impl PollGroup {
         self.answer_evictions(turn);
         self.send_lock_letters(turn);
         self.reap_headers(turn);
+        self.trace_pressure(turn);
         self.publish_gauges();
         progress
     }

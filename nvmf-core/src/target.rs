@@ -49,7 +49,7 @@ use reactor::{Cpu, Domain, Full, Grace, Limbo, Turn, Unlinked};
 pub use amend::Amendment;
 pub use change::{ChangeError, ChangeId};
 pub use check::SpecError;
-pub use controllers::ControllerFacts;
+pub use controllers::{ControllerFacts, PastController};
 pub use devices::{Base, DeviceFacts, MadeDevice, RetiredDevice};
 pub use directory::Directory;
 pub use facts::QpairFacts;
@@ -175,7 +175,7 @@ impl Target {
             Letter::Retire { lease } => {
                 self.directory.set_controller(lease.controller_id(), None);
                 Step::IdFreed.trace(turn, 0, lease.controller_id().into());
-                self.controllers.give_back(lease);
+                self.controllers.give_back(lease, turn.now_ns());
             }
             Letter::Withdrawn { change } => {
                 if !from.is_some_and(|from| self.changes.answered(change, from)) {

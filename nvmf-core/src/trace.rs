@@ -6,6 +6,7 @@
 use reactor::{Cpu, Handle, TraceKind, TraceRecord, Turn};
 
 use crate::DisconnectReason;
+use crate::status::Status;
 
 /// A fieldless enum with a number and a name for each of its values, and the ways back.
 #[macro_export]
@@ -77,10 +78,50 @@ traced_words! {
     HostAuthenticated = 0x150, "host authenticated";
     /// A host has not, and the qpair ends. Subject: the qpair's handle. Detail: why, as AUTH_Failure names it.
     HostRefused = 0x151, "host refused";
+    /// A host has enabled its controller. Subject: its place. Detail: 0.
+    ControllerEnabled = 0x115, "controller enabled";
+    /// A host has disabled its controller: its I/O qpairs end. Subject: its place. Detail: 0.
+    ControllerReset = 0x116, "controller reset";
+    /// A host has shut its controller down: its I/O qpairs end. Subject: its place. Detail: 0.
+    ControllerShutDown = 0x117, "controller shut down";
+    /// A controller's host has said nothing for the Keep Alive Timeout: it ends. Subject: its place. Detail: 0.
+    KeepAliveExpired = 0x118, "keep alive expired";
+    /// A command ended in an error that is worth telling. Subject: the qpair's handle. Detail: [`failed_command`].
+    CommandFailed = 0x160, "command failed";
+    /// A host wants a command aborted. Subject: the handle of the command's qpair, on the CPU that it lives on. Detail: the command's identifier.
+    AbortAsked = 0x161, "abort asked";
+    /// Commands begin to wait. Subject: 0. Detail: a [`Pressure`].
+    PressureBegan = 0x162, "back-pressure began";
+    /// None has waited for a second. Subject: 0. Detail: a [`Pressure`].
+    PressureEnded = 0x163, "back-pressure ended";
     /// A message or a call named a qpair that is gone. Subject: the handle. Detail: 0.
     QpairMissed = 0x140, "qpair missed";
     /// A message named a controller that is gone. Subject: its place. Detail: 0.
     ControllerMissed = 0x141, "controller missed";
+}
+
+traced_words! {
+    /// What commands wait for.
+    Pressure:
+    /// A data buffer of their CPU.
+    Buffers = 1, "data buffers";
+    /// What their host may have in flight.
+    HostLimit = 2, "the host's limit";
+    /// A pause of their subsystem, or another command.
+    Gate = 3, "a pause";
+}
+
+/// A failed command as a detail: its identifier and its status.
+#[must_use]
+pub fn failed_command(command_id: u16, status: Status) -> u64 {
+    u64::from(command_id) << 16 | u64::from(status.to_field())
+}
+
+/// What [`failed_command`] was given.
+#[must_use]
+pub fn failed_command_parts(detail: u64) -> (u16, Status) {
+    let word = |shift: u32| u16::try_from(detail >> shift & 0xFFFF).unwrap_or(0);
+    (word(16), Status::from_field(word(0)))
 }
 
 /// The detail of a controller that goes without an id.
@@ -97,6 +138,11 @@ impl Step {
     #[must_use]
     pub fn of(record: &TraceRecord) -> Option<Self> {
         Self::from_number(record.kind.0.into())
+    }
+
+    /// Puts it into this CPU's notes: it may happen often.
+    pub(crate) fn note<M>(self, turn: &mut Turn<'_, M>, subject: u64, detail: u64) {
+        turn.note(self.kind(), subject, detail);
     }
 
     /// Puts it into this CPU's trace.
@@ -140,5 +186,7 @@ mod tests {
             assert_eq!(reason_from_number(reason_number(reason)), Some(reason));
         }
         assert_eq!(reason_from_number(99), None);
+        let failed = (0xFFFF, Status::LBA_OUT_OF_RANGE);
+        assert_eq!(failed_command_parts(failed_command(failed.0, failed.1)), failed);
     }
 }

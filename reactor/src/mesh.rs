@@ -96,6 +96,7 @@ impl<M> Mesh<M> {
             stopwatch: Stopwatch::new(self.watch.clone()),
             leaving: false,
             trace: Trace::new(),
+            notes: Trace::new(),
         };
         Seat { inbox, state, domain: self.domain.clone(), bells: Arc::clone(&self.bells) }
     }

@@ -1,7 +1,8 @@
 //! What a CPU did last, for people who look for the reason of something, and for the simulator's checkers.
 //!
-//! Each CPU has a ring of records, written by its program by way of its turn ([`crate::Turn::trace`]) and read on the same CPU: others ask by message.
-//! Made for what is rare and matters later (the steps of a life), so it is always on: a record costs a few plain stores.
+//! Each CPU has two rings of records, written by its program by way of its turn and read on the same CPU: others ask by message. One is for what is rare and matters
+//! later (the steps of a life, [`crate::Turn::trace`]), one for what a host can cause at any rate (commands that fail, [`crate::Turn::note`]), so that no flood of those washes the
+//! steps away. Both are always on: a record costs a few plain stores.
 
 /// What kind of thing happened. Each crate numbers its own: `nvmf-core` from 0x100, `transport-rdma` from 0x200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -20,8 +21,8 @@ pub struct TraceRecord {
     pub detail: u64,
 }
 
-/// Records that are kept.
-const KEPT: usize = 1024;
+/// Records that each ring keeps.
+pub(crate) const KEPT: usize = 1024;
 
 /// One CPU's records.
 pub(crate) struct Trace {

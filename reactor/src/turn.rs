@@ -36,6 +36,7 @@ pub(crate) struct State<M> {
     pub(crate) stopwatch: Stopwatch,
     pub(crate) leaving: bool,
     pub(crate) trace: Trace,
+    pub(crate) notes: Trace,
 }
 
 impl<'t, M> Turn<'t, M> {
@@ -99,10 +100,19 @@ impl<'t, M> Turn<'t, M> {
         self.state.trace.push(TraceRecord { at_ns: self.now_ns, kind, subject, detail });
     }
 
-    /// What this CPU noted last, oldest first.
-    pub fn traced(&self) -> impl Iterator<Item = TraceRecord> + '_ {
-        self.state.trace.since(0)
+    /// The same in a ring of its own, for what may happen often: it cannot wash the steps of lives away.
+    #[inline]
+    pub fn note(&mut self, kind: TraceKind, subject: u64, detail: u64) {
+        self.state.notes.push(TraceRecord { at_ns: self.now_ns, kind, subject, detail });
     }
+
+    /// What this CPU noted last: the steps of lives, oldest first, then everything else, oldest first.
+    pub fn traced(&self) -> impl Iterator<Item = TraceRecord> + '_ {
+        self.state.trace.since(0).chain(self.state.notes.since(0))
+    }
+
+    /// The most records that [`Self::traced`] has.
+    pub const TRACED_MAX: usize = 2 * crate::trace::KEPT;
 
     /// Sends `message` to another CPU, or to this one (it is then received in a later turn). Never fails: what finds the
     /// ring full waits, in order, in this CPU's backlog and is counted for the pair. A program keeps backlogs bounded by

@@ -19,6 +19,7 @@ mod session;
 mod listener;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -166,6 +167,7 @@ impl<P: Provider> ControlProgram<P> {
             asked: parts.asked,
             notifications: Notifications::default(),
             script: None,
+            questions: BTreeMap::new(),
         };
         Ok(Self {
             desk,
@@ -369,7 +371,8 @@ impl<P: Provider> ControlProgram<P> {
 
     fn answer(&mut self, turn: &mut Turn<'_, Message<P>>, done: Vec<(ChangeId, Option<String>)>) {
         for (change, failure) in done {
-            self.server.finish(&self.epoll, turn.now_ns(), change, failure.as_deref());
+            let result = self.desk.events(change);
+            self.server.finish(&self.epoll, turn.now_ns(), change, failure.as_deref(), result);
         }
     }
 

@@ -14,6 +14,7 @@ mod namespace;
 mod subsystem;
 mod target;
 mod top;
+mod trace;
 
 pub mod answer;
 mod client;
@@ -99,6 +100,10 @@ enum Command {
     /// Rates are of the last interval. Latencies are those of the device below a namespace; reads out of a device's own memory take it no time, and have none. Busy is the share of time in
     /// turns that found something to do; a CPU that polls and finds nothing is in POLL%.
     Top(top::Top),
+    /// What happened last to queue pairs and controllers, also to those that are gone: why did my host disconnect?
+    ///
+    /// Each CPU keeps the last thousand steps of connections and controllers, and apart from them the last thousand commands that failed; not each I/O.
+    Trace(trace::Trace),
     /// Looks for what on this machine keeps a target from running, or from running well. Needs no target.
     ///
     /// Each finding has why it matters and the command that mends it. Exit status 1: there is a problem (warnings are none).
@@ -174,6 +179,7 @@ impl Arguments {
                 top.perform(&mut self.client()?, self.json)?;
                 Ok(Answer::default())
             }
+            Command::Trace(trace) => trace.perform(&mut self.client()?),
             Command::Doctor(doctor) => doctor.perform(self.socket.as_deref()),
             Command::Rpc { method, parameters } => {
                 let parameters = read_parameters(parameters.as_deref())?;

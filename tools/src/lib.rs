@@ -15,6 +15,7 @@
 //! | [`clusters`] | connections to Ceph clusters that devices share |
 //! | [`keyring`], `workers` | keys of hosts; threads that compute for authentications |
 //! | [`config`], [`log`] | the configuration file; the log |
+//! | [`events`], [`words`] | what CPUs have traced, put together; in words |
 //! | [`poll_mode`] | words for what a CPU does when there is nothing to do |
 //! | [`machine`] | what this machine offers: CPUs, memory, RDMA devices |
 //! | [`system`] | system calls that the standard library has not |
@@ -30,6 +31,9 @@ pub mod metrics;
 pub mod rpc;
 
 pub mod reactors;
+
+pub mod events;
+pub mod words;
 
 pub mod clusters;
 pub mod notifications;

@@ -208,13 +208,16 @@ impl Deferred {
         self.waiting.push(Waiting { changes, failure: None, id: id.clone(), result });
     }
 
-    /// A change is done, or came to nothing. Whether it was the last that this waited for.
-    pub fn is_ended_by(&mut self, change: ChangeId, failure: Option<&str>) -> bool {
+    /// A change is done, or came to nothing; `result` is what it comes to, where that is known only now. Whether it was the last that this waited for.
+    pub fn is_ended_by(&mut self, change: ChangeId, failure: Option<&str>, result: Option<&Value>) -> bool {
         let mut is_concerned = false;
         for request in &mut self.waiting {
             if let Some(place) = request.changes.iter().position(|other| *other == change) {
                 request.changes.swap_remove(place);
                 is_concerned = true;
+                if let Some(result) = result {
+                    request.result = result.clone();
+                }
                 if request.failure.is_none() {
                     request.failure = failure.map(str::to_owned);
                 }
@@ -339,7 +342,7 @@ mod tests {
             other => Ok(Outcome::Done(json!(other))),
         });
         assert!(outgoing.is_empty() && deferred.len() == 1);
-        assert!(deferred[0].is_ended_by(change, Some("why")));
+        assert!(deferred[0].is_ended_by(change, Some("why"), None));
         answer_deferred(&deferred[0], &mut outgoing);
         let batch: Value = serde_json::from_slice(&outgoing).unwrap();
         assert_eq!((batch.as_array().unwrap().len(), &batch[2]["error"]["message"]), (3, &json!("why")));

@@ -53,4 +53,3 @@ pub mod pattern;
 pub mod schedule;
 pub mod stopwatch;
 pub mod watchdog;
-pub mod words;

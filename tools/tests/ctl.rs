@@ -7,9 +7,13 @@ mod processes;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use processes::{SUBSYSTEM, Target};
+use processes::{SUBSYSTEM, Target, wait_for};
 use serde_json::{Value, json};
+
+/// Longer than any of these takes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs it with these words.
 fn run(socket: &Path, words: &[&str]) -> Output {
@@ -182,6 +186,8 @@ fn mistakes_are_told_with_the_way_out_and_have_their_status() {
         (2, &["device", "limits", "memory", "--each-host"], "add --iops"),
         (2, &["placement", "set", "cpu0"], "WHO=CPUS"),
         (2, &["top", "-i", "0"], "from 0.1 to 3600"),
+        (2, &["trace", "-n", "0"], "1..=1048576"),
+        (1, &["rpc", "trace_get_events", "{\"cntlid\": 70000}"], "a number from 0 to 65535"),
         (2, &["subsytem", "list"], "a similar subcommand exists: 'subsystem'"),
         (2, &["target", "poll-mode", "--cpu", "0"], "<MODE>"),
     ] {
@@ -190,6 +196,44 @@ fn mistakes_are_told_with_the_way_out_and_have_their_status() {
     }
     // Nothing was changed by any of them.
     assert_eq!(ctl.json(&["device", "list"]).as_array().unwrap().len(), 3);
+}
+
+/// Why did my host disconnect? All CPUs tell, also of what is gone.
+#[test]
+fn the_last_events_outlive_what_they_are_of() {
+    let target = Target::start_with("ctl-trace", |configuration| configuration.replace("cpus = [0]", "cpus = [0, 1]"));
+    let ctl = Ctl(&target);
+    assert_eq!(ctl.says(&["trace", "--qid", "2"]), "nothing of that kind is known any more, or ever happened");
+    target.host(&["--nsid", "1", "-w", "randread", "-o", "4k", "-q", "4", "-P", "2", "-n", "10"]).succeeds();
+    let gone = || ctl.json(&["trace", "--qid", "2", "-n", "1000"]).to_string().contains("is forgotten");
+    assert!(wait_for(PATIENCE, gone));
+    let events = ctl.json(&["trace", "--qid", "2", "-n", "1000"]);
+    let events = events.as_array().unwrap();
+    let said = |words: &str| events.iter().position(|event| event["event"].as_str().unwrap().contains(words)).unwrap();
+    let life =
+        ["is asked for", "is opened, queue id 2", "joins controller", "drains", "is reaped", "is forgotten"].map(said);
+    assert!(life.is_sorted(), "{life:?} {events:?}");
+    let host = events[0]["hostnqn"].as_str().unwrap();
+    assert!(events.iter().all(|event| event["qid"] == 2 && event["hostnqn"] == host), "{events:?}");
+    let all = ctl.says(&["trace", "--host", host, "-n", "1000"]);
+    for words in ["is enabled by its host", "is shut down by its host", "closes"] {
+        assert!(all.contains(words), "{words}:\n{all}");
+    }
+
+    // Commands that fail, and commands that wait.
+    ctl.says(&["device", "create", "malloc", "bad", "1MiB"]);
+    ctl.says(&["device", "create", "fault", "bad"]);
+    ctl.says(&["namespace", "add", SUBSYSTEM, "EE_bad", "--nsid", "9"]);
+    ctl.says(&["device", "fault", "inject", "EE_bad", "read", "failure", "--num", "1000"]);
+    target.host(&["--nsid", "9", "-w", "randread", "-o", "4k", "-q", "1", "-n", "1"]).fails();
+    let told = ctl.says(&["trace", "-n", "1000"]);
+    assert!(told.lines().any(|line| line.contains("failed: unrecovered read error")), "{told}");
+    ctl.says(&["host", "limits", "--commands", "1"]);
+    target.host(&["--nsid", "1", "-w", "randread", "-o", "4k", "-q", "16", "-n", "500"]).succeeds();
+    let events = || ctl.says(&["trace", "-n", "1000"]);
+    assert!(events().contains("commands wait for the host's limit"), "{}", events());
+    assert!(wait_for(PATIENCE, || events().contains("no command has waited for the host's limit for a second")));
+    target.ends_clean();
 }
 
 /// What it finds depends on the machine; that it looks at everything, and says so in its status, does not.

@@ -37,7 +37,7 @@ use reactor::NumaNode;
 use crate::verbs::VerbsError;
 
 pub use build::{Assembled, Built, TargetMemory, build, build_in, build_several, memory_lens};
-pub use control::{Change, Control, ControlError};
+pub use control::{Change, Control, ControlError, Traced};
 pub use cpu::TargetCpu;
 pub use message::Message;
 pub use placement::{Origin, PlacementError, PlacementRule, RULE_COUNT_MAX};

@@ -17,6 +17,7 @@ use crate::message::{Letter, Message};
 use crate::qpair::Stage;
 use crate::qpair::request::{RequestEvent, RequestState};
 use crate::status::Status;
+use crate::trace::Step;
 use crate::transport::Slot;
 use crate::{ControllerKind, Qpair};
 
@@ -57,6 +58,7 @@ impl PollGroup {
         qpair.must_advance(slot, RequestEvent::AwaitController);
         let aborter = Aborter { admin: here, slot };
         if queue.cpu == self.cpu {
+            Step::AbortAsked.note(turn, queue.handle.to_bits(), command_id.into());
             self.abort(queue.handle, command_id, aborter);
         } else {
             turn.send(queue.cpu, Message(Letter::Abort { qpair: queue.handle, command_id, aborter }).into());

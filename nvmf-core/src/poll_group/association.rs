@@ -38,7 +38,10 @@ impl PollGroup {
             Letter::NotJoined { qpair, status, result } => self.not_joined(turn, qpair, (status, result)),
             Letter::Leave { lease, tally } => self.left(turn, lease, tally),
             Letter::Failed { controller, qpair, report } => self.take_failure_in(turn, controller, qpair, report),
-            Letter::Abort { qpair, command_id, aborter } => self.abort(qpair, command_id, aborter),
+            Letter::Abort { qpair, command_id, aborter } => {
+                Step::AbortAsked.note(turn, qpair.to_bits(), command_id.into());
+                self.abort(qpair, command_id, aborter);
+            }
             Letter::Aborted { qpair, slot, is_aborted } => self.abort_answered((qpair, slot), is_aborted),
             Letter::FailureTaken { qpair } => self.failure_was_taken(turn, qpair),
             Letter::End { qpair, reason } => match self.qpairs.look(qpair) {

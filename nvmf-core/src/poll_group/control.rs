@@ -16,6 +16,7 @@ use crate::qpair::request::{Fusion, RequestEvent, RequestState};
 use crate::qpair::{QpairBody, Stage};
 use crate::status::Status;
 use crate::subsystem::Subject;
+use crate::trace::{Step, place};
 use crate::transport::{DisconnectReason, Transport};
 
 impl PollGroup {
@@ -313,9 +314,18 @@ impl PollGroup {
         set: &PropertySet,
     ) {
         let Some(owner) = self.controllers.look_mut(controller) else { return };
+        let was_ready = owner.is_ready();
+        let place = place(self.cpu, controller);
         match owner.set_property(set) {
-            Ok(Effect::None) => self.complete(name, Status::SUCCESS, 0),
+            Ok(Effect::None) => {
+                if owner.is_ready() && !was_ready {
+                    Step::ControllerEnabled.trace(turn, place, 0);
+                }
+                self.complete(name, Status::SUCCESS, 0);
+            }
             Ok(effect @ (Effect::Reset | Effect::ShutDown)) => {
+                let step = if effect == Effect::Reset { Step::ControllerReset } else { Step::ControllerShutDown };
+                step.trace(turn, place, 0);
                 self.end_queues(turn, controller);
                 if effect == Effect::Reset {
                     let snapshot = self.directory.snapshot(turn.guard());

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::membership::Remote;
 use crate::message::{Letter, Message};
 use crate::qpair::Stage;
+use crate::trace::{Step, failed_command};
 use crate::{ControllerKind, Qpair};
 
 impl PollGroup {
@@ -15,6 +16,8 @@ impl PollGroup {
         let mut failures = std::mem::take(&mut self.failures);
         for (handle, failure) in failures.drain(..) {
             let Some(qpair) = self.qpairs.look_mut(handle) else { continue };
+            let told = failed_command(failure.command_id, failure.status);
+            Step::CommandFailed.note(turn, handle.to_bits(), told);
             match &qpair.stage {
                 Stage::Admin { controller } => {
                     let controller = *controller;

@@ -8,6 +8,7 @@ use crate::membership::Remote;
 use crate::message::Message;
 use crate::qpair::Stage;
 use crate::qpair::header::{QpairHeader, Tally};
+use crate::trace::{Step, place};
 use crate::transport::{DisconnectReason, Transport};
 use crate::{ControllerKind, Qpair};
 
@@ -102,6 +103,7 @@ impl PollGroup {
             Some(_) if is_over && !is_alive => {
                 self.counters.keep_alive_expired_count.add(1);
                 transport.disconnect(controller.admin, DisconnectReason::KeepAlive);
+                Step::KeepAliveExpired.trace(turn, place(self.cpu, handle), 0);
             }
             Some(_) => self.watch_keep_alive(turn, handle),
             None => {}

@@ -1,6 +1,6 @@
 //! The controllers of the whole target, as the control plane knows them: one record for each lease that is out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
 use super::ids::ControllerIds;
@@ -21,6 +21,20 @@ pub struct ControllerFacts<'t> {
     pub host_id: [u8; 16],
 }
 
+/// A controller that is gone, for who asks later what became of a host.
+#[derive(Clone, Debug)]
+pub struct PastController {
+    /// CNTLID, which may be another's by now.
+    pub id: u16,
+    /// Whose host it was.
+    pub host_nqn: String,
+    /// When the last of it was gone.
+    pub ended_ns: u64,
+}
+
+/// So many of them are known.
+const PAST_KEPT: usize = 256;
+
 /// One lease that is out.
 struct Record {
     subject: Subject,
@@ -33,11 +47,13 @@ pub(super) struct Controllers {
     records: BTreeMap<u16, Record>,
     /// Static controllers, and who had them last: whoever asks for any finds its own again.
     homes: BTreeMap<u16, (Subject, Nqn)>,
+    /// The last that went, oldest first.
+    past: VecDeque<PastController>,
 }
 
 impl Controllers {
     pub(super) fn new() -> Self {
-        Self { ids: ControllerIds::new(), records: BTreeMap::new(), homes: BTreeMap::new() }
+        Self { ids: ControllerIds::new(), records: BTreeMap::new(), homes: BTreeMap::new(), past: VecDeque::new() }
     }
 
     /// A new one gets its id, of these, but none that is kept for static ones. `None`: there is none left.
@@ -92,12 +108,24 @@ impl Controllers {
     }
 
     /// A lease came home: nothing is left of the controller.
-    pub(super) fn give_back(&mut self, lease: SubsystemLease) {
+    pub(super) fn give_back(&mut self, lease: SubsystemLease, now_ns: u64) {
         let id = lease.controller_id();
         let record = self.records.remove(&id);
+        if let Some(record) = &record {
+            if self.past.len() == PAST_KEPT {
+                self.past.pop_front();
+            }
+            let host_nqn = record.host.nqn.to_string();
+            self.past.push_back(PastController { id, host_nqn, ended_ns: now_ns });
+        }
         debug_assert_eq!(record.map(|record| record.subject), Some(lease.subject()));
         let was_taken = self.ids.free(id);
         assert!(was_taken, "leases are made here and come home once, and controller id {id} came twice");
+    }
+
+    /// Those that went last, oldest first.
+    pub(super) fn past(&self) -> impl Iterator<Item = &PastController> {
+        self.past.iter()
     }
 
     /// Leases that are out.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use reactor::{Cpu, Guard};
 
 use super::Target;
-use super::controllers::ControllerFacts;
+use super::controllers::{ControllerFacts, PastController};
 use crate::qpair::header::QpairStage;
 use crate::spec::SubsystemSpec;
 use crate::subsystem::Subject;
@@ -42,6 +42,11 @@ impl Target {
     /// The subsystems, those that are being deleted too. Every namespace has its UUID.
     pub fn subsystems(&self) -> impl Iterator<Item = &SubsystemSpec> {
         self.subsystems.iter().map(|entry| &entry.spec)
+    }
+
+    /// The controllers that went last, oldest first.
+    pub fn past_controllers(&self) -> impl Iterator<Item = &PastController> {
+        self.controllers.past()
     }
 
     /// The controllers of a subsystem, by id; of the discovery service too, by its name. `None`: there is no such subsystem.

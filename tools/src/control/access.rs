@@ -1,5 +1,6 @@
 //! The target, as the methods of RPC reach it: the control plane's part of it, for the time of one request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nvmf_core::auth::{GroupSet, HashSet};
@@ -13,6 +14,7 @@ use transport_rdma::verbs::Provider;
 use super::devices::{DeviceWorker, Wanted, Work};
 use super::script::Script;
 use crate::config::{Config, DeviceSection, Step};
+use crate::events::Question;
 use crate::notifications::Notifications;
 use crate::opening::{Means, blocks_of};
 use crate::rpc::methods::TargetAccess;
@@ -25,6 +27,7 @@ pub(super) struct Access<'a, 't, P: Provider> {
     pub(super) script: &'a mut Option<Script>,
     pub(super) directory: &'a Directory,
     pub(super) notifications: &'a Notifications,
+    pub(super) questions: &'a mut BTreeMap<ChangeId, Question>,
     pub(super) turn: &'a mut Turn<'t, Message<P>>,
 }
 
@@ -78,6 +81,12 @@ impl<P: Provider> TargetAccess for Access<'_, '_, P> {
 
     fn notifications(&self) -> &Notifications {
         self.notifications
+    }
+
+    fn trace(&mut self, question: Question) -> Result<ChangeId, ControlError> {
+        let change = self.control.begin_trace(self.turn)?;
+        self.questions.insert(change, question);
+        Ok(change)
     }
 
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {

@@ -7,6 +7,7 @@ use std::io;
 
 use nvmf_core::ChangeId;
 use reactor::{Handle, Slab};
+use serde_json::Value;
 
 use super::listener::{Listener, Service};
 use super::session::{Answer, Life, PATIENCE_NS, Session};
@@ -90,11 +91,19 @@ impl Server {
     }
 
     /// A change is done: whoever asked for it is told.
-    pub(super) fn finish(&mut self, epoll: &Epoll, now_ns: u64, change: ChangeId, failure: Option<&str>) {
+    /// `result`: what it comes to, where that is known only now.
+    pub(super) fn finish(
+        &mut self,
+        epoll: &Epoll,
+        now_ns: u64,
+        change: ChangeId,
+        failure: Option<&str>,
+        result: Option<Value>,
+    ) {
         let handles: Vec<Handle<Session>> = self.sessions.handles().collect();
         for handle in handles {
             let Some(session) = self.sessions.look_mut(handle) else { continue };
-            let life = session.finish(now_ns, change, failure).and_then(|life| {
+            let life = session.finish(now_ns, change, failure, result.as_ref()).and_then(|life| {
                 session.watch(epoll, SESSION_TOKEN | handle.to_bits())?;
                 Ok(life)
             });
@@ -262,14 +271,14 @@ mod tests {
         bench.run(0);
         assert_eq!(bench.server.sessions.len(), 2, "nobody is left to answer to");
 
-        bench.server.finish(&bench.epoll, 0, a_change(), None);
+        bench.server.finish(&bench.epoll, 0, a_change(), None, None);
         let len = asks.read(&mut answers).unwrap();
         assert_eq!(&answers[..len], b"{\"id\":1,\"jsonrpc\":\"2.0\",\"result\":true}\n");
         let mut rest = String::new();
         waits.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "{\"id\":\"x\",\"jsonrpc\":\"2.0\",\"result\":true}\n", "and the connection ends with it");
         assert_eq!(bench.server.sessions.len(), 1);
-        bench.server.finish(&bench.epoll, 0, a_change(), None);
+        bench.server.finish(&bench.epoll, 0, a_change(), None, None);
         asks.set_nonblocking(true).unwrap();
         assert!(asks.read(&mut answers).is_err(), "once only");
     }

@@ -4,6 +4,7 @@ use std::io;
 
 use super::listener::{Service, Stream};
 use nvmf_core::ChangeId;
+use serde_json::Value;
 
 use crate::rpc::{self, Deferred, Flow};
 use crate::system::{Epoll, Interest};
@@ -67,9 +68,15 @@ impl Session {
     }
 
     /// Answers the requests that wait for this change and no other, if any do.
-    pub(super) fn finish(&mut self, now_ns: u64, change: ChangeId, failure: Option<&str>) -> io::Result<Life> {
+    pub(super) fn finish(
+        &mut self,
+        now_ns: u64,
+        change: ChangeId,
+        failure: Option<&str>,
+        result: Option<&Value>,
+    ) -> io::Result<Life> {
         let done: Vec<Deferred> =
-            self.deferred.extract_if(.., |request| request.is_ended_by(change, failure)).collect();
+            self.deferred.extract_if(.., |request| request.is_ended_by(change, failure, result)).collect();
         for request in &done {
             rpc::answer_deferred(request, &mut self.outgoing);
         }

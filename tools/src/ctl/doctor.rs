@@ -105,7 +105,11 @@ fn show(findings: &[Finding]) -> String {
         lines.extend(finding.fix.iter().map(|fix| format!("{:23}fix: {}", "", cell(&json!(fix)))));
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    lines.push(format!("\n{} problems, {} warnings", count(Level::Problem), count(Level::Warning)));
+    let counted = |level, word| match count(level) {
+        1 => format!("1 {word}"),
+        many => format!("{many} {word}s"),
+    };
+    lines.push(format!("\n{}, {}", counted(Level::Problem, "problem"), counted(Level::Warning, "warning")));
     lines.join("\n")
 }
 

@@ -22,6 +22,7 @@ mod rbd;
 mod referral;
 pub mod subsystem;
 mod thread;
+mod trace;
 mod transport;
 
 use std::cell::RefCell;
@@ -42,6 +43,7 @@ use super::{Outcome, RpcError};
 use crate::clusters::Clusters;
 use crate::config::{Config, DeviceSection, Step, nearest};
 pub use crate::control::Work;
+use crate::events::Question;
 use crate::keeper::StateDirectory;
 use crate::keyring::Keyring;
 use crate::log::Log;
@@ -86,6 +88,12 @@ pub trait TargetAccess {
 
     /// Devices that came and went.
     fn notifications(&self) -> &Notifications;
+
+    /// Asks all CPUs what they have traced; the events are the change's result.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn trace(&mut self, question: Question) -> Result<ChangeId, ControlError>;
 
     /// The controllers of a subsystem. `None`: there is no such subsystem.
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>>;
@@ -269,6 +277,7 @@ const METHODS: &[(&str, Method)] = &[
     ("spdk_kill_instance", Tell(process::kill)),
     ("thread_get_pollers", Tell(thread::get_pollers)),
     ("thread_get_stats", Tell(thread::get_stats)),
+    ("trace_get_events", Begin(trace::get_events)),
 ];
 
 /// Whether there is such a method.

@@ -36,7 +36,7 @@ use super::failure::{Failure, Findings};
 use super::history::History;
 use super::host::law::Law;
 use super::host::model::{Extent, Model};
-use super::words;
+use crate::words;
 use actor::Actor;
 use asked::Asked;
 pub use layout::Layout;

@@ -27,6 +27,7 @@ mod memory;
 mod overdue;
 mod renewal;
 mod reopening;
+mod traces;
 
 mod host_shares;
 mod placement;
@@ -57,6 +58,8 @@ use overdue::Overdue;
 use placement::Placement;
 use record::Record;
 use renewal::Renewal;
+pub use traces::Traced;
+use traces::Traces;
 
 use super::CounterRow;
 use super::counters::CpuCounters;
@@ -116,6 +119,7 @@ pub struct Control<P: Provider> {
     phase: Phase,
     counts: Counts,
     cpu_counters: Vec<Arc<CpuCounters>>,
+    traces: Traces,
 }
 
 /// How far shutdown has got.
@@ -220,6 +224,7 @@ impl<P: Provider> Control<P> {
             phase: Phase::Serving,
             counts: Counts::default(),
             cpu_counters: parts.cpu_counters,
+            traces: Traces::default(),
         }
     }
 

@@ -138,6 +138,11 @@ impl<P: Provider, const SEVERAL: bool> TargetCpu<P, SEVERAL> {
             ToCpu::NothingReturns { device } => self.nothing_returns(turn, device),
             ToCpu::Refit { device, fitting } => self.refit(turn, device, *fitting),
             ToCpu::Memory { device, region, key } => self.paths.on(device).note_memory(region, key),
+            ToCpu::Trace { change, mut records } => {
+                records.extend(turn.traced().take(records.capacity()));
+                let cpu = turn.cpu();
+                self.tell(turn, ToControl::Traced { cpu, change, records });
+            }
             ToCpu::Stop { leftovers } => self.presence = Presence::Leaving(leftovers),
         }
     }

@@ -3,8 +3,8 @@
 //! Every message has a place in the life of one connection and is sent at most once in it, so that backlogs are bounded by the number
 //! of connections; or in the life of a device, or of a block device.
 
-use nvmf_core::{DisconnectReason, Qpair, QpairSpec};
-use reactor::{Handle, Name, RegionId};
+use nvmf_core::{ChangeId, DisconnectReason, Qpair, QpairSpec};
+use reactor::{Cpu, Handle, Name, RegionId, TraceRecord};
 
 use super::fitting::Fitting;
 use crate::teardown::DestroyResult;
@@ -69,6 +69,8 @@ pub(crate) enum ToCpu<P: Provider> {
     Refit { device: DeviceId, fitting: Box<Fitting<P::Port>> },
     /// Memory of a block device: its key on an RDMA device, or none any more.
     Memory { device: DeviceId, region: RegionId, key: Option<u32> },
+    /// Tell what this CPU has traced: into a list that has room for all of it.
+    Trace { change: ChangeId, records: Vec<TraceRecord> },
     /// Everything is gone, or will never be: leave.
     Stop { leftovers: Leftovers },
 }
@@ -95,6 +97,8 @@ pub(crate) enum ToControl<P: Provider> {
     Reaped { record: Handle<ConnectionRecord> },
     /// The CPU has a new port: the old one, to be dropped.
     Bereft { port: Box<P::Port> },
+    /// What it has traced: answer to [`ToCpu::Trace`].
+    Traced { cpu: Cpu, change: ChangeId, records: Vec<TraceRecord> },
     /// The CPU's last message.
     Stopped,
 }
@@ -114,6 +118,7 @@ impl<P: Provider> Message<P> {
                 ToCpu::NothingReturns { .. } => &"nothing-returns",
                 ToCpu::Refit { .. } => &"refit",
                 ToCpu::Memory { .. } => &"memory",
+                ToCpu::Trace { .. } => &"trace",
                 ToCpu::Stop { .. } => &"stop",
             },
             Kind::ToControl(message) => match message {
@@ -123,6 +128,7 @@ impl<P: Provider> Message<P> {
                 ToControl::Destroy { .. } => &"destroy",
                 ToControl::Reaped { .. } => &"reaped",
                 ToControl::Bereft { .. } => &"bereft",
+                ToControl::Traced { .. } => &"traced",
                 ToControl::Stopped => &"stopped",
             },
         }

@@ -85,6 +85,11 @@ impl TargetAccess for Fake {
         &self.notifications
     }
 
+    fn trace(&mut self, question: crate::events::Question) -> Result<ChangeId, ControlError> {
+        self.changes.push(format!("{question:?}"));
+        Ok(a_change())
+    }
+
     fn controllers(&self, nqn: &str) -> Option<Vec<ControllerFacts<'_>>> {
         let host_id = *b"\x27\xda\xd5\x28\x63\x68\x41\xc3\x82\xd3\x0b\x95\x6b\x49\x02\x5d";
         (nqn == NQN).then(|| vec![ControllerFacts { id: 7, host_nqn: HOST, host_id }])

@@ -78,6 +78,14 @@ impl Outlives {
             | Step::QpairClosed
             | Step::ControllerAdmitted
             | Step::ControllerCloses
+            | Step::ControllerEnabled
+            | Step::ControllerReset
+            | Step::ControllerShutDown
+            | Step::KeepAliveExpired
+            | Step::CommandFailed
+            | Step::AbortAsked
+            | Step::PressureBegan
+            | Step::PressureEnded
             | Step::IdGiven
             | Step::IdFreed
             | Step::QpairMissed

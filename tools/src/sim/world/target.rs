@@ -22,7 +22,7 @@ use super::device::SimulatedDevice;
 use super::ground::TargetGround;
 use super::layout::{BLOCK_COUNT, BLOCK_LEN, Layout, SUBSYSTEM, address_of, disk_name, reservation_file};
 use super::shelf::Shelf;
-use crate::sim::words;
+use crate::words;
 
 /// What is done to the control plane in its next turn.
 type Order = Box<dyn FnOnce(&mut Control<P>, &mut Turn<'_, Message<P>>)>;

@@ -85,6 +85,7 @@ impl<P: Provider> Control<P> {
             ToControl::Destroy { record, queue_pair } => self.destroy(turn, record, *queue_pair),
             ToControl::Reaped { record } => self.reaped(turn, record),
             ToControl::Bereft { port } => drop(port),
+            ToControl::Traced { cpu, change, records } => self.traced(turn, cpu, change, records),
             ToControl::Stopped => self.cpu_stopped(),
         }
     }

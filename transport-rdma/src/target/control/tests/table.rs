@@ -192,7 +192,7 @@ fn inputs(bench: &Bench, record: Record) -> Vec<(String, Input)> {
             ToControl::Destroy { .. } => "cpu: quiet",
             ToControl::Reaped { .. } => "cpu: reaped",
             // Of no connection.
-            ToControl::Bereft { .. } | ToControl::Stopped => continue,
+            ToControl::Bereft { .. } | ToControl::Traced { .. } | ToControl::Stopped => continue,
         };
         all.push((name.to_owned(), Input::Answer(answer)));
     }

@@ -77,6 +77,17 @@ fn told_by_layer(step: layer::Step, record: &TraceRecord) -> String {
         layer::Step::MemberLeft => format!("qpair {} has left controller {}", place(subject), place(detail)),
         layer::Step::IdGiven => format!("controller id {detail} is given to {}", place(subject)),
         layer::Step::IdFreed => format!("controller id {detail} is free again"),
+        layer::Step::ControllerEnabled => format!("controller {} is enabled by its host", place(subject)),
+        layer::Step::ControllerReset => format!("controller {} is reset by its host", place(subject)),
+        layer::Step::ControllerShutDown => format!("controller {} is shut down by its host", place(subject)),
+        layer::Step::KeepAliveExpired => format!("controller {} ends: its host sends no Keep Alive", place(subject)),
+        layer::Step::CommandFailed => {
+            let (command_id, status) = layer::failed_command_parts(detail);
+            format!("qpair {}: command {command_id} failed: {status}", name(subject))
+        }
+        layer::Step::AbortAsked => format!("qpair {}: its host wants command {detail} aborted", name(subject)),
+        layer::Step::PressureBegan => format!("commands wait for {}", pressure(detail)),
+        layer::Step::PressureEnded => format!("no command has waited for {} for a second", pressure(detail)),
         layer::Step::HostAuthenticated => format!("the host of qpair {} has authenticated", name(subject)),
         layer::Step::HostRefused => format!("the host of qpair {} has not authenticated ({detail})", name(subject)),
         layer::Step::QpairMissed => format!("news for qpair {} come too late", name(subject)),
@@ -101,6 +112,10 @@ fn cause(subject: u64) -> String {
         (_, handle) if handle.generation() > 0 => name(subject),
         (_, handle) => format!("number {}", handle.index()),
     }
+}
+
+fn pressure(number: u64) -> &'static str {
+    layer::Pressure::from_number(number).map_or("something", layer::Pressure::name)
 }
 
 fn reason(number: u64) -> String {
