@@ -47,11 +47,13 @@ use crate::keeper::{Keeper, Outcome as Kept};
 use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::notifications::{Notifications, REGISTERED, UNREGISTERED};
+use crate::notify::{News as Told, Notifier};
 use crate::opening::Means;
 use crate::present::Asked;
-use crate::rpc::{Deferred, methods};
+use crate::rpc::{Deferred, Outcome as Answer, methods};
 use crate::saved::SavedFile;
 use crate::system::{Epoll, Interest, Signal};
+use crate::target::CLOSE_PATIENCE;
 use crate::workers::{WORKER_COUNT, Workers};
 use crate::{metrics, rpc};
 
@@ -71,6 +73,10 @@ const LOOK_TIMER: u64 = 1 << 62 | 3;
 /// How often deadlines of connections are looked at.
 const TICK_NS: u64 = 1_000_000_000;
 
+/// What the end of the process may take once the target is drained, or is not waited for any more.
+#[allow(clippy::cast_possible_truncation, reason = "seconds")]
+const AFTER_DRAIN_NS: u64 = CLOSE_PATIENCE.as_nanos() as u64 + 5_000_000_000;
+
 /// What the program is made of.
 pub struct ControlParts<P: Provider> {
     /// The target's own part.
@@ -83,6 +89,8 @@ pub struct ControlParts<P: Provider> {
     pub keyring: Keyring,
     /// The signals that end the target.
     pub signals: crate::target::Signals,
+    /// The service manager.
+    pub notifier: Notifier,
     /// Where RPC and metrics are reached.
     pub listeners: Vec<Listener>,
     /// How long a shutdown may take.
@@ -107,6 +115,7 @@ pub struct ControlProgram<P: Provider> {
     refusals: Refusals,
     lookout: Lookout,
     signals: crate::target::Signals,
+    notifier: Notifier,
     epoll: Epoll,
     watch: Watch,
     images: Images,
@@ -115,6 +124,8 @@ pub struct ControlProgram<P: Provider> {
     first: Vec<Step>,
     /// Is done when they are.
     first_change: Option<ChangeId>,
+    /// What SIGHUP has begun.
+    reload: Option<ChangeId>,
     shutdown_deadline_ns: u64,
     stage: Stage,
     is_ticking: bool,
@@ -176,12 +187,14 @@ impl<P: Provider> ControlProgram<P> {
             workers,
             refusals: Refusals::default(),
             signals: parts.signals,
+            notifier: parts.notifier,
             epoll,
             watch,
             images: Images::default(),
             server,
             first: parts.first,
             first_change: None,
+            reload: None,
             shutdown_deadline_ns: parts.shutdown_deadline_ns,
             stage: Stage::Serving,
             is_ticking: false,
@@ -199,6 +212,7 @@ impl<P: Provider> ControlProgram<P> {
                     tracing::info!(signal = name, "shutting down: no new connections, the others are drained");
                     self.stage = Stage::Draining { since_ns: turn.now_ns() };
                     turn.arm(turn.now_ns() + self.shutdown_deadline_ns, DEADLINE_TIMER);
+                    self.notifier.tell(Told::Stopping { at_most_ns: self.shutdown_deadline_ns + AFTER_DRAIN_NS });
                     self.desk.control.begin_shutdown(turn);
                 }
                 (Stage::Draining { .. }, Signal::End(name)) => {
@@ -213,8 +227,17 @@ impl<P: Provider> ControlProgram<P> {
     /// SIGHUP: as `reload_config` does. What comes to nothing later is said when it does.
     fn reload(&mut self, turn: &mut Turn<'_, Message<P>>) {
         tracing::info!("SIGHUP: the configuration file is read again");
-        if let Err(error) = self.desk.with_view(turn, |view| methods::perform(view, "reload_config", None)) {
-            tracing::error!("the target stays as it is: {}", error.message);
+        self.notifier.tell(Told::Reloading);
+        match self.desk.with_view(turn, |view| methods::perform(view, "reload_config", None)) {
+            Ok(Answer::Begun(change, _)) => self.reload = Some(change),
+            Ok(Answer::Done(_) | Answer::SeveralBegun(..)) => self.notifier.tell(Told::Ready),
+            Err(error) => {
+                tracing::error!("the target stays as it is: {}", error.message);
+                // What an earlier one has begun goes on, and says so itself.
+                if self.reload.is_none() {
+                    self.notifier.tell(Told::Ready);
+                }
+            }
         }
     }
 
@@ -341,9 +364,12 @@ impl<P: Provider> ControlProgram<P> {
                 self.desk.note_for_script(turn, change, failure.as_deref());
                 if self.first_change.take_if(|first| *first == change).is_some() {
                     match &failure {
-                        None => tracing::info!("ready"),
+                        None => self.is_ready(),
                         Some(why) => self.fail_to_begin(why),
                     }
+                }
+                if self.reload.take_if(|reload| *reload == change).is_some() {
+                    self.notifier.tell(Told::Ready);
                 }
                 match &mut self.saving {
                     None => self.answer(turn, vec![(change, failure)]),
@@ -380,13 +406,18 @@ impl<P: Provider> ControlProgram<P> {
     fn begin(&mut self, turn: &mut Turn<'_, Message<P>>) {
         let first = std::mem::take(&mut self.first);
         if first.is_empty() {
-            tracing::info!("ready");
+            self.is_ready();
             return;
         }
         match self.desk.with_view(turn, |view| view.target.run(first, None)) {
             Ok(change) => self.first_change = Some(change),
             Err(error) => self.fail_to_begin(&error.to_string()),
         }
+    }
+
+    fn is_ready(&mut self) {
+        tracing::info!("ready");
+        self.notifier.tell(Told::Ready);
     }
 
     fn fail_to_begin(&mut self, why: &str) {
@@ -398,7 +429,26 @@ impl<P: Provider> ControlProgram<P> {
     fn look(&mut self, turn: &mut Turn<'_, Message<P>>) {
         self.lookout.look(&self.desk.facts.reactors, turn.now_ns());
         self.look_at_images(turn);
+        self.tell_manager();
         turn.arm(turn.now_ns() + LOOK_NS, LOOK_TIMER);
+    }
+
+    /// A sign of life while every CPU turns: without it the service manager starts a target anew of which a part is stuck. And what it does, in words.
+    fn tell_manager(&mut self) {
+        let stalled = self.lookout.stalled(&self.desk.facts.reactors);
+        if self.notifier.watchdog_ns().is_some() && stalled.is_empty() {
+            self.notifier.tell(Told::Alive);
+        }
+        let connections = self.desk.facts.room(&self.desk.control).connection_count;
+        let subsystems = self.desk.control.core().subsystems().count();
+        let mut status = match self.stage {
+            Stage::Serving => format!("subsystems: {subsystems}, connections: {connections}"),
+            Stage::Draining { .. } | Stage::Left => format!("draining; connections: {connections}"),
+        };
+        if !stalled.is_empty() {
+            status = format!("CPU {} does not turn; {status}", stalled.join(", "));
+        }
+        self.notifier.show(status);
     }
 
     /// What the locks of images mean for hosts.

@@ -13,6 +13,7 @@
 //! | [`spdk_file`] | configuration files of SPDK's |
 //! | [`notifications`] | the last devices that came and went |
 //! | [`clusters`] | connections to Ceph clusters that devices share |
+//! | [`notify`] | what the service manager is told |
 //! | [`keyring`], `workers` | keys of hosts; threads that compute for authentications |
 //! | [`config`], [`log`] | the configuration file; the log |
 //! | [`events`], [`words`] | what CPUs have traced, put together; in words |
@@ -45,6 +46,7 @@ pub mod spdk_file;
 mod injection;
 pub mod keeper;
 pub mod keyring;
+pub mod notify;
 mod workers;
 
 pub mod log;

@@ -32,6 +32,7 @@ use crate::keeper::{self, Keeper, StateDirectory};
 use crate::keyring::Keyring;
 use crate::log::Log;
 use crate::machine;
+use crate::notify::Notifier;
 use crate::opening::Means;
 use crate::poll_mode;
 use crate::present::Asked;
@@ -85,7 +86,8 @@ pub fn run(start: Start, signals: Signals, log: Log) -> Result<()> {
     check_memory(&memory)?;
     // Before the other parts: cheap, and the likeliest to be wrong on a machine where a target runs already.
     let listeners = listen(config)?;
-    let outside = Outside { signals, listeners, log, state, saved, asked, first };
+    let notifier = Notifier::from_environment();
+    let outside = Outside { signals, notifier, listeners, log, state, saved, asked, first };
     let runtime = match fabric {
         Fabric::Soft => {
             let options = SharedOptions { directory: config.transport.runtime_dir.clone(), ..SharedOptions::default() };
@@ -128,6 +130,7 @@ fn start_on_devices(_config: &Config, _devices: Vec<IbvOptions>, _outside: Outsi
 /// What the control plane gets from outside.
 struct Outside {
     signals: Signals,
+    notifier: Notifier,
     listeners: Vec<Listener>,
     log: Log,
     state: Option<StateDirectory>,
@@ -164,7 +167,7 @@ where
     let options = target_options(config, provider.device_count())?;
     let cpu_count = options.cpu_count;
     let keyring = keyring(config)?;
-    let Outside { signals, listeners, log, state, saved, asked, first } = outside;
+    let Outside { signals, notifier, listeners, log, state, saved, asked, first } = outside;
     let spec = target_spec(config, &devices, &keyring, state.as_ref())?;
     let (control, cpus) = build(provider, builder.domain(), spec, options)?;
     set_limits(config, control.core().devices());
@@ -186,6 +189,7 @@ where
         log,
         keyring,
         signals,
+        notifier,
         listeners,
         shutdown_deadline_ns,
         keeper,
@@ -242,7 +246,7 @@ fn listen(config: &Config) -> Result<Vec<Listener>> {
 }
 
 /// How long clusters have to close images at the end.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The device that another is made of: it stands before it.
 fn base_of(section: &DeviceSection, others: &[Arc<dyn Device>]) -> Option<Arc<dyn Device>> {

@@ -79,6 +79,7 @@ fn a_target_to_be_ended() {
         log,
         keyring: Keyring::default(),
         signals,
+        notifier: tools::notify::Notifier::default(),
         listeners: Vec::new(),
         shutdown_deadline_ns: DEADLINE_NS,
         keeper,

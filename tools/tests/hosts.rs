@@ -11,6 +11,7 @@ mod hosts {
     mod faults;
     mod layers;
     mod limits;
+    mod manager;
     mod namespaces;
     pub(crate) mod processes;
     mod reactors;

@@ -115,6 +115,12 @@ impl Lookout {
         self.cpus.get(usize::from(cpu.0)).map_or((0, false), |seen| (seen.stall_count, seen.stall.is_some()))
     }
 
+    /// The CPUs that do not turn.
+    pub(super) fn stalled(&self, reactors: &Reactors) -> Vec<String> {
+        let stalled = reactors.all().zip(&self.cpus).filter(|(_, seen)| seen.stall.is_some());
+        stalled.map(|(place, _)| place.label()).collect()
+    }
+
     fn notices(&mut self, reactors: &Reactors, now_ns: u64) -> Vec<Notice> {
         let mut notices = Vec::new();
         self.look_for_slow(reactors, now_ns, &mut notices);
@@ -204,8 +210,7 @@ impl Lookout {
         if count == 0 {
             return;
         }
-        let stalled = reactors.all().zip(&self.cpus).filter(|(_, seen)| seen.stall.is_some());
-        let stalled: Vec<String> = stalled.map(|(place, _)| place.label()).collect();
+        let stalled = self.stalled(reactors);
         let why = if room.in_limbo_count > 0 && !stalled.is_empty() {
             RefusedWhy::ReclamationWaits { stalled: stalled.join(", ") }
         } else if room.connection_count >= room.connection_count_max {

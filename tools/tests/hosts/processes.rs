@@ -83,6 +83,11 @@ impl Target {
 
     /// Starts one whose configuration is changed before.
     pub(crate) fn start_with(name: &str, change: impl FnOnce(String) -> String) -> Self {
+        Self::start_in(name, |_, configuration| change(configuration))
+    }
+
+    /// The same, where something is put into its directory before.
+    pub(crate) fn start_in(name: &str, change: impl FnOnce(&Path, String) -> String) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         Self::start_in_turn(name, Some(turn), change)
     }
@@ -90,16 +95,20 @@ impl Target {
     /// The same, beside one that the test has started: a fabric of its own, so that addresses may be the same.
     #[allow(dead_code, reason = "for the test of images that two targets serve")]
     pub(crate) fn start_beside(&self, name: &str, change: impl FnOnce(String) -> String) -> Self {
-        Self::start_in_turn(name, None, change)
+        Self::start_in_turn(name, None, |_, configuration| change(configuration))
     }
 
-    fn start_in_turn(name: &str, turn: Option<MutexGuard<'static, ()>>, change: impl FnOnce(String) -> String) -> Self {
+    fn start_in_turn(
+        name: &str,
+        turn: Option<MutexGuard<'static, ()>>,
+        change: impl FnOnce(&Path, String) -> String,
+    ) -> Self {
         let directory = std::env::temp_dir().join(format!("quiesce-test-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let image: Vec<u8> = (0..8 * 1024 * 1024_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         fs::write(directory.join("disk.img"), image).unwrap();
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        fs::write(directory.join("target.toml"), change(configuration(metrics))).unwrap();
+        fs::write(directory.join("target.toml"), change(&directory, configuration(metrics))).unwrap();
         let child = Mutex::new(spawn_target(&directory));
         let target = Self { child, directory, metrics, _turn: turn };
         let ready = wait_for(START_LIMIT, || target.log().contains("ready") || !target.is_alive());
@@ -299,6 +308,11 @@ impl Target {
     /// SIGTERM: drains, exits 0, leaves no file behind but its configuration, its log and its disk.
     pub(crate) fn ends_clean(&self) {
         self.signal(signal::TERM);
+        self.ends_clean_soon();
+    }
+
+    /// The same, once it has been told to.
+    pub(crate) fn ends_clean_soon(&self) {
         assert!(wait_for(RUN_LIMIT, || !self.is_alive()), "does not end after SIGTERM:\n{}", self.log());
         let status = self.child.lock().unwrap().wait().unwrap();
         assert_eq!(status.code(), Some(0), "{}", self.log());
@@ -381,6 +395,9 @@ socket = "rpc.sock"
     )
 }
 
+/// A socket in the place of a service manager's, where a test puts one.
+pub(crate) const MANAGER_SOCKET: &str = "manager.sock";
+
 /// A test puts it there.
 fn spdk_file(directory: &Path) -> &'static [&'static str] {
     if directory.join("spdk.json").exists() { &["--spdk-config", "spdk.json"] } else { &[] }
@@ -388,7 +405,11 @@ fn spdk_file(directory: &Path) -> &'static [&'static str] {
 
 fn spawn_target(directory: &Path) -> Child {
     let log = fs::File::create(directory.join("target.log")).unwrap();
-    Command::new(program("nvmf-tgt"))
+    let mut command = Command::new(program("nvmf-tgt"));
+    if directory.join(MANAGER_SOCKET).exists() {
+        command.env("NOTIFY_SOCKET", directory.join(MANAGER_SOCKET)).env("WATCHDOG_USEC", "10000000");
+    }
+    command
         .args(["--config", "target.toml"])
         .args(spdk_file(directory))
         .current_dir(directory)

@@ -12,12 +12,12 @@ use super::processes::{Target, signal};
 use crate::{MEMORY, PATIENCE};
 
 /// A thread of the target that stands still until this is dropped. For the test's own thread: ptrace is per thread.
-struct Stopped {
+pub(super) struct Stopped {
     thread: libc::pid_t,
 }
 
 impl Stopped {
-    fn new(target: &Target, name: &str) -> Self {
+    pub(super) fn new(target: &Target, name: &str) -> Self {
         let tasks = fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap();
         let has_name = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name);
         let task = tasks.flatten().map(|task| task.path()).find(has_name).unwrap();
