@@ -11,6 +11,14 @@ host_connect() {
     wait_for "$host_controller is live" host_is live "$host_controller"
 }
 
+# host_connect_plainly ADDRESS NQN: the same with the timers that nvme-cli takes by itself.
+host_connect_plainly() {
+    modprobe nvme-rdma
+    host_controller=$(nvme connect -t rdma -a "$1" -w "$(other_end "$1")" -s 4420 -n "$2" -o json | jq -r .device)
+    [ -n "$host_controller" ] || fail "nvme connect named no device"
+    wait_for "$host_controller is live" host_is live "$host_controller"
+}
+
 # host_connect_as DIGIT ADDRESS NQN [OPTION]: the same as another host, whose identity is made of a digit. By the kernel's own interface, as nvme-cli 2.3 takes a
 # connection of another host for this one's. To port 4420, or host_port.
 host_connect_as() {

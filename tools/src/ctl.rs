@@ -18,6 +18,7 @@ mod trace;
 
 pub mod answer;
 mod client;
+mod config;
 mod trouble;
 mod words;
 
@@ -92,6 +93,9 @@ enum Command {
     /// Keys of hosts that have to authenticate (DH-HMAC-CHAP).
     #[command(subcommand)]
     Key(key::Command),
+    /// All that the target is: written down, and its file read again.
+    #[command(subcommand)]
+    Config(config::Command),
     /// What the target's log shows.
     #[command(subcommand)]
     Log(target::LogCommand),
@@ -174,6 +178,7 @@ impl Arguments {
             Command::Placement(command) => command.perform(&mut self.client()?),
             Command::Referral(command) => command.perform(&mut self.client()?),
             Command::Key(command) => command.perform(&mut self.client()?),
+            Command::Config(command) => command.perform(&mut self.client()?),
             Command::Log(command) => command.perform(&mut self.client()?),
             Command::Top(top) => {
                 top.perform(&mut self.client()?, self.json)?;

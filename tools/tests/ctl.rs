@@ -157,6 +157,27 @@ fn devices_and_limits_are_changed() {
 }
 
 #[test]
+fn a_configuration_is_shown_loaded_and_read_again() {
+    let target = Target::start("ctl-config");
+    let ctl = Ctl(&target);
+    ctl.says(&["device", "reset", "null"]);
+    let shown = ctl.says(&["config", "show"]);
+    assert!(shown.contains("name = \"memory\""), "{shown}");
+    assert!(ctl.says(&["config", "reload"]).contains("nothing has changed"));
+    let spdk = r#"{"subsystems":[{"subsystem":"bdev","config":[{"method":"bdev_null_create","params":{"name":"loaded","num_blocks":8,"block_size":512}}]}]}"#;
+    let file = target.directory().join("spdk.saved");
+    std::fs::write(&file, spdk).unwrap();
+    assert!(ctl.says(&["config", "load", file.to_str().unwrap()]).contains("1 calls are done"));
+    let failed = ctl.fails(1, &["config", "load", file.to_str().unwrap()]);
+    assert!(failed.contains("call 1 (bdev_null_create)") && failed.contains("loaded"), "{failed}");
+    std::fs::write(&file, "{").unwrap();
+    ctl.fails(2, &["config", "load", file.to_str().unwrap()]);
+    assert!(ctl.says(&["config", "show", "--format", "json"]).contains("bdev_null_create"));
+    std::fs::remove_file(file).unwrap();
+    target.ends_clean();
+}
+
+#[test]
 fn mistakes_are_told_with_the_way_out_and_have_their_status() {
     let target = Target::start("ctl-mistakes");
     let ctl = Ctl(&target);

@@ -25,9 +25,7 @@ fn the_task_on_one_machine_works_as_it_is_written() {
         .replace("nvmf-tgt &", "nvmf-tgt 2>log &\nuntil grep -q ready log; do kill -0 $! || exit; sleep 0.1; done")
         .replace("-t 5", "-t 1 --no-progress")
         .replace("nvmf-ctl top ", "nvmf-ctl top --once ");
-    let script = format!(
-        "set -e\ntrap 'kill $(jobs -p)' EXIT\n{task}\nnvmf-ctl rpc save_config '{{\"format\":\"toml\"}}' > saved\n"
-    );
+    let script = format!("set -e\ntrap 'kill $(jobs -p)' EXIT\n{task}\nnvmf-ctl config show > saved\n");
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let output = Command::new("bash")
         .args(["-c", &script])

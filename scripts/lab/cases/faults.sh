@@ -137,6 +137,29 @@ case_fault_restarts() {
     host_disconnect "$host_controller"
 }
 
+declare_case fault-upgrade 300 day "the target ends and another one starts in its place, as in an upgrade: a host with default timeouts goes on with verified I/O, also on a namespace that came by request" plain
+case_fault_upgrade() {
+    local io nsid
+    target_down
+    mkdir -p $our_directory
+    target_config | sed "s|^cpus = .*|&\nstate_directory = \"$our_directory/state\"\nsave_changes = true|" >$our_directory/target.toml
+    target_start
+    gauges >$our_directory/baseline
+    truncate -s 16M $our_directory/upgrade.img
+    rpc_is '"upgrade"' bdev_aio_create "{\"name\": \"upgrade\", \"filename\": \"$our_directory/upgrade.img\", \"block_size\": 4096}"
+    nsid=$(rpc nvmf_subsystem_add_ns "{\"nqn\": \"$our_nqn\", \"namespace\": {\"bdev_name\": \"upgrade\"}}")
+    host_connect_plainly 10.9.0.1 $our_nqn
+    host_namespace $our_nqn "$nsid"
+    io_begin "$host_disk" --bs=4k
+    target_down
+    target_start
+    wait_for "live again" host_is live "$host_controller"
+    io_ends
+    host_disconnect "$host_controller"
+    target_down
+    rm -rf $our_directory/state $our_directory/upgrade.img
+}
+
 declare_case fault-cable 240 day "every packet is lost until the host has given its connection up, then none: the host comes back, and I/O ends well" plain asan
 case_fault_cable() {
     local io

@@ -42,6 +42,11 @@ pub(super) enum Command {
         /// Its name.
         name: String,
     },
+    /// Ends what a device has under way: it is cancelled where that can be done, and hosts send it again.
+    Reset {
+        /// Its name.
+        name: String,
+    },
     /// What they have done since the start; `nvmf-ctl top` shows what they do now.
     Stats {
         /// Of this one only.
@@ -94,6 +99,7 @@ impl Command {
             Self::Rescan { name } => {
                 client.call("bdev_aio_rescan", &json!({ "name": name })).and_then(|result| now(client, name, result))
             }
+            Self::Reset { name } => named(client, "bdev_reset", name, "is reset"),
             Self::Stats { name } => {
                 let parameters = name.as_ref().map_or(Value::Null, |name| json!({ "name": name }));
                 let result = client.call("bdev_get_iostat", &parameters)?;

@@ -61,27 +61,29 @@ impl Sample {
 }
 
 impl Histogram {
-    /// The buckets of turns end before these powers of two (ns): 64 ns to a second. They are always the same, as Prometheus needs them.
-    const TURN_EXPONENTS: RangeInclusive<u32> = 6..=30;
+    /// The buckets of turns end before these powers of two (ns): 64 ns to a second, the long ones coarser. They are always the same, as Prometheus needs them, and at most
+    /// twenty, as they are multiplied by CPUs, devices and classes.
+    const TURN_EXPONENTS: RangeInclusive<u32> = 6..=20;
+    const LONG_TURN_EXPONENTS: RangeInclusive<u32> = 22..=30;
 
-    /// Teardowns are few, and their figures are to be good: two buckets for each power of two, 4 µs to 9 seconds, which is beyond every deadline.
-    const TEARDOWN_EXPONENTS: RangeInclusive<u32> = 12..=33;
+    /// Those of teardowns: 16 µs to 9 seconds, which is beyond every deadline.
+    const TEARDOWN_EXPONENTS: RangeInclusive<u32> = 14..=33;
 
-    /// Nineteen buckets: they are multiplied by devices and classes.
+    /// Those of operations: a microsecond to four seconds.
     const OPERATION_EXPONENTS: RangeInclusive<u32> = 10..=24;
     const LONG_OPERATION_EXPONENTS: RangeInclusive<u32> = 26..=32;
 
     /// Turn lengths, which took `sum_ns` together. Their own buckets are four for each power of two: none is cut.
     #[must_use]
     pub fn of_turns(times: &Durations, sum_ns: u64) -> Self {
-        Self::from_buckets(Self::TURN_EXPONENTS.map(|exponent| 1 << exponent), times.buckets(), sum_ns)
+        let exponents = Self::TURN_EXPONENTS.chain(Self::LONG_TURN_EXPONENTS.step_by(2));
+        Self::from_buckets(exponents.map(|exponent| 1 << exponent), times.buckets(), sum_ns)
     }
 
     /// Teardown times, which took `sum_ns` together; none of their buckets is cut either.
     #[must_use]
     pub fn of_teardowns(times: &Durations, sum_ns: u64) -> Self {
-        let ends = Self::TEARDOWN_EXPONENTS.flat_map(|exponent| [3 << (exponent - 2), 1 << exponent]);
-        Self::from_buckets(ends, times.buckets(), sum_ns)
+        Self::from_buckets(Self::TEARDOWN_EXPONENTS.map(|exponent| 1 << exponent), times.buckets(), sum_ns)
     }
 
     /// Operations of devices, `counted` by their longest times, which took `sum_ns` together: a microsecond to four seconds, the long ones coarser.
@@ -134,7 +136,7 @@ pub(super) mod tests {
     #[test]
     fn buckets_are_summed_up_to_powers_of_two_and_none_is_lost() {
         let counted = [(3, 1), (63, 2), (79, 4), (127, 8), ((1 << 30) - 1, 16), ((5 << 28) - 1, 32), (u64::MAX, 64)];
-        let ends = Histogram::TURN_EXPONENTS.map(|exponent| 1 << exponent);
+        let ends = (6..=30).map(|exponent| 1 << exponent);
         let histogram = Histogram::from_buckets(ends, counted.into_iter(), 9);
         assert_eq!(histogram.buckets.len(), 25);
         assert_eq!(histogram.buckets[..3], [(63, 3), (127, 12), (255, 0)]);
@@ -143,14 +145,18 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_buckets_of_teardowns_end_where_those_of_the_counts_end() {
+    fn there_are_at_most_twenty_and_each_ends_where_one_of_the_counts_ends() {
         let times = Durations::default();
-        for time_ns in [1, 3071, 3072, 4095, 4096, 5_000_000_000, (1 << 33) - 1, 1 << 33] {
+        for time_ns in [1, 16_383, 16_384, 5_000_000_000, (1 << 33) - 1, 1 << 33] {
             times.record(time_ns);
         }
         let histogram = Histogram::of_teardowns(&times, 7);
-        assert_eq!(histogram.buckets[..4], [(3071, 2), (4095, 2), (6143, 1), (8191, 0)]);
-        assert_eq!(histogram.buckets[histogram.buckets.len() - 2..], [((3 << 31) - 1, 1), ((1 << 33) - 1, 1)]);
+        assert_eq!(histogram.buckets[..2], [(16_383, 2), (32_767, 1)]);
+        assert_eq!(histogram.buckets.last(), Some(&((1 << 33) - 1, 2)));
         assert_eq!((histogram.beyond, histogram.sum_ns), (1, 7));
+        let operations = Histogram::of_operations(std::iter::empty(), 0);
+        for histogram in [histogram, Histogram::of_turns(&times, 7), operations] {
+            assert!(histogram.buckets.len() <= 20, "{}", histogram.buckets.len());
+        }
     }
 }
