@@ -2,8 +2,14 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod admin;
+mod commands;
 pub mod device;
 pub mod jobs;
+mod wire;
+
+pub use commands::*;
+use wire::Path;
+pub use wire::{Connection, Wire};
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
@@ -14,14 +20,12 @@ use std::sync::Arc;
 use nvmf_core::spec::{ControllerSpec, NamespaceSpec, SubsystemSpec, TargetSpec};
 use nvmf_core::status::Status;
 use nvmf_core::target::{ReservationWrite, WriteId};
-use nvmf_core::wire::{CompletionEntry, ConnectData, ConnectEntry, ConnectParameters, FabricsType, Nqn, U16, U32};
-use nvmf_core::wire::{SglDescriptor, SubmissionEntry};
+use nvmf_core::wire::{CompletionEntry, SglDescriptor};
 use nvmf_core::{
-    Arrival, ChangeError, ChangeId, Directory, DisconnectReason, Message, PollGroup, PollGroupCounters,
-    PollGroupOptions, Qpair, QpairSpec, Receive, RemoteBuffer, Slot, Target, Transport,
+    ChangeError, ChangeId, Directory, DisconnectReason, Message, PollGroup, PollGroupCounters, PollGroupOptions,
+    QpairSpec, Target,
 };
-use reactor::{Arena, Cpu, Handle, Program, Progress, RegionId, Segment, Simulation, Turn};
-use zerocopy::IntoBytes;
+use reactor::{Arena, Cpu, Program, Progress, Segment, Simulation, Turn};
 
 pub const NQN: &str = "nqn.2024-01.example:disk";
 pub const CLOSED_NQN: &str = "nqn.2024-01.example:closed";
@@ -34,158 +38,6 @@ const CAPSULE_COUNT: usize = 32;
 
 pub fn listener() -> SocketAddr {
     "127.0.0.1:4420".parse().unwrap()
-}
-
-/// One connection, as its host and the fake fabric see it.
-pub struct Connection {
-    pub spec: QpairSpec,
-    pub handle: Option<Handle<Qpair>>,
-    pub responses: Vec<CompletionEntry>,
-    pub invalidated: Vec<Option<u32>>,
-    pub ended: Option<DisconnectReason>,
-    pub closed: bool,
-    capsules: VecDeque<([u8; 64], Vec<u8>)>,
-    free_slots: Vec<Slot>,
-    receives_out: u32,
-    sent: u64,
-}
-
-/// One CPU's fabric.
-pub struct Wire {
-    pub connections: Vec<Connection>,
-    pub host_memory: Vec<u8>,
-    /// Keeps transfers from the host from ending.
-    pub hold_pulls: bool,
-    /// Keeps responses' sends from ending.
-    pub hold_finished: bool,
-    /// Keeps the fabric's part of a teardown from ending.
-    pub hold_teardown: bool,
-    pub registered: bool,
-    /// Where a capsule's data starts in its buffer.
-    pub capsule_offset: usize,
-    opens: VecDeque<usize>,
-    events: VecDeque<Arrival>,
-    held: VecDeque<Arrival>,
-    endings: Vec<(Handle<Qpair>, DisconnectReason)>,
-    draining: Vec<Handle<Qpair>>,
-    capsule_memory: Segment,
-    next_receive: u32,
-    live_count: usize,
-}
-
-impl Wire {
-    fn by_handle(&mut self, handle: Handle<Qpair>) -> &mut Connection {
-        self.connections.iter_mut().find(|c| c.handle == Some(handle)).expect("a qpair of this CPU")
-    }
-
-    fn arrive(&mut self) {
-        for index in 0..self.connections.len() {
-            let connection = &mut self.connections[index];
-            let Some(qpair) = connection.handle else { continue };
-            if connection.ended.is_some() {
-                continue;
-            }
-            while !connection.capsules.is_empty()
-                && let Some(slot) = connection.free_slots.pop()
-            {
-                let (command, bytes) = connection.capsules.pop_front().unwrap();
-                connection.receives_out += 1;
-                let id = self.next_receive;
-                self.next_receive += 1;
-                let data = (!bytes.is_empty()).then(|| {
-                    let room = self.capsule_memory.part((id as usize % CAPSULE_COUNT) * CAPSULE_ROOM, CAPSULE_ROOM);
-                    let data = room.part(self.capsule_offset, bytes.len());
-                    data.write(0, &bytes);
-                    data
-                });
-                // The permit remembers whose it is.
-                let receive = Receive { id: u32::try_from(index).unwrap() };
-                self.events.push_back(Arrival::Command { qpair, slot, command, data, receive });
-            }
-        }
-    }
-}
-
-/// The transport of one CPU.
-struct Path(Rc<RefCell<Wire>>);
-
-impl Transport for Path {
-    fn poll<M>(&mut self, _turn: &mut Turn<'_, M>, arrivals: &mut Vec<Arrival>) -> Progress {
-        let mut wire = self.0.borrow_mut();
-        wire.arrive();
-        let mut held = std::mem::take(&mut wire.held);
-        wire.events.append(&mut held);
-        let mut did = false;
-        while let Some(arrival) = wire.events.pop_front() {
-            let hold = match &arrival {
-                Arrival::Pulled { .. } => wire.hold_pulls,
-                Arrival::Finished { .. } => wire.hold_finished,
-                Arrival::Command { .. } => false,
-            };
-            if hold {
-                wire.held.push_back(arrival);
-                continue;
-            }
-            if let Arrival::Finished { qpair, slot } = arrival
-                && let Some(connection) = wire.connections.iter_mut().find(|c| c.handle == Some(qpair))
-            {
-                connection.free_slots.push(slot);
-            }
-            arrivals.push(arrival);
-            did = true;
-        }
-        Progress::busy_if(did)
-    }
-
-    fn consumed(&mut self, receive: Receive) {
-        let connection = &mut self.0.borrow_mut().connections[receive.id as usize];
-        connection.receives_out = connection.receives_out.checked_sub(1).expect("a permit goes back once");
-    }
-
-    fn pull(&mut self, qpair: Handle<Qpair>, slot: Slot, from: RemoteBuffer, into: Segment) {
-        let mut wire = self.0.borrow_mut();
-        assert_eq!(from.len as usize, into.len());
-        let Some(range) = host_range(from) else { return wire.endings.push((qpair, DisconnectReason::TransportError)) };
-        into.write(0, &wire.host_memory[range]);
-        // All pulls of a request end with one arrival.
-        let is_known = |event: &Arrival| matches!(event, Arrival::Pulled { qpair: other, slot: of } if (*other, *of) == (qpair, slot));
-        if !wire.events.iter().any(is_known) {
-            wire.events.push_back(Arrival::Pulled { qpair, slot });
-        }
-    }
-
-    fn push(&mut self, qpair: Handle<Qpair>, _slot: Slot, from: Segment, to: RemoteBuffer) {
-        assert!(from.len() <= to.len as usize, "a push stays inside the host's buffer");
-        let mut wire = self.0.borrow_mut();
-        let Some(range) = host_range(to) else { return wire.endings.push((qpair, DisconnectReason::TransportError)) };
-        let end = range.start + from.len();
-        from.read(0, &mut wire.host_memory[range.start..end]);
-    }
-
-    fn respond(&mut self, qpair: Handle<Qpair>, slot: Slot, response: [u8; 16], invalidate: Option<u32>) {
-        let mut wire = self.0.borrow_mut();
-        let connection = wire.by_handle(qpair);
-        connection.responses.push(CompletionEntry::from_bytes(response));
-        connection.invalidated.push(invalidate);
-        wire.events.push_back(Arrival::Finished { qpair, slot });
-    }
-
-    fn ring(&mut self) {}
-
-    fn is_registered(&self, _region: RegionId) -> bool {
-        self.0.borrow().registered
-    }
-
-    fn disconnect(&mut self, qpair: Handle<Qpair>, reason: DisconnectReason) {
-        self.0.borrow_mut().endings.push((qpair, reason));
-    }
-}
-
-/// Where it is in the host's memory. What is elsewhere ends the connection, as with RDMA.
-fn host_range(buffer: RemoteBuffer) -> Option<std::ops::Range<usize>> {
-    let start = usize::try_from(buffer.address).ok()?;
-    let end = start.checked_add(buffer.len as usize)?;
-    (end <= HOST_MEMORY_LEN).then_some(start..end)
 }
 
 #[derive(Debug)]
@@ -676,93 +528,4 @@ impl World {
             (entry.to_bytes(), Vec::new())
         }
     }
-}
-
-/// A Connect with every field for a test to spoil.
-#[derive(Clone)]
-pub struct Connect {
-    pub qid: u16,
-    pub depth: u16,
-    pub attributes: u8,
-    pub keep_alive_ms: u32,
-    pub controller_id: u16,
-    pub nqn: String,
-    pub host_nqn: String,
-    pub host_id: [u8; 16],
-    pub in_capsule: bool,
-}
-
-impl Connect {
-    pub fn new(qid: u16, depth: u16) -> Self {
-        Self {
-            qid,
-            depth,
-            attributes: 0,
-            keep_alive_ms: 0,
-            controller_id: 0xFFFF,
-            nqn: NQN.into(),
-            host_nqn: HOST_NQN.into(),
-            host_id: HOST_ID,
-            in_capsule: qid != 0,
-        }
-    }
-
-    pub fn build(&self) -> (ConnectEntry, Vec<u8>) {
-        let mut entry = ConnectEntry::new(FabricsType::Connect);
-        entry.command_id = U16::new(self.qid.wrapping_add(0xC0));
-        entry.qid = U16::new(self.qid);
-        entry.entry_count_zero_based = U16::new(self.depth.wrapping_sub(1));
-        entry.attributes = self.attributes;
-        entry.keep_alive_ms = U32::new(self.keep_alive_ms);
-        let data = ConnectData::from(&ConnectParameters {
-            host_id: self.host_id,
-            controller_id: self.controller_id,
-            subsystem_nqn: Nqn::new(&self.nqn).unwrap(),
-            host_nqn: Nqn::new(&self.host_nqn).unwrap(),
-        });
-        (entry, data.as_bytes().to_vec())
-    }
-}
-
-pub fn keyed(at: usize, len: u32) -> SglDescriptor {
-    SglDescriptor::keyed(RemoteBuffer { address: at as u64, len, key: 1 }, false).unwrap()
-}
-
-pub fn property_set(offset: u32, value: u64) -> [u8; 64] {
-    let mut entry = nvmf_core::wire::PropertyEntry::new(FabricsType::PropertySet);
-    entry.offset = U32::new(offset);
-    entry.value.set(value);
-    entry.to_bytes()
-}
-
-pub fn property_get(offset: u32, wide: bool) -> [u8; 64] {
-    let mut entry = nvmf_core::wire::PropertyEntry::new(FabricsType::PropertyGet);
-    entry.offset = U32::new(offset);
-    entry.attributes = u8::from(wide);
-    entry.to_bytes()
-}
-
-/// Any command with data in the host's memory.
-pub fn command(opcode: u8, command_id: u16, nsid: u32, sgl1: SglDescriptor, cdw: [u32; 4]) -> SubmissionEntry {
-    let mut entry = SubmissionEntry::new(opcode);
-    entry.command_id = U16::new(command_id);
-    entry.nsid = U32::new(nsid);
-    entry.sgl1 = sgl1;
-    entry.cdw10 = U32::new(cdw[0]);
-    entry.cdw11 = U32::new(cdw[1]);
-    entry.cdw12 = U32::new(cdw[2]);
-    entry.cdw13 = U32::new(cdw[3]);
-    entry
-}
-
-pub const OP_FLUSH: u8 = 0;
-pub const OP_WRITE: u8 = 1;
-pub const OP_READ: u8 = 2;
-pub const OP_WRITE_ZEROES: u8 = 8;
-
-/// A read or write of `count` blocks of `block_len` at `block`.
-pub fn io(opcode: u8, command_id: u16, block: u64, count: u32, sgl1: SglDescriptor) -> [u8; 64] {
-    let low = u32::try_from(block & 0xFFFF_FFFF).unwrap();
-    let high = u32::try_from(block >> 32).unwrap();
-    command(opcode, command_id, 1, sgl1, [low, high, count - 1, 0]).to_bytes()
 }
