@@ -16,7 +16,7 @@
 //! | [`host`] | hosts |
 //! | [`world`] | target, network, devices, clock, and who acts next |
 //! | [`checkers`] | what must hold |
-//! | [`history`], [`words`], [`failure`] | what happened last, in words; what is wrong |
+//! | [`history`], [`words`](crate::words), [`failure`] | what happened last, in words; what is wrong |
 
 pub mod command;
 

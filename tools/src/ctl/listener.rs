@@ -22,7 +22,7 @@ pub(super) enum Command {
     Add {
         /// The subsystem.
         nqn: String,
-        /// IP:PORT, such as 10.0.0.1:4420 or [fd00::1]:4420.
+        /// IP:PORT, such as 10.0.0.1:4420; an IPv6 address is in brackets.
         #[arg(value_parser = words::address)]
         address: SocketAddr,
     },
