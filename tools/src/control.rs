@@ -280,10 +280,6 @@ impl<P: Provider> ControlProgram<P> {
                         self.watch.add(&made.device);
                         self.desk.asked.add(*section);
                         self.desk.notifications.add(REGISTERED, made.device.name());
-                        let core = self.desk.control.core();
-                        self.desk.asked.forget(|name| {
-                            core.devices().any(|facts| facts.device.name() == name) || name == made.device.name()
-                        });
                     }
                     self.desk.control.device_made(turn, change, result);
                 }
@@ -391,6 +387,7 @@ impl<P: Provider> ControlProgram<P> {
         }
         while let Some(device) = self.desk.control.next_retired(turn) {
             self.desk.notifications.add(UNREGISTERED, device.device.name());
+            self.desk.asked.forget(device.device.name());
             self.desk.worker.retire(device);
         }
     }

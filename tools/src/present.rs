@@ -19,7 +19,7 @@ pub struct Asked {
     started: Config,
     /// The file that says so.
     file: Option<PathBuf>,
-    /// How devices were described, each after what it is made of. Those that are gone are still among them until [`Self::forget`].
+    /// How devices were described, each after what it is made of.
     devices: Vec<DeviceSection>,
 }
 
@@ -54,9 +54,9 @@ impl Asked {
         self.devices.push(device);
     }
 
-    /// Those that are gone.
-    pub fn forget(&mut self, is_there: impl Fn(&str) -> bool) {
-        self.devices.retain(|device| is_there(&device.name));
+    /// A device is gone.
+    pub fn forget(&mut self, name: &str) {
+        self.devices.retain(|device| device.name != name);
     }
 }
 

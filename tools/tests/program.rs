@@ -69,7 +69,28 @@ fn version_and_help_are_there() {
     assert_eq!(String::from_utf8(version.stdout).unwrap(), format!("nvmf-tgt {}\n", env!("CARGO_PKG_VERSION")));
     let help = String::from_utf8(place.run(&["--help"]).stdout).unwrap();
     assert!(help.contains("--config <FILE>") && help.contains("--check"), "{help}");
-    assert_eq!(place.run(&[]).status.code(), Some(2), "what clap refuses");
+    assert_eq!(place.run(&["--nosuch"]).status.code(), Some(2), "what clap refuses");
+    let said = place.mistake(&["--cpus", "4095", "--check"]);
+    assert!(said.starts_with("nvmf-tgt: --cpus: 4095: this process may use "), "{said}");
+}
+
+#[test]
+fn a_file_of_spdks_is_checked() {
+    let place = Place::new();
+    place.file("good.json", r#"{"subsystems":[{"subsystem":"sock","config":[{"method":"sock_set_default_impl"}]}]}"#);
+    assert_eq!(place.run(&["--spdk-config", "good.json", "--check"]).stdout, b"good.json: ok\n");
+    for (text, said) in [
+        ("{", "bad.json is no JSON"),
+        ("{}", "it has no list \"subsystems\""),
+        (
+            r#"{"subsystems":[{"subsystem":"bdev","config":[{"method":"bdev_raid_create"},{"method":"nvmf_none"}]}]}"#,
+            "what this target has not: bdev: bdev_raid_create, bdev: nvmf_none",
+        ),
+    ] {
+        place.file("bad.json", text);
+        let told = place.mistake(&["--spdk-config", "bad.json", "--check"]);
+        assert!(told.contains(said), "{told}");
+    }
 }
 
 #[test]
