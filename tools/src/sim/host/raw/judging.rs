@@ -2,7 +2,7 @@
 
 use super::RawHost;
 use super::nvme::status;
-use super::queue::{Aim, Memo, Sent};
+use super::queue::{Aim, Memo, Second, Sent};
 use crate::sim::host::model::{Swap, Write};
 
 impl RawHost {
@@ -54,10 +54,15 @@ impl RawHost {
     }
 
     /// Whether the second command of a pair may have ended before the first: it was to be aborted, or something changes.
-    fn may_be_disturbed(&self, place: usize, second: usize, sent: &Sent) -> bool {
+    fn may_be_disturbed(&self, place: usize, second: Second, sent: &Sent) -> bool {
         let Some(queue) = &self.queues[place] else { return true };
-        let slot = &queue.slots[second];
-        let was_aborted = slot.memo.abort_count > 0 || slot.ended.is_some_and(|ended| ended.abort_count > 0);
+        let slot = &queue.slots[second.slot];
+        let was_aborted = if slot.sent.is_some() && slot.number == second.number {
+            slot.memo.abort_count > 0
+        } else {
+            // It has ended; where its place has had others since, how is not known any more.
+            slot.ended.is_none_or(|ended| ended.number != second.number || ended.abort_count > 0)
+        };
         was_aborted || sent.nsid().is_some_and(|nsid| self.law.now(self.number, nsid).writes != [status::SUCCESS])
     }
 
@@ -73,9 +78,11 @@ impl RawHost {
     }
 
     /// The first of a pair has ended.
-    pub(super) fn compared(&mut self, place: usize, second: usize, status: u16) {
-        if let Some(queue) = &mut self.queues[place] {
-            queue.slots[second].memo.first = Some(status);
+    pub(super) fn compared(&mut self, place: usize, second: Second, status: u16) {
+        let Some(queue) = &mut self.queues[place] else { return };
+        let slot = &mut queue.slots[second.slot];
+        if slot.sent.is_some() && slot.number == second.number {
+            slot.memo.first = Some(status);
         }
     }
 

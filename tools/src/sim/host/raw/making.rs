@@ -5,7 +5,7 @@ use super::claim::Claim;
 use super::commands::{Capsule, cid_of, keyed};
 use super::nvme::{self, COMMAND_LEN};
 use super::orders::Command;
-use super::queue::{Aim, Sent};
+use super::queue::{Aim, Second, Sent};
 use crate::sim::host::model::Extent;
 use crate::sim::world::layout::BLOCK_LEN;
 
@@ -131,6 +131,7 @@ impl RawHost {
         let swap = self.model.begin_swap(self.number, extent, &old, &mut new);
         let cid = |slot: usize| cid_of(queue.slots[slot].number, slot);
         let (first_cid, second_cid) = (cid(first), cid(second));
+        let named = Second { slot: second, number: queue.slots[second].number };
         let sgl = keyed(queue.slots[first].buffer.fill(&old), key);
         let compare = nvme::fused(nvme::compare(first_cid, extent, sgl), true);
         let sgl = keyed(queue.slots[second].buffer.fill(&new), key);
@@ -138,7 +139,7 @@ impl RawHost {
         let qid = queue.qid;
         self.history.note(&self.name, || format!("queue {qid}: sends a pair as {first} and {second}"));
         // Both are noted first: a post that fails ends the queue, and loses them together.
-        self.note_sent(place, first, Sent::Compare(extent, second));
+        self.note_sent(place, first, Sent::Compare(extent, named));
         self.note_sent(place, second, Sent::Swap(swap));
         if self.post_send(place, first, &compare, None) {
             self.post_send(place, second, &write, None);

@@ -49,6 +49,13 @@ impl Stage {
     }
 }
 
+/// The second command of a pair, as its first knows it: the place in the queue may have another command by the time that the first ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Second {
+    pub(super) slot: usize,
+    pub(super) number: u8,
+}
+
 /// A command that was sent.
 pub(super) enum Sent {
     Connect,
@@ -64,8 +71,8 @@ pub(super) enum Sent {
     Write(Write),
     Zeroes(Write),
     Read(Read),
-    /// The first of a pair, and the place of its second.
-    Compare(Extent, usize),
+    /// The first of a pair, and its second.
+    Compare(Extent, Second),
     /// The second of a pair.
     Swap(Swap),
     /// Which command it is for.
