@@ -7,6 +7,7 @@ use bdev::{Affected, ClusterOptions, Effect};
 use super::*;
 
 mod fuzz;
+mod reference;
 mod saved;
 
 const SMALLEST: &str = r#"
