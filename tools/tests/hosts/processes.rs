@@ -57,8 +57,10 @@ pub(crate) fn send_signal(child: &Child, signal: i32) {
     assert_eq!(result, 0, "kill({pid}, {signal})");
 }
 
+/// Those that were built with the tests, or others: `scripts/sanitize` has instrumented ones.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_nvmf-tgt")).with_file_name(name);
+    let built = Path::new(env!("CARGO_BIN_EXE_nvmf-tgt")).with_file_name(name);
+    let path = std::env::var_os("QUIESCE_TEST_PROGRAMS").map_or(built, |folder| Path::new(&folder).join(name));
     assert!(path.exists(), "{} is not built: run `cargo build --workspace` first", path.display());
     path
 }
