@@ -2,6 +2,8 @@
 
 use reactor::Counter;
 
+use crate::status::Status;
+
 /// Counters and gauges of one poll group.
 #[derive(Debug, Default)]
 pub struct PollGroupCounters {
@@ -21,6 +23,8 @@ pub struct PollGroupCounters {
     pub written_bytes: Counter,
     /// Commands that ended with an error status.
     pub error_count: Counter,
+    /// The same, by status.
+    pub errors: StatusCounters,
     /// Commands that found no buffer and waited.
     pub buffer_wait_count: Counter,
     /// Requests that were held back until something ended: a pause.
@@ -67,4 +71,47 @@ pub struct PollGroupCounters {
     pub device_leases: Counter,
     /// Gauge: qpair headers in limbo.
     pub headers_in_limbo: Counter,
+}
+
+/// How often each status was given.
+#[derive(Debug)]
+pub struct StatusCounters {
+    /// As in [`Status::ALL`], and one more for all that are not there.
+    counts: Box<[Counter]>,
+}
+
+impl Default for StatusCounters {
+    fn default() -> Self {
+        Self { counts: (0..=Status::ALL.len()).map(|_| Counter::new()).collect() }
+    }
+}
+
+impl StatusCounters {
+    /// Once more.
+    pub(crate) fn add(&self, status: Status) {
+        let at = Status::ALL.iter().position(|known| known.is(status)).unwrap_or(Status::ALL.len());
+        self.counts[at].add(1);
+    }
+
+    /// Those that were given, in words, and `other`.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let words = Status::ALL.iter().map(|status| status.name().unwrap_or("other")).chain(["other"]);
+        words.zip(self.counts.iter().map(Counter::value)).filter(|(words, count)| *count > 0 || *words == "other")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::StatusCodeType;
+
+    #[test]
+    fn statuses_are_counted_by_their_code() {
+        let counters = StatusCounters::default();
+        assert_eq!(counters.given().collect::<Vec<_>>(), [("other", 0)]);
+        counters.add(Status::INVALID_FIELD.with_do_not_retry(false));
+        counters.add(Status::INVALID_FIELD);
+        counters.add(Status::new(StatusCodeType::PATH, 0xFE, false));
+        assert_eq!(counters.given().collect::<Vec<_>>(), [("invalid field in command", 2), ("other", 1)]);
+    }
 }

@@ -53,7 +53,7 @@ pub use counters::PollGroupCounters;
 pub use message::Message;
 pub use order::Way;
 pub use poll_group::{PollGroup, PollGroupOptions};
-pub use qpair::header::{QpairHeader, QpairStage};
+pub use qpair::header::{QpairHeader, QpairStage, Tally};
 pub use target::{ChangeError, ChangeId, Directory, Target};
 pub use transport::{Arrival, DisconnectReason, QpairSpec, Receive, RemoteBuffer, Slot, Transport};
 

@@ -27,6 +27,8 @@ pub const HOST_COUNT_MAX: usize = 1024;
 pub const LISTENER_COUNT_MAX: usize = 64;
 /// Highest namespace id: a subsystem keeps a table of this many entries.
 pub const NSID_MAX: u32 = 1024;
+/// Hosts, for each subsystem, that metrics tell apart, those that have gone among them.
+pub const HOST_BOOK_COUNT_MAX: usize = 256;
 /// Registrants of one namespace: hosts, each over all its controllers. SPDK stops at 16.
 pub const REGISTRANT_COUNT_MAX: usize = 1024;
 /// Changes of subsystems that may be under way at a time. Most take some turns; a deletion waits for its slowest I/O.

@@ -91,6 +91,8 @@ pub(crate) enum Letter {
     Retire {
         /// By value.
         lease: SubsystemLease,
+        /// What its queues had done.
+        tally: Tally,
     },
     /// Control plane to poll group: the controller has an id, and can be found under it.
     Admitted {

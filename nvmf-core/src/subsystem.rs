@@ -17,7 +17,7 @@ use crate::wire::Nqn;
 pub(crate) struct SubsystemId(pub(crate) u64);
 
 /// What a controller is a controller of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     /// The discovery service, which is the same on every listener.
     Discovery,

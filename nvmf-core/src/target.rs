@@ -31,6 +31,7 @@ mod devices;
 mod reservations;
 mod subsystems;
 
+mod books;
 mod check;
 mod controllers;
 mod directory;
@@ -38,6 +39,7 @@ mod hosts;
 mod ids;
 mod offers;
 mod referrals;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -55,6 +57,7 @@ pub use directory::Directory;
 pub use facts::QpairFacts;
 pub use namespaces::NamespaceRequest;
 pub use reservations::{ReservationRead, ReservationWrite, WriteId};
+pub use traffic::{ControllerTraffic, HostTraffic, Traffic};
 
 use crate::ControllerKind;
 use crate::auth::Queue;
@@ -172,10 +175,10 @@ impl Target {
                 self.admit(turn, controller, subject, (host, wanted))
             }
             Letter::Authenticate(question) => self.ask(turn, question),
-            Letter::Retire { lease } => {
+            Letter::Retire { lease, tally } => {
                 self.directory.set_controller(lease.controller_id(), None);
                 Step::IdFreed.trace(turn, 0, lease.controller_id().into());
-                self.controllers.give_back(lease, turn.now_ns());
+                self.controllers.give_back(lease, tally, turn.now_ns());
             }
             Letter::Withdrawn { change } => {
                 if !from.is_some_and(|from| self.changes.answered(change, from)) {

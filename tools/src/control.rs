@@ -244,20 +244,20 @@ impl<P: Provider> ControlProgram<P> {
     fn serve(&mut self, turn: &mut Turn<'_, Message<P>>, token: u64) {
         let now_ns = turn.now_ns();
         let (desk, lookout, saving) = (&mut self.desk, &self.lookout, &mut self.saving);
-        let mut answer = |service: Service,
-                          incoming: &mut Vec<u8>,
-                          outgoing: &mut Vec<u8>,
-                          deferred: &mut Vec<Deferred>| {
-            match service {
-                Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
-                    if let Some(saving) = saving {
-                        saving.note();
+        let mut answer =
+            |service: Service, incoming: &mut Vec<u8>, outgoing: &mut Vec<u8>, deferred: &mut Vec<Deferred>| {
+                match service {
+                    Service::Rpc => rpc::answer(incoming, outgoing, deferred, |method, parameters| {
+                        if let Some(saving) = saving {
+                            saving.note();
+                        }
+                        desk.with_view(turn, |view| methods::perform(view, method, parameters))
+                    }),
+                    Service::Metrics => {
+                        metrics::answer(incoming, outgoing, || desk.facts.samples(&desk.control, lookout, turn.guard()))
                     }
-                    desk.with_view(turn, |view| methods::perform(view, method, parameters))
-                }),
-                Service::Metrics => metrics::answer(incoming, outgoing, || desk.facts.samples(&desk.control, lookout)),
-            }
-        };
+                }
+            };
         self.server.take(&self.epoll, token, now_ns, &mut answer);
     }
 

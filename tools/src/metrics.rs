@@ -1,5 +1,6 @@
 //! Prometheus: what is counted as text, and the little HTTP that it is fetched with. Bytes in, bytes out.
 
+pub mod declared;
 mod exposition;
 mod sample;
 

@@ -12,6 +12,7 @@ mod hosts {
     mod layers;
     mod limits;
     mod manager;
+    mod metrics;
     mod namespaces;
     pub(crate) mod processes;
     mod reactors;

@@ -80,7 +80,8 @@ impl PollGroup {
     ) {
         let Some(controller) = self.controllers.look_mut(handle) else {
             self.miss(turn, Step::ControllerMissed, place(self.cpu, handle));
-            return turn.send(self.control, Message(Letter::Retire { lease }).into());
+            let tally = Tally::default();
+            return turn.send(self.control, Message(Letter::Retire { lease, tally }).into());
         };
         let controller_id = lease.controller_id();
         Step::ControllerAdmitted.trace(turn, place(self.cpu, handle), controller_id.into());
@@ -280,11 +281,13 @@ impl PollGroup {
         if !self.controllers.look(handle).is_some_and(Controller::is_gone) {
             return;
         }
-        let lease = self.controllers.remove(handle).and_then(Controller::into_lease);
+        let gone = self.controllers.remove(handle);
+        let tally = gone.as_ref().map_or_else(Tally::default, |controller| controller.left_tally);
+        let lease = gone.and_then(Controller::into_lease);
         let id = lease.as_ref().map_or(NO_ID, |lease| lease.controller_id().into());
         Step::ControllerGone.trace(turn, place(self.cpu, handle), id);
         if let Some(lease) = lease {
-            turn.send(self.control, Message(Letter::Retire { lease }).into());
+            turn.send(self.control, Message(Letter::Retire { lease, tally }).into());
         }
     }
 

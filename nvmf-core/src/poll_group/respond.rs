@@ -36,6 +36,7 @@ impl PollGroup {
             }
             if !request.status.is_success() {
                 self.counters.error_count.add(1);
+                self.counters.errors.add(request.status);
                 if Failure::is_worth_telling(request.status) {
                     let Told { nsid, lba, location } = request.told;
                     let (command_id, status) = (request.command_id, request.status);

@@ -25,13 +25,29 @@ pub enum QpairStage {
     Draining = 3,
 }
 
-/// What commands have done: as the SMART log counts.
+/// What commands have done: as the SMART log counts, when they are fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) read_count: u64,
-    pub(crate) read_bytes: u64,
-    pub(crate) write_count: u64,
-    pub(crate) written_bytes: u64,
+pub struct Tally {
+    /// Commands that read.
+    pub read_count: u64,
+    /// The bytes that they bring.
+    pub read_bytes: u64,
+    /// Commands that write.
+    pub write_count: u64,
+    /// The bytes that they take.
+    pub written_bytes: u64,
+}
+
+impl Tally {
+    /// The larger of each.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            read_count: self.read_count.max(other.read_count),
+            read_bytes: self.read_bytes.max(other.read_bytes),
+            write_count: self.write_count.max(other.write_count),
+            written_bytes: self.written_bytes.max(other.written_bytes),
+        }
+    }
 }
 
 impl AddAssign for Tally {

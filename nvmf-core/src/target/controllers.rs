@@ -1,10 +1,13 @@
 //! The controllers of the whole target, as the control plane knows them: one record for each lease that is out.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
+use super::books::Books;
 use super::ids::ControllerIds;
 use crate::membership::{Host, SubsystemLease};
+use crate::qpair::header::Tally;
 use crate::reservation::{HostId, HostNumber};
 use crate::status::Status;
 use crate::subsystem::{Subject, SubsystemId};
@@ -39,6 +42,26 @@ const PAST_KEPT: usize = 256;
 struct Record {
     subject: Subject,
     host: Box<Host>,
+    /// The most that its queues were seen to have done: those that have left are not seen any more, and what they had done comes home with the lease.
+    seen: Cell<Tally>,
+    /// Its host has a book of its own.
+    has_own_book: bool,
+}
+
+impl Record {
+    fn new(subject: Subject, host: Box<Host>, books: &mut Books) -> Self {
+        let has_own_book = books.begin(subject, &host.nqn);
+        Self { subject, host, seen: Cell::default(), has_own_book }
+    }
+}
+
+/// A controller as metrics see it.
+pub(super) struct Seen<'t> {
+    pub(super) id: u16,
+    pub(super) subject: Subject,
+    pub(super) host: &'t Nqn,
+    pub(super) has_own_book: bool,
+    pub(super) done: Tally,
 }
 
 /// All of them.
@@ -49,11 +72,18 @@ pub(super) struct Controllers {
     homes: BTreeMap<u16, (Subject, Nqn)>,
     /// The last that went, oldest first.
     past: VecDeque<PastController>,
+    books: Books,
 }
 
 impl Controllers {
     pub(super) fn new() -> Self {
-        Self { ids: ControllerIds::new(), records: BTreeMap::new(), homes: BTreeMap::new(), past: VecDeque::new() }
+        Self {
+            ids: ControllerIds::new(),
+            records: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            past: VecDeque::new(),
+            books: Books::default(),
+        }
     }
 
     /// A new one gets its id, of these, but none that is kept for static ones. `None`: there is none left.
@@ -66,7 +96,8 @@ impl Controllers {
         is_kept: impl Fn(u16) -> bool,
     ) -> Option<SubsystemLease> {
         let id = self.ids.allocate(ids, is_kept)?;
-        self.records.insert(id, Record { subject, host });
+        let record = Record::new(subject, host, &mut self.books);
+        self.records.insert(id, record);
         Some(SubsystemLease::new(id, subject, number))
     }
 
@@ -98,17 +129,19 @@ impl Controllers {
             return Err(busy);
         }
         self.homes.insert(id, (subject, host.nqn.clone()));
-        self.records.insert(id, Record { subject, host });
+        let record = Record::new(subject, host, &mut self.books);
+        self.records.insert(id, record);
         Ok(SubsystemLease::new(id, subject, number))
     }
 
     /// A subsystem is gone: nobody's controllers are there any more.
     pub(super) fn forget(&mut self, subsystem: SubsystemId) {
         self.homes.retain(|_, (subject, _)| *subject != Subject::Nvm(subsystem));
+        self.books.forget(subsystem);
     }
 
-    /// A lease came home: nothing is left of the controller.
-    pub(super) fn give_back(&mut self, lease: SubsystemLease, now_ns: u64) {
+    /// A lease came home: nothing is left of the controller, whose queues had done this.
+    pub(super) fn give_back(&mut self, lease: SubsystemLease, tally: Tally, now_ns: u64) {
         let id = lease.controller_id();
         let record = self.records.remove(&id);
         if let Some(record) = &record {
@@ -117,6 +150,8 @@ impl Controllers {
             }
             let host_nqn = record.host.nqn.to_string();
             self.past.push_back(PastController { id, host_nqn, ended_ns: now_ns });
+            let is_own = record.has_own_book;
+            self.books.end(record.subject, &record.host.nqn, is_own, tally.max(record.seen.get()));
         }
         debug_assert_eq!(record.map(|record| record.subject), Some(lease.subject()));
         let was_taken = self.ids.free(id);
@@ -126,6 +161,20 @@ impl Controllers {
     /// Those that went last, oldest first.
     pub(super) fn past(&self) -> impl Iterator<Item = &PastController> {
         self.past.iter()
+    }
+
+    /// What hosts have done.
+    pub(super) fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// All, by id, with what their queues have done: what those do that are there, or what was seen before if that is more.
+    pub(super) fn seen(&self, now: impl Fn(u16) -> Tally) -> impl Iterator<Item = Seen<'_>> {
+        self.records.iter().map(move |(id, record)| {
+            record.seen.set(record.seen.get().max(now(*id)));
+            let Record { subject, host, has_own_book, .. } = record;
+            Seen { id: *id, subject: *subject, host: &host.nqn, has_own_book: *has_own_book, done: record.seen.get() }
+        })
     }
 
     /// Leases that are out.

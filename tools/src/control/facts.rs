@@ -2,18 +2,19 @@
 
 mod device;
 mod reactor;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ::reactor::{Counter, Cpu};
-use nvmf_core::Directory;
+use ::reactor::{Counter, Cpu, Guard};
+use nvmf_core::{Directory, PollGroupCounters};
 use transport_rdma::binding::RejectStatus;
 use transport_rdma::target::Control;
 use transport_rdma::verbs::Provider;
 
 use super::lookout::{Lookout, Room};
-use crate::metrics::{Histogram, Sample, Value};
+use crate::metrics::{Histogram, Sample, Value, declared};
 use crate::reactors::{Place, Reactors};
 
 /// Where the numbers are.
@@ -28,7 +29,19 @@ pub struct Facts {
 
 impl Facts {
     /// Everything, for metrics.
-    pub(super) fn samples<P: Provider>(&self, control: &Control<P>, lookout: &Lookout) -> Vec<Sample> {
+    pub(super) fn samples<P: Provider>(
+        &self,
+        control: &Control<P>,
+        lookout: &Lookout,
+        guard: Guard<'_>,
+    ) -> Vec<Sample> {
+        let mut samples = self.own_samples(control, lookout);
+        traffic::samples(&mut samples, control.core(), guard);
+        samples
+    }
+
+    /// What the target itself counts, without the names of those who use it.
+    fn own_samples<P: Provider>(&self, control: &Control<P>, lookout: &Lookout) -> Vec<Sample> {
         let mut samples = Vec::new();
         reactor::samples(&mut samples, &self.reactors, lookout);
         for place in self.reactors.polling() {
@@ -40,10 +53,9 @@ impl Facts {
         for (name, labels, value) in control.counters() {
             samples.push(self.transport_sample(name, labels, value));
         }
-        let help = "From the beginning of a queue pair's teardown until nothing of it is left.";
         for (place, (times, sum_ns)) in self.reactors.polling().zip(control.teardown_times()) {
             let value = Value::Histogram(Histogram::of_teardowns(times, sum_ns));
-            samples.push(sample("rdma_teardown_seconds", help, &[("cpu", place.label())], value));
+            samples.push(sample("rdma_teardown_seconds", &[("cpu", place.label())], value));
         }
         samples
     }
@@ -70,7 +82,7 @@ impl Facts {
     /// Gauges of live objects that are not zero: what a drain waits for.
     pub(super) fn alive<P: Provider>(&self, control: &Control<P>, lookout: &Lookout) -> Vec<String> {
         let mut alive: BTreeMap<String, u64> = BTreeMap::new();
-        for sample in self.samples(control, lookout) {
+        for sample in self.own_samples(control, lookout) {
             let is_live = sample.name.ends_with("_live") || LIVE.contains(&sample.name.as_str());
             if let Value::Gauge(value @ 1..) = sample.value
                 && is_live
@@ -83,11 +95,10 @@ impl Facts {
 
     fn command_samples(&self, samples: &mut Vec<Sample>, cpu: Cpu, label: &str) {
         let counters = self.directory.counters(cpu);
-        let mut add =
-            |kind: fn(u64) -> Value, name: &str, help: &str, more: Option<(&'static str, &str)>, counter: &Counter| {
-                let labels = std::iter::once(("cpu", label)).chain(more).map(|(name, value)| (name, value.to_owned()));
-                samples.push(sample(name, help, &labels.collect::<Vec<_>>(), kind(counter.value())));
-            };
+        let mut add = |kind: fn(u64) -> Value, name: &str, more: Option<(&'static str, &str)>, value: u64| {
+            let labels = std::iter::once(("cpu", label)).chain(more).map(|(name, value)| (name, value.to_owned()));
+            samples.push(sample(name, &labels.collect::<Vec<_>>(), kind(value)));
+        };
         for (opcode, counter) in [
             ("read", &counters.read_count),
             ("write", &counters.write_count),
@@ -95,69 +106,19 @@ impl Facts {
             ("other", &counters.other_count),
             ("admin", &counters.admin_count),
         ] {
-            add(Value::Counter, "commands", "Commands fetched.", Some(("opcode", opcode)), counter);
+            add(Value::Counter, "commands", Some(("opcode", opcode)), counter.value());
         }
         for (direction, counter) in [("read", &counters.read_bytes), ("write", &counters.written_bytes)] {
-            add(
-                Value::Counter,
-                "bytes",
-                "Bytes read by hosts and written by hosts.",
-                Some(("direction", direction)),
-                counter,
-            );
+            add(Value::Counter, "bytes", Some(("direction", direction)), counter.value());
         }
-        for (name, help, counter) in [
-            ("command_errors", "Commands that ended with an error status.", &counters.error_count),
-            ("buffer_waits", "Commands that found no data buffer and waited.", &counters.buffer_wait_count),
-            ("parks", "Commands that were held back until something ended: a pause.", &counters.park_count),
-            (
-                "host_limit_waits",
-                "Commands that waited since their host had as much in flight as it may (limits.host_commands, limits.host_data).",
-                &counters.host_limit_count,
-            ),
-            ("in_place_reads", "Reads out of a device's own memory, without a copy.", &counters.in_place_count),
-            ("stale_handles", "Messages and arrivals for what was gone.", &counters.stale_handle_count),
-            (
-                "keep_alive_expired",
-                "Controllers that ended for want of a Keep Alive.",
-                &counters.keep_alive_expired_count,
-            ),
-            ("connect_timeouts", "Qpairs that ended for want of a Connect.", &counters.connect_timeout_count),
-            ("authentications", "Queues whose host has authenticated, each time.", &counters.authenticated_count),
-            (
-                "authentications_failed",
-                "Queues that ended since their host did not.",
-                &counters.authentication_failed_count,
-            ),
-            (
-                "authentication_timeouts",
-                "Queues that ended since their host did not authenticate in time.",
-                &counters.authentication_timeout_count,
-            ),
-            (
-                "authentications_busy",
-                "Authentication commands that were sent away, since too many waited.",
-                &counters.authentication_busy_count,
-            ),
-            ("connects_refused", "Connects answered with an error status.", &counters.connect_refused_count),
-        ] {
-            add(Value::Counter, name, help, None, counter);
+        for (status, count) in counters.errors.given() {
+            add(Value::Counter, "command_errors_by_status", Some(("status", status)), count);
         }
-        for (name, help, counter) in [
-            ("qpairs", "Qpairs, draining ones included.", &counters.qpairs_live),
-            ("controllers", "Controllers, closing ones included.", &counters.controllers_live),
-            ("requests", "Request slots in use.", &counters.requests_live),
-            ("buffers_taken", "Data buffers that are out.", &counters.buffers_taken),
-            ("buffers_awaited", "Requests that wait for a data buffer.", &counters.buffers_awaited),
-            ("requests_parked", "Commands that are held back.", &counters.requests_parked),
-            (
-                "host_shares_awaited",
-                "Commands that wait since their host has as much in flight as it may.",
-                &counters.host_shares_awaited,
-            ),
-            ("device_leases", "Leases on devices.", &counters.device_leases),
-        ] {
-            add(Value::Gauge, name, help, None, counter);
+        for (name, counter) in counted(&counters) {
+            add(Value::Counter, name, None, counter.value());
+        }
+        for (name, counter) in measured(&counters) {
+            add(Value::Gauge, name, None, counter.value());
         }
     }
 
@@ -170,26 +131,48 @@ impl Facts {
                 (label, place.map_or(value, Place::label))
             })
             .collect();
-        let is_gauge = name.ends_with("_live") || GAUGES.contains(&name.as_str());
+        let is_gauge = declared::find(&format!("nvmf_{name}")).is_some();
         let value = if is_gauge { Value::Gauge(value) } else { Value::Counter(value) };
-        let help = format!("RDMA transport: {}.", name.trim_start_matches("rdma_").replace('_', " "));
-        Sample { name, help, labels, value }
+        Sample::new(&name, labels, value)
     }
+}
+
+/// What a poll group counts.
+fn counted(counters: &PollGroupCounters) -> [(&'static str, &Counter); 13] {
+    [
+        ("command_errors", &counters.error_count),
+        ("buffer_waits", &counters.buffer_wait_count),
+        ("parks", &counters.park_count),
+        ("host_limit_waits", &counters.host_limit_count),
+        ("in_place_reads", &counters.in_place_count),
+        ("stale_handles", &counters.stale_handle_count),
+        ("keep_alive_expired", &counters.keep_alive_expired_count),
+        ("connect_timeouts", &counters.connect_timeout_count),
+        ("authentications", &counters.authenticated_count),
+        ("authentications_failed", &counters.authentication_failed_count),
+        ("authentication_timeouts", &counters.authentication_timeout_count),
+        ("authentications_busy", &counters.authentication_busy_count),
+        ("connects_refused", &counters.connect_refused_count),
+    ]
+}
+
+/// Its gauges.
+fn measured(counters: &PollGroupCounters) -> [(&'static str, &Counter); 8] {
+    [
+        ("qpairs", &counters.qpairs_live),
+        ("controllers", &counters.controllers_live),
+        ("requests", &counters.requests_live),
+        ("buffers_taken", &counters.buffers_taken),
+        ("buffers_awaited", &counters.buffers_awaited),
+        ("requests_parked", &counters.requests_parked),
+        ("host_shares_awaited", &counters.host_shares_awaited),
+        ("device_leases", &counters.device_leases),
+    ]
 }
 
 /// Gauges of this layer that count live objects.
 const LIVE: [&str; 5] = ["qpairs", "controllers", "requests", "device_leases", "limbo_entries"];
 
-/// Gauges of the transport whose names do not end with `_live`.
-const GAUGES: [&str; 6] = [
-    "rdma_completion_queue_broken",
-    "rdma_device_removed",
-    "rdma_limbo_max",
-    "rdma_regions_registered",
-    "rdma_shared_receives_posted",
-    "rdma_shared_receives_unaccounted",
-];
-
-fn sample(name: &str, help: &str, labels: &[(&'static str, String)], value: Value) -> Sample {
-    Sample { name: name.to_owned(), help: help.to_owned(), labels: labels.to_vec(), value }
+fn sample(name: &str, labels: &[(&'static str, String)], value: Value) -> Sample {
+    Sample::new(name, labels.to_vec(), value)
 }

@@ -31,7 +31,7 @@ fn exported(samples: &[Sample]) -> Vec<String> {
             match sample.value {
                 Value::Counter(value) => {
                     let name = sample.full_name();
-                    metrics::describe_counter!(name.clone(), sample.help.clone());
+                    metrics::describe_counter!(name.clone(), sample.help.to_string());
                     metrics::counter!(name, labels).absolute(value);
                 }
                 Value::Gauge(value) => gauge(sample, labels, as_float(value)),
@@ -55,7 +55,7 @@ fn exported(samples: &[Sample]) -> Vec<String> {
 
 fn gauge(sample: &Sample, labels: Vec<Label>, value: f64) {
     let name = sample.full_name();
-    metrics::describe_gauge!(name.clone(), sample.help.clone());
+    metrics::describe_gauge!(name.clone(), sample.help.to_string());
     metrics::gauge!(name, labels).set(value);
 }
 

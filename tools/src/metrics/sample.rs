@@ -1,8 +1,11 @@
 //! What is shown: a number, or a histogram, with its name.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use reactor::Durations;
+
+use super::declared::{self, Kind};
 
 /// One number, or one histogram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +13,7 @@ pub struct Sample {
     /// Its name, without the prefix `nvmf_` and, for counters, without `_total`.
     pub name: String,
     /// What it is.
-    pub help: String,
+    pub help: Cow<'static, str>,
     /// Names and values.
     pub labels: Vec<(&'static str, String)>,
     /// As it is now.
@@ -50,12 +53,38 @@ pub struct Histogram {
 }
 
 impl Sample {
+    /// A number of a metric that `declared.toml` has, which also says what it is.
+    #[must_use]
+    pub fn new(name: &str, labels: Vec<(&'static str, String)>, value: Value) -> Self {
+        let mut sample = Self { name: name.to_owned(), help: Cow::Borrowed("Not described."), labels, value };
+        let metric = declared::find(&sample.full_name());
+        debug_assert!(
+            metric.is_some_and(|metric| metric.kind == sample.value.kind()
+                && sample.labels.iter().all(|(label, _)| metric.labels.iter().any(|known| known == label))),
+            "{sample:?} is not what declared.toml says: {metric:?}"
+        );
+        if let Some(metric) = metric {
+            sample.help = Cow::Borrowed(&metric.about);
+        }
+        sample
+    }
+
     /// The whole name.
     #[must_use]
     pub fn full_name(&self) -> String {
         match self.value {
             Value::Counter(_) | Value::CounterSeconds { .. } => format!("nvmf_{}_total", self.name),
             Value::Gauge(_) | Value::GaugeSeconds { .. } | Value::Histogram(_) => format!("nvmf_{}", self.name),
+        }
+    }
+}
+
+impl Value {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Counter(_) | Self::CounterSeconds { .. } => Kind::Counter,
+            Self::Gauge(_) | Self::GaugeSeconds { .. } => Kind::Gauge,
+            Self::Histogram(_) => Kind::Histogram,
         }
     }
 }
@@ -111,7 +140,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(crate) fn samples() -> Vec<Sample> {
-        let sample = |name: &str, help: &str, labels: Vec<(&'static str, String)>, value| Sample {
+        let sample = |name: &str, help: &'static str, labels: Vec<(&'static str, String)>, value| Sample {
             name: name.into(),
             help: help.into(),
             labels,

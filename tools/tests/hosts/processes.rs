@@ -252,6 +252,11 @@ impl Target {
         assert!(wait_for(START_LIMIT, said), "not said: {words:?}\n{}", self.log());
     }
 
+    #[allow(dead_code, reason = "for the test of metrics")]
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     pub(crate) fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
