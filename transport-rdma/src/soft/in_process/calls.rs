@@ -401,13 +401,13 @@ impl Provider for InProcessProvider {
             ("sends_posted", sum(|nic| nic.sends_posted.value())),
             ("receives_posted", sum(|nic| nic.receives_posted.value())),
             ("completions", sum(|nic| nic.completions.value())),
-            ("completions_failed", sum(|nic| nic.failures.value())),
+            ("failed_completions", sum(|nic| nic.failures.value())),
             ("wire_full", sum(|nic| nic.wire_full.value())),
             ("receiver_not_ready", sum(|nic| nic.receiver_not_ready.value())),
             ("completion_queue_overruns", sum(|nic| nic.overruns.value())),
             ("peer_faults", sum(|nic| nic.peer_faults.value())),
-            ("commands_missed", sum(|nic| nic.misses.value())),
-            ("events_unacknowledged", self.unacknowledged_count()),
+            ("command_misses", sum(|nic| nic.misses.value())),
+            ("events_owed", self.unacknowledged_count()),
         ]
     }
 
